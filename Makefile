@@ -1,0 +1,69 @@
+# What `make reproduce` changes in the configs to finish sooner.
+PRESET := training.epochs=8
+
+VENV := .venv
+IN_VENV := $(VENV)/bin/python
+READY := $(VENV)/ready
+
+# The first Python that really runs: a name on the path may be a shim of pyenv that does not.
+SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))
+CANDIDATES = $(if $(PYTHON),'$(PYTHON)',python3.11 python3.10 python3.9 python3.8 python3)
+FOUND = $(shell for python in $(CANDIDATES); do \
+	if "$$python" -c '$(SUITABLE)' >/dev/null 2>&1; then echo "$$python"; break; fi; done)
+UV = $(if $(PYTHON),,$(shell command -v uv 2>/dev/null))
+MISSING = $(if $(PYTHON),PYTHON=$(PYTHON) is not a working Python 3.8 to 3.11 with venv: name \
+	another or leave it out,no working Python 3.8 to 3.11 with venv found: install one \
+	(apt-get install python3.11-dev python3.11-venv) or uv (https://docs.astral.sh/uv) or name \
+	one with PYTHON=/path/to/python)
+CREATE = $(if $(FOUND),"$(FOUND)" -m venv,$(if $(UV),uv venv --quiet --seed \
+	--python 3.11,$(error $(MISSING))))
+
+# $(call run,NAME,DIRECTORY,FLAGS): only what the user set is passed on, last.
+run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2)/$(1) $(3) \
+	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
+QUICK := --seeds 3 $(if $(PRESET),--set $(PRESET))
+
+.PHONY: help setup test lint info dropout top_layer reproduce clean
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'SEEDS=5 or SEEDS=1,2,3   seeds of the runs'
+	@echo 'JOBS=4                   runs at a time'
+	@echo 'OUT=DIRECTORY            where results go'
+	@echo 'SET="KEY=VALUE ..."      settings that differ from the config'
+	@echo 'PYTHON=/path/to/python   the Python (3.8 to 3.11) that a new .venv is made with'
+
+setup: $(READY) ## install the pinned packages into .venv (all below do so by themselves)
+
+test: $(READY) ## run the tests
+	$(IN_VENV) -m pytest
+
+lint: $(READY) ## check the style
+	$(IN_VENV) -m ruff check .
+
+info: $(READY) ## show versions, compiler and BLAS, and measure their speed
+	@$(IN_VENV) -m ae_bn
+
+dropout: $(READY) ## run the dropout experiment in full
+	$(call run,$@,$(or $(OUT),results))
+
+top_layer: $(READY) ## run the top layer experiment in full
+	$(call run,$@,$(or $(OUT),results))
+
+reproduce: $(READY) ## run both experiments, smaller: three seeds, shorter training
+	$(call run,dropout,$(or $(OUT),results/reproduce),$(QUICK))
+	$(call run,top_layer,$(or $(OUT),results/reproduce),$(QUICK))
+
+clean: ## remove .venv and build leftovers; results and caches stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The file is made last, so that an interrupted set-up starts anew.
+$(READY): constraints.txt setup.py
+	rm -rf $(VENV)
+	$(CREATE) $(VENV)
+	$(IN_VENV) -m pip install --quiet --constraint constraints.txt pip setuptools wheel
+	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+		--editable '.[test]'
+	@touch $@

@@ -1,0 +1,329 @@
+"""Theano's set-up: its flags, the BLAS and the compiler it uses, and a report of all three.
+
+``configure`` runs when ``ae_bn`` is imported, before Theano is, and puts the project's flags
+into the environment variable ``THEANO_FLAGS``.  Whatever the user wrote there stays and wins:
+an entry replaces ours of the same name as a whole.  Entries of ``~/.theanorc`` hold only for
+flags that are not set here.  ``python -m ae_bn`` shows what is in force.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import logging
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import time
+import warnings
+from functools import lru_cache
+from itertools import takewhile
+from pathlib import Path
+
+from ae_bn.errors import UserError
+from ae_bn.paths import cache_directory
+
+
+def configure() -> None:
+    """Set ``THEANO_FLAGS``; the user's own entries come last and win.
+
+    If Theano was imported before, it is too late: a warning names the flags that differ.
+    """
+    if "theano" in sys.modules:
+        _warn_if_too_late()
+        return
+    logging.getLogger("theano.configdefaults").addFilter(_not_about_the_compiler)
+    ours = ",".join(f"{name}={shlex.quote(value)}" for name, value in theano_flags().items())
+    users = os.environ.get("THEANO_FLAGS", "")
+    if not users.startswith(ours):  # a child process inherits what its parent has set
+        os.environ["THEANO_FLAGS"] = f"{ours},{users}".rstrip(",")
+
+
+def theano_flags() -> dict[str, str]:
+    """Return the flags the project sets, by name."""
+    flags = {
+        "floatX": "float32",
+        "blas__ldflags": blas_flags(),
+        "gcc__cxxflags": " ".join(compiler_flags()),
+        # This rewrite folds a factor into a matrix product even if the product is used
+        # elsewhere too, and so computes it twice: seven instead of five products in a step of
+        # Adam with Batch Normalization.
+        "optimizer_excluding": "local_dot22_to_dot22scalar",
+    }
+    try:
+        flags["base_compiledir"] = str(compile_directory())
+    except UserError:
+        pass  # importing must not fail: `require_compiler` raises it again
+    return flags
+
+
+def blas_flags() -> str:
+    """Return the linker's flags for a BLAS, or "" to use NumPy's through its C interface.
+
+    SciPy's wheel brings an OpenBLAS that any program can link to (the function names in
+    NumPy's own are altered), else there may be one from conda or the distribution; macOS has
+    its own.  Theano adds the folder to the search path of the compiled code.
+    """
+    for folder in _blas_folders():
+        for library in sorted([*folder.glob("libopenblasp-*.so"), *folder.glob("libopenblas.so")]):
+            folder = _without_spaces(folder)
+            return f"-L{folder} -l{library.name[3:-3]}" if folder else ""
+    return "-lblas" if sys.platform == "darwin" else ""
+
+
+def _blas_folders() -> list[Path]:
+    """Return the folders that may hold an OpenBLAS, the best first."""
+    scipy = importlib.util.find_spec("scipy")
+    packages = scipy.submodule_search_locations if scipy else []
+    return [
+        *(Path(package).with_name("scipy.libs") for package in packages),
+        Path(sys.prefix, "lib"),
+        *Path("/usr/lib").glob("*-linux-gnu"),
+        *Path("/usr").glob("lib*"),
+    ]
+
+
+def _without_spaces(folder: Path) -> Path | None:
+    """Return ``folder`` or a link to it: Theano splits the linker's flags at spaces."""
+    if " " not in str(folder):
+        return folder
+    try:
+        link = compile_directory() / f"blas-{_digest(str(folder))}"
+        link.symlink_to(folder)
+    except FileExistsError:
+        pass
+    except UserError:
+        return None
+    return link if " " not in str(link) else None
+
+
+def compiler_flags() -> list[str]:
+    """Return the flags of the C++ compiler.
+
+    ``-D__FAST_MATH__`` only makes the C library declare its vectorised exp, log, tanh, ...
+    (five to thirty times faster, a few units in the last place off).  The option
+    ``-ffast-math`` must not be used: it breaks ``isnan`` and makes the whole process round
+    denormal numbers to zero.
+    """
+    flags = ["-O3", "-Wno-c++11-narrowing"]
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        flags += ["-march=native", "-fno-trapping-math", "-D__FAST_MATH__"]
+    return flags
+
+
+def compile_directory() -> Path:
+    """Return the folder for compiled code, one per kind of processor.
+
+    Code made with ``-march=native`` does not run on every machine that shares the home
+    directory.  Theano separates the versions of Python by itself.
+
+    Raises
+    ------
+    UserError
+        If the cache directory cannot be used.
+    """
+    fields = _cpu_fields()
+    name = re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
+    return cache_directory("theano", f"{name}-{_digest(fields.get('flags', ''))}")
+
+
+def cpu_name() -> str:
+    """Return the processor's name as far as the operating system tells it."""
+    return _cpu_fields().get("model name") or platform.machine()
+
+
+def _cpu_fields() -> dict[str, str]:
+    """Return Linux's description of the first processor; empty on other systems."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            pairs = [line.split(":", 1) for line in takewhile(str.strip, file)]
+    except OSError:
+        return {}
+    return {pair[0].strip(): pair[-1].strip() for pair in pairs}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _not_about_the_compiler(record: logging.LogRecord) -> bool:
+    """Drop Theano's warning of a missing compiler: `require_compiler` raises an error."""
+    return not record.getMessage().startswith("g++ not detected")
+
+
+def _warn_if_too_late() -> None:
+    import theano
+    from theano.configparser import parse_config_string
+
+    users = parse_config_string(os.environ.get("THEANO_FLAGS", ""), issue_warnings=False)
+    ours = theano_flags()
+    differing = [
+        f"{name}={getattr(theano.config, name)}"
+        for name in ("floatX", "blas__ldflags")
+        if name not in users and getattr(theano.config, name) != ours[name]
+    ]
+    if differing:
+        warnings.warn(
+            f"theano was imported before ae_bn and keeps {', '.join(differing)}: "
+            "import ae_bn first",
+            stacklevel=4,
+        )
+
+
+@lru_cache(maxsize=None)
+def require_compiler() -> str:
+    """Return the first line of the C++ compiler's ``--version``, or say what is missing.
+
+    Whoever compiles a Theano function calls this first: without a compiler Theano would fall
+    back to Python, many times slower.
+
+    Raises
+    ------
+    UserError
+        If the compiler is missing or does not run, if Python's header files are missing, or if
+        the cache directory cannot be used.
+    """
+    import theano
+
+    compile_directory()
+    compiler = theano.config.cxx
+    try:
+        run = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(
+            f"no working C++ compiler ({compiler or 'g++'}), which Theano needs: get one with "
+            "'apt-get install g++' (Debian, Ubuntu), 'xcode-select --install' (macOS) or "
+            "'conda install gxx'"
+        ) from error
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.is_file():
+        raise UserError(
+            f"no header files of Python ({header}), which Theano needs: get them with "
+            f"'apt-get install python{sys.version_info[0]}.{sys.version_info[1]}-dev' "
+            "(Debian, Ubuntu) or use another Python"
+        )
+    return run.stdout.partition("\n")[0]
+
+
+def describe() -> dict[str, str]:
+    """Describe what computes here: versions, compiler, flags and the BLAS, as measured.
+
+    Returns
+    -------
+    dict of str to str
+        Names and values in the order in which to show them.
+
+    Raises
+    ------
+    UserError
+        As `require_compiler`.
+    """
+    compiler = require_compiler()
+    import numpy
+    import scipy
+    import theano
+
+    cache = cache_directory()
+    size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+    library, threads = _linked_blas()
+    flags = {name: str(getattr(theano.config, name)) for name in theano_flags()}
+    return {
+        "Python": f"{platform.python_version()} ({sys.executable})",
+        "Theano": theano.__version__,
+        "NumPy": numpy.__version__,
+        "SciPy": scipy.__version__,
+        "processor": f"{cpu_name()}, {os.cpu_count()} cores",
+        "compiler": f"{compiler} ({theano.config.cxx})",
+        **flags,
+        "BLAS": library,
+        "BLAS threads": threads,
+        "cache": f"{cache} ({size / 1e6:.0f} MB)",
+    }
+
+
+def measure_product(size: int = 1000) -> dict[str, float]:
+    """Time a product of two square matrices of floatX.
+
+    Returns
+    -------
+    dict of str to float
+        GFLOP/s, the best of ten, through Theano and through NumPy.
+
+    Raises
+    ------
+    UserError
+        As `require_compiler`.
+    """
+    import numpy
+    import theano
+
+    matrix = numpy.random.RandomState(0).rand(size, size).astype(theano.config.floatX)
+    products = {"Theano": _compiled_product(), "NumPy": numpy.dot}
+    return {name: _gflops(product, matrix) for name, product in products.items()}
+
+
+def _gflops(product, matrix) -> float:
+    product(matrix, matrix)
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        product(matrix, matrix)
+        seconds.append(time.perf_counter() - start)
+    return 2 * len(matrix) ** 3 / min(seconds) / 1e9
+
+
+@lru_cache(maxsize=None)
+def _compiled_product():
+    """Return a compiled Theano function that multiplies two matrices."""
+    require_compiler()
+    import theano
+    from theano import tensor
+
+    left, right = tensor.matrices("left", "right")
+    return theano.function([left, right], tensor.dot(left, right))
+
+
+def _linked_blas() -> tuple[str, str]:
+    """Return the library that compiled products really call, and its number of threads."""
+    import theano
+    from theano.link.c.basic import get_module_cache
+    from threadpoolctl import threadpool_info
+
+    _compiled_product()
+    symbol = "sgemm_" if theano.config.floatX == "float32" else "dgemm_"
+    modules = get_module_cache().module_from_name.values()
+    found = filter(None, (_library_of(symbol, module.__file__) for module in modules))
+    path = next(found, None)
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    if path is None:
+        threads = sorted({str(pool["num_threads"]) for pool in pools})
+        return "NumPy's, through its C interface", ", ".join(threads)
+    for pool in pools:
+        if os.path.realpath(pool["filepath"]) == path:
+            return f"{path} (version {pool['version']})", str(pool["num_threads"])
+    return path, "unknown"
+
+
+def _library_of(symbol: str, module: str) -> str | None:
+    """Return the file of the shared library that ``module`` takes ``symbol`` from."""
+
+    class Found(ctypes.Structure):
+        _fields_ = [
+            ("file", ctypes.c_char_p),
+            ("base", ctypes.c_void_p),
+            ("symbol", ctypes.c_char_p),
+            ("address", ctypes.c_void_p),
+        ]
+
+    found = Found()
+    try:
+        function = getattr(ctypes.CDLL(module), symbol)
+    except AttributeError:
+        return None
+    ctypes.CDLL(None).dladdr(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(found))
+    return os.path.realpath(os.fsdecode(found.file))

@@ -1,0 +1,34 @@
+"""Packaging.  `constraints.txt` pins the versions the results were made with."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+source = Path(__file__).with_name("ae_bn").joinpath("__init__.py").read_text(encoding="utf-8")
+
+setup(
+    name="ae_bn",
+    version=re.search(r'^__version__ = "(.+)"', source, re.MULTILINE).group(1),
+    description="Batch Normalization and dropout in autoencoders for sparse text",
+    license="MIT",
+    packages=["ae_bn"],
+    python_requires=">=3.8,<3.12",  # Theano imports distutils
+    install_requires=[
+        "Theano-PyMC==1.1.2",
+        "numpy>=1.22,<1.24",  # Theano uses np.bool
+        "scipy>=1.8,<1.13",  # later wheels have no BLAS to link to
+        "scikit-learn>=1.1",
+        "pydantic>=2.0,<3",
+        "ruamel.yaml>=0.17.21",
+        "tqdm>=4.60",
+        "matplotlib>=3.5",
+        "pandas>=1.4",
+        "tabulate>=0.8.9",
+        "joblib>=1.4",
+        "threadpoolctl>=3.0",
+        "safetensors>=0.3.1",
+        "platformdirs>=2.5",
+    ],
+    extras_require={"test": ["pytest>=7", "ruff"]},
+)

@@ -1,0 +1,227 @@
+"""Theano's set-up (`ae_bn.backend`), ``python -m ae_bn`` and the Makefile's guards."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from theano import config, function, tensor
+
+from ae_bn import backend
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_python(*arguments, **environment):
+    """Run Python as a user would, with no flags but those given."""
+    inherited = {name: value for name, value in os.environ.items() if name != "THEANO_FLAGS"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**inherited, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def shown(code, **environment):
+    result = run_python("-c", code, **environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split("\n")[:-1]
+
+
+def assert_one_line_and_exit_code_2(result, words):
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert words in result.stderr
+
+
+# ----------------------------------------------------------------------------------- flags
+
+PRINT_FLAGS = (
+    "import ae_bn, theano; c = theano.config;"
+    "print(c.floatX, c.optimizer_excluding, c.blas__ldflags, c.base_compiledir, sep='\\n')"
+)
+
+
+def test_the_projects_flags_hold_by_default(tmp_path):
+    folder = tmp_path / "with space, comma"
+    float_type, excluded, blas, compiled = shown(PRINT_FLAGS, AE_BN_CACHE=str(folder))
+    assert (float_type, excluded) == ("float32", "local_dot22_to_dot22scalar")
+    assert compiled.startswith(str(folder / "theano"))
+
+
+def test_the_users_flags_win():
+    flags = "floatX=float64,blas__ldflags='-lm -lm',optimizer_excluding=fusion"
+    assert shown(PRINT_FLAGS, THEANO_FLAGS=flags)[:3] == ["float64", "fusion", "-lm -lm"]
+
+
+def test_configuring_again_in_a_child_process_changes_nothing():
+    code = "import ae_bn, os; print(os.environ['THEANO_FLAGS'])"
+    (once,) = shown(code, THEANO_FLAGS="floatX=float64")
+    assert once.endswith(",floatX=float64")
+    assert shown(code, THEANO_FLAGS=once) == [once]
+
+
+def test_importing_is_cheap():
+    code = "import ae_bn, sys; print({'numpy', 'scipy', 'theano'} & set(sys.modules))"
+    assert shown(code) == ["set()"]
+
+
+def test_theano_imported_before_is_warned_about():
+    code = "import theano; import ae_bn"
+    late = run_python("-c", code, THEANO_FLAGS="blas__ldflags=-lm")
+    assert late.returncode == 0
+    assert "theano was imported before ae_bn and keeps floatX=float64" in late.stderr
+    users_choice = run_python("-c", code, THEANO_FLAGS="blas__ldflags=-lm,floatX=float64")
+    assert (users_choice.returncode, users_choice.stderr) == (0, "")
+
+
+# -------------------------------------------------------------------------------- compiler
+
+
+def test_compiled_functions_keep_special_values():
+    values = np.array([np.nan, np.inf, -np.inf, 1e-40, 0, -1, 3, 88, -200, 1e30], "float32")
+    values = np.tile(values, 10)  # long enough to be computed in vectors
+    x = tensor.fvector()
+    for name in ("exp", "log", "tanh", "sqrt", "isnan", "isinf"):
+        computed = function([x], getattr(tensor, name)(x))(values)
+        with np.errstate(all="ignore"):
+            np.testing.assert_allclose(computed, getattr(np, name)(values), rtol=1e-6)
+    assert function([x], x * 1.5)(values)[3] > 0  # denormal numbers are not zero
+
+
+def test_a_scaled_product_is_not_computed_twice():
+    x, y = tensor.fmatrices("x", "y")
+    product = tensor.dot(x, y)
+    nodes = function([x, y], [product, 2 * product]).maker.fgraph.apply_nodes
+    assert sum("Dot22" in str(node.op) for node in nodes) == 1
+
+
+@pytest.mark.parametrize("environment", [{"THEANO_FLAGS": "cxx="}, {"PATH": ""}])
+def test_no_compiler_is_told_in_one_line(environment):
+    result = run_python("-m", "ae_bn", **environment)
+    assert_one_line_and_exit_code_2(result, "no working C++ compiler")
+
+
+def test_an_unusable_cache_is_told_in_one_line():
+    result = run_python("-m", "ae_bn", AE_BN_CACHE=os.devnull + "/cache")
+    assert_one_line_and_exit_code_2(result, "AE_BN_CACHE")
+
+
+# ------------------------------------------------------------------------------------ BLAS
+
+
+@pytest.mark.parametrize("name", ["libopenblasp-r0-1a2b.3.18.so", "libopenblas.so"])
+def test_the_first_folder_with_an_openblas_is_linked(name, tmp_path, monkeypatch):
+    none, first, _ = folders = [tmp_path / folder for folder in ("none", "first", "second")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / (name if folder is not none else "libopenblas64_.so")).touch()
+    monkeypatch.setattr(backend, "_blas_folders", lambda: folders)
+    assert backend.blas_flags() == f"-L{first} -l{name[3:-3]}"
+
+
+def test_a_folder_with_spaces_is_linked_through_a_link_without(tmp_path, monkeypatch):
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    (folder / "libopenblas.so").touch()
+    monkeypatch.setattr(backend, "_blas_folders", lambda: [folder])
+    monkeypatch.setenv("AE_BN_CACHE", str(tmp_path / "cache"))
+    link = Path(re.fullmatch("-L(.+) -lopenblas", backend.blas_flags()).group(1))
+    assert link.resolve() == folder.resolve() and " " not in str(link)
+    assert backend.blas_flags() == f"-L{link} -lopenblas"
+    monkeypatch.setenv("AE_BN_CACHE", str(folder / "cache"))
+    assert backend.blas_flags() == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_linked_blas_is_the_one_in_use():
+    library = re.search(r"-l(\S*openblas\S*)", config.blas__ldflags)
+    if not library:
+        pytest.skip("no OpenBLAS to link to")
+    used = backend.describe()["BLAS"]
+    assert f"lib{library.group(1)}.so" in used
+    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    compiled = [Path(file) for file in loaded if file.startswith(config.compiledir)]
+    assert any(library.group(1).encode() in file.read_bytes() for file in compiled)
+
+
+def test_the_report_names_what_is_in_force():
+    result = run_python("-m", "ae_bn")
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
+    assert rows["floatX"] == "float32"
+    assert rows["Python"].startswith("3.")
+    assert re.fullmatch(r"Theano \d+ GFLOP/s, NumPy \d+ GFLOP/s", rows["product of 1000x1000"])
+    without = run_python("-m", "ae_bn", THEANO_FLAGS="blas__ldflags=")
+    assert re.search("^BLAS +NumPy's", without.stdout, re.MULTILINE)
+
+
+# -------------------------------------------------------------------------------- Makefile
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a function that runs make in a checkout without .venv."""
+    if not shutil.which("make"):
+        pytest.skip("no make")
+    for name in ("Makefile", "setup.py", "constraints.txt"):
+        shutil.copy(str(ROOT / name), str(tmp_path))
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+
+    def run(*arguments):
+        return subprocess.run(
+            ["make", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True
+        )
+
+    return run
+
+
+@pytest.fixture
+def python_of(tmp_path):
+    """Return a function that makes a Python which claims to be of a version."""
+
+    def write(version):
+        path = tmp_path / "python"
+        claim = f"import sys; sys.version_info = {version}; exec(sys.argv[2])"
+        path.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{claim}' \"$@\"\n")
+        path.chmod(0o755)
+        return f"PYTHON={path}"
+
+    return write
+
+
+def test_make_without_a_target_lists_every_target(make):
+    targets = re.findall(r"^([a-z_]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"help", "setup", "test", "reproduce"} <= set(targets)
+    assert re.findall(r"^make (\S+) +\S", make().stdout, re.MULTILINE) == targets
+
+
+def test_make_names_a_python_that_does_not_suit(make, python_of):
+    for python in ("PYTHON=/nonexistent", python_of((3, 12)), python_of((3, 7))):
+        assert_one_line_and_exit_code_2(make("test", python), python)
+
+
+def test_make_takes_a_python_that_suits(make, python_of):
+    for version in ((3, 8), (3, 11)):
+        python = python_of(version)
+        assert f'"{python[len("PYTHON="):]}" -m venv' in make("-n", "test", python).stdout
+
+
+def test_make_passes_on_only_what_the_user_set(make, python_of):
+    python = python_of((3, 11))
+    *_, plain = make("-n", "dropout", python).stdout.splitlines()
+    assert "--config configs/dropout.yaml --out results/dropout" in plain
+    assert not re.search("--seeds|--jobs|--set", plain)
+    variables = ["SEEDS=1,2", "JOBS=3", "SET=a=1 b=2", "OUT=elsewhere"]
+    *_, first, second = make("-n", "reproduce", python, *variables).stdout.splitlines()
+    assert "--out elsewhere/dropout --seeds 3" in first
+    assert second.split("--seeds 3")[1].endswith("--seeds 1,2 --jobs 3 --set a=1 b=2")
