@@ -1,0 +1,322 @@
+"""Settings: their types and limits here, their defaults in ``configs/defaults.yaml``.
+
+An experiment's file holds only what it changes.  `load_config` lays it over the defaults, then
+``key=value`` overrides over both, and checks the result: unknown keys, wrong types and settings
+that exclude each other are errors of one line that names the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Literal, Optional
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ae_bn.errors import UserError
+
+DEFAULTS = Path(__file__).resolve().parent.parent / "configs" / "defaults.yaml"
+
+Activation = Literal["relu", "sigmoid", "tanh", "linear"]
+
+
+class Section(BaseModel):
+    """A section of the config: typed, immutable, without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    source: Literal["auto", "sklearn", "orange", "folder"]
+    folder: Optional[str]
+    remove: List[Literal["headers", "footers", "quotes"]]
+    stop_words: Literal["english", "none"]
+    vocabulary_size: int = Field(ge=1)
+    input: Literal["binary", "tfidf", "log_count"]
+    test_fraction: float = Field(gt=0, lt=1)
+    validation_fraction: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if (self.source == "folder") != (self.folder is not None):
+            raise ValueError("source folder and a path in data.folder go together")
+        return self
+
+
+class BatchNormConfig(Section):
+    hidden: bool
+    code: Optional[bool]
+    top: bool
+    center: bool
+    normalize: bool
+    scale: bool
+    shift: bool
+    epsilon: float = Field(gt=0)
+
+
+class DropoutConfig(Section):
+    input: float = Field(ge=0, lt=1)
+    hidden: float = Field(ge=0, lt=1)
+
+
+class ModelConfig(Section):
+    layers: List[int] = Field(min_length=1)
+    tied: bool
+    hidden_activation: Activation
+    output_activation: Activation
+    loss: Literal["cross_entropy", "squared_error"]
+    batch_norm: BatchNormConfig
+    dropout: DropoutConfig
+
+    @model_validator(mode="after")
+    def _check(self):
+        if min(self.layers) < 1:
+            raise ValueError("layers must be positive numbers of units")
+        if self.loss == "cross_entropy" and self.output_activation != "sigmoid":
+            raise ValueError("loss cross_entropy needs output_activation sigmoid")
+        return self
+
+
+class TrainingConfig(Section):
+    optimizer: Literal["sgd", "nesterov", "adam", "adadelta", "rmsprop"]
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+
+class EvaluationConfig(Section):
+    classifier_c: List[float] = Field(min_length=1)
+    retrieval_queries: Optional[int] = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if min(self.classifier_c) <= 0:
+            raise ValueError("classifier_c must be positive")
+        return self
+
+
+class TuningConfig(Section):
+    learning_rates: List[float] = Field(min_length=1)
+    seeds: List[int] = Field(min_length=1)
+
+
+class ContrastConfig(Section):
+    plus: List[str] = Field(min_length=1)
+    minus: List[str] = Field(min_length=1)
+
+
+class ReportConfig(Section):
+    metrics: List[str] = Field(min_length=1)
+    contrasts: Dict[str, ContrastConfig]
+
+
+class ExperimentConfig(Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    seeds: List[int] = Field(min_length=1)
+    factors: Dict[str, Dict[str, Dict[str, Any]]]
+    skip: List[Dict[str, str]]
+    references: List[Literal["tfidf", "svd"]]
+    tuning: TuningConfig
+    learning_rates: Dict[str, float]
+    report: ReportConfig
+
+    @model_validator(mode="after")
+    def _check(self):
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds holds a seed twice")
+        if set(self.seeds) & set(self.tuning.seeds):
+            raise ValueError("seeds and tuning.seeds must have no seed in common")
+        return self
+
+
+class Config(Section):
+    """All settings of a run or of an experiment."""
+
+    data: DataConfig
+    model: ModelConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    experiment: ExperimentConfig
+
+    def replace(self, settings: dict[str, Any]) -> Config:
+        """Return a copy with some settings, named like ``model.dropout.input``, changed."""
+        tree = self.model_dump()
+        for key, value in settings.items():
+            _assign(tree, key, value)
+        return _validate(tree)
+
+    def run_settings(self) -> dict[str, Any]:
+        """Return what decides a run's numbers: every section but ``experiment``."""
+        return self.model_dump(exclude={"experiment"})
+
+
+def load_config(path: str | Path | None = None, overrides: list[str] | tuple = ()) -> Config:
+    """Read a config: defaults, then the file, then the overrides.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        A YAML file of overrides; without it the defaults alone.
+    overrides : list of str
+        ``section.key=value`` each, the value in YAML.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    UserError
+        For a file that cannot be read, an unknown key (with the nearest valid one), a wrong
+        type or value, and settings that exclude each other.
+    """
+    tree = _read_yaml(DEFAULTS)
+    origin = ""
+    if path is not None:
+        origin = f"{path}: "
+        _merge(tree, _read_yaml(Path(path)))
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise UserError(f"--set {override}: write it as section.key=value")
+        _assign(tree, key.strip(), _parse_yaml(text, f"--set {override}"))
+    return _validate(tree, origin)
+
+
+def expand_arms(config: Config) -> dict[str, Config]:
+    """Return the arms of an experiment: all combinations of its factors' levels.
+
+    Parameters
+    ----------
+    config : Config
+
+    Returns
+    -------
+    dict of str to Config
+        By arm, such as ``"BN / input .3"``: the levels' names in the order of the factors.  An
+        arm with an entry in ``experiment.learning_rates`` has that learning rate.
+
+    Raises
+    ------
+    UserError
+        For a level with an invalid setting, or a name in ``skip``, ``learning_rates`` or
+        ``report.contrasts`` that no factor or arm has.
+    """
+    experiment = config.experiment
+    factors = experiment.factors
+    for combination in experiment.skip:
+        for factor, level in combination.items():
+            check_name(factor, factors, "experiment.skip")
+            check_name(level, factors[factor], f"experiment.skip.{factor}")
+    arms = {}
+    for names in itertools.product(*factors.values()):
+        levels = dict(zip(factors, names))
+        if any(skipped.items() <= levels.items() for skipped in experiment.skip):
+            continue
+        arm = " / ".join(names) or experiment.name
+        settings = {}
+        for factor, level in levels.items():
+            settings.update(factors[factor][level])
+        if arm in experiment.learning_rates:
+            settings["training.learning_rate"] = experiment.learning_rates[arm]
+        try:
+            arms[arm] = config.replace(settings)
+        except UserError as error:
+            raise UserError(f"arm {arm}: {error}") from None
+    for arm in experiment.learning_rates:
+        check_name(arm, arms, "experiment.learning_rates")
+    for name, contrast in experiment.report.contrasts.items():
+        for arm in contrast.plus + contrast.minus:
+            check_name(arm, arms, f"experiment.report.contrasts.{name}")
+    return arms
+
+
+def fingerprint(tree: Any) -> str:
+    """Return the SHA-256 of a tree of plain values, as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def check_name(name: str, known, where: str) -> None:
+    """Raise a UserError with the nearest known name if a name is not known."""
+    if name not in known:
+        raise UserError(f"{where}: unknown name {name!r}{_nearest(name, known)}")
+
+
+def _nearest(name: str, known) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(f"config {path}: {reason}; name a YAML file such as configs/dropout.yaml")
+    tree = _parse_yaml(text, f"config {path}")
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError(f"config {path}: expected sections such as 'model:', not {tree!r:.40}")
+    return tree
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" (line {mark.line + 1})" if mark else ""
+        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise UserError(f"{where}: not valid YAML{place}: {problem}") from None
+
+
+def _merge(tree: dict, changes: dict) -> None:
+    """Lay ``changes`` over ``tree``, section by section, in place."""
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _assign(tree: dict, key: str, value: Any) -> None:
+    """Set ``section.key`` in a tree of sections, in place."""
+    *sections, name = key.split(".")
+    for section in sections:
+        if not isinstance(tree.get(section), dict):
+            raise UserError(f"unknown key {key!r}{_nearest(key, _keys(Config))}")
+        tree = tree[section]
+    tree[name] = value
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return the dotted names of all sections and settings."""
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def _validate(tree: dict, origin: str = "") -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        raise UserError(f"{origin}unknown key {key!r}{_nearest(key, _keys(Config))}")
+    if first["type"] == "missing":
+        raise UserError(f"{origin}{key}: missing; give it a value")
+    message = first["msg"].replace("Value error, ", "").replace("Input should", "should")
+    given = f" (it is {first['input']!r:.60})" if first["type"] != "value_error" else ""
+    raise UserError(f"{origin}{key}: {message}{given}")

@@ -1,0 +1,156 @@
+"""Reading configs: defaults, overrides, arms, and errors of one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ae_bn.config import DEFAULTS, expand_arms, fingerprint, load_config
+from ae_bn.errors import UserError
+
+CONFIGS = sorted(set(DEFAULTS.parent.glob("*.yaml")) - {DEFAULTS})
+
+
+def write(tmp_path, text) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_file_over_defaults_and_overrides_over_both(tmp_path):
+    path = write(tmp_path, "training: {epochs: 7, patience: 2}\nmodel: {dropout: {input: .1}}\n")
+    config = load_config(path, ["training.epochs=9", "model.layers=[8, 4]"])
+    assert (config.training.epochs, config.training.patience) == (9, 2)
+    assert (config.model.dropout.input, config.model.dropout.hidden) == (0.1, 0.0)
+    assert config.model.layers == [8, 4]
+    assert config.training.learning_rate == load_config().training.learning_rate
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid(path):
+    config = load_config(path)
+    assert config.experiment.name == path.stem
+    assert len(expand_arms(config)) > 1
+
+
+def test_numbers_of_yaml_1_2():
+    """Exponents without a dot are numbers, and on and off are not booleans."""
+    config = load_config(None, ["training.learning_rate=1e-4"])
+    assert config.training.learning_rate == 1e-4
+    with pytest.raises(UserError, match="model.tied"):
+        load_config(None, ["model.tied=off"])
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("model.dropuot.input=.3", ["model.dropuot.input", "'model.dropout.input'"]),
+        ("modell.tied=true", ["modell.tied", "'model.tied'"]),
+        ("training.epoch=3", ["training.epoch", "'training.epochs'"]),
+        ("model.batch_norm.hiden=true", ["model.batch_norm.hiden", "'model.batch_norm.hidden'"]),
+        ("training.epochs=1.5", ["training.epochs", "1.5"]),
+        ("training.epochs=true", ["training.epochs", "True"]),
+        ("training.learning_rate=-1", ["training.learning_rate", "-1"]),
+        ("training.learning_rate=.inf", ["training.learning_rate", "inf"]),
+        ("model.dropout.hidden=1", ["model.dropout.hidden", "1"]),
+        ("model.hidden_activation=relo", ["model.hidden_activation", "relo", "'relu'"]),
+        ("model.layers=[]", ["model.layers"]),
+        ("model.layers=[0]", ["layers"]),
+        ("model.loss=[", ["model.loss=[", "YAML"]),
+        ("model=3", ["model", "3"]),
+        ("model.output_activation=relu", ["cross_entropy", "output_activation"]),
+        ("data.source=folder", ["folder"]),
+        ("experiment.seeds=[1, 1]", ["seeds", "twice"]),
+        ("experiment.seeds=[101]", ["seeds", "tuning"]),
+        ("experiment.name=../up", ["experiment.name"]),
+        ("epochs", ["--set epochs", "section.key=value"]),
+    ],
+)
+def test_a_bad_override_is_one_line_that_names_it(override, words):
+    with pytest.raises(UserError) as error:
+        load_config(None, [override])
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("trainig: {epochs: 3}", ["config.yaml", "trainig", "'training'"]),
+        ("dropout: {input: .1}", ["'dropout'", "'model.dropout'"]),
+        ("training: {epochs: 3, epochs: 4}", ["config.yaml", "line 1", "duplicate key"]),
+        ("- a\n- b", ["config.yaml", "sections"]),
+        ("a: [1\nb: 2", ["config.yaml", "YAML", "line"]),
+        ("a: !!python/object/apply:os.system ['true']", ["config.yaml"]),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(tmp_path, text, words):
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, text))
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(UserError, match="latin.yaml"):
+        load_config(tmp_path / "latin.yaml")
+
+
+EXPERIMENT = """
+experiment:
+  factors:
+    noise: {"0": {}, "1": {model.dropout.input: .5}}
+    width: {small: {model.layers: [4]}, large: {model.layers: [9], training.epochs: 2}}
+  skip: [{noise: "1", width: small}]
+  learning_rates: {0 / large: .25}
+"""
+
+
+def test_arms_are_all_combinations_less_the_skipped(tmp_path):
+    arms = expand_arms(load_config(write(tmp_path, EXPERIMENT)))
+    assert list(arms) == ["0 / small", "0 / large", "1 / large"]
+    assert arms["1 / large"].model.dropout.input == 0.5
+    assert arms["1 / large"].model.layers == [9]
+    assert arms["1 / large"].training.epochs == 2
+    assert arms["0 / small"].model.layers == [4]
+    assert arms["0 / large"].training.learning_rate == 0.25
+    assert arms["1 / large"].training.learning_rate == load_config().training.learning_rate
+
+
+def test_without_factors_there_is_one_arm():
+    assert list(expand_arms(load_config())) == ["run"]
+
+
+@pytest.mark.parametrize(
+    "setting, words",
+    [
+        ("experiment.skip=[{nois: '1'}]", ["skip", "nois", "'noise'"]),
+        ("experiment.skip=[{noise: '2'}]", ["skip.noise", "'2'"]),
+        ("experiment.learning_rates={0 / larg: 1}", ["learning_rates", "0 / larg", "'0 / large'"]),
+        ("experiment.report.contrasts={c: {plus: [x], minus: [y]}}", ["contrasts.c", "'x'"]),
+    ],
+)
+def test_bad_arms_are_named(tmp_path, setting, words):
+    config = load_config(write(tmp_path, EXPERIMENT.replace("learning_rates", "#")), [setting])
+    with pytest.raises(UserError) as error:
+        expand_arms(config)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_bad_setting_in_a_level_names_the_arm():
+    config = load_config(None, ["experiment.factors={a: {b: {model.layer: [3]}}}"])
+    with pytest.raises(UserError, match="arm b: unknown key 'model.layer'.*'model.layers'"):
+        expand_arms(config)
+
+
+def test_fingerprint_sees_values_not_order():
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
