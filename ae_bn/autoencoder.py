@@ -1,0 +1,381 @@
+"""The autoencoder: its layers, its one graph, and the functions compiled from it.
+
+Read `forward` first: it builds the whole graph, and is called twice over the same shared
+variables, with the statistics of the minibatch (for training) and with the population
+statistics (for everything else).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Callable, NamedTuple
+
+import numpy as np
+import scipy.special
+import theano
+import theano.sparse as sparse
+import theano.tensor as T
+from scipy.sparse import csr_matrix
+from theano.sandbox.rng_mrg import MRG_RandomStream
+
+from ae_bn.backend import require_compiler
+from ae_bn.config import DropoutConfig, ModelConfig
+from ae_bn.errors import UserError
+from ae_bn.losses import LOSSES
+from ae_bn.optimizers import OPTIMIZERS
+from ae_bn.randomness import Streams
+from ae_bn.stages import ACTIVATIONS, BatchNormalization, Projection, batch_statistics
+
+CHUNK = 1000  # documents passed at a time through everything but training
+MASK_STREAMS = 256  # parallel lanes of Theano's generator
+
+# The inverse of each activation at a word's mean: the output layer's first b.
+INVERSES = {
+    "sigmoid": scipy.special.logit,
+    "tanh": np.arctanh,
+    "relu": lambda mean: mean,
+    "linear": lambda mean: mean,
+}
+
+
+class Layer(NamedTuple):
+    """``activation(batch_normalization(projection(x)))``, the post's three words."""
+
+    projection: Projection
+    batch_normalization: BatchNormalization
+    activation: Callable
+
+
+class Signals(NamedTuple):
+    """What one layer computes, each (n, n_units)."""
+
+    g: T.TensorVariable  # projected
+    z: T.TensorVariable  # a * h(g) + b
+    out: T.TensorVariable  # activation(z)
+
+
+class Noise(NamedTuple):
+    """Where dropout masks come from, and how much is dropped."""
+
+    random: MRG_RandomStream
+    input: theano.compile.SharedVariable  # probability for a word, scalar
+    hidden: theano.compile.SharedVariable  # probability for a hidden output, scalar
+
+
+def forward(x, layers, population=False, noise=None):
+    """Build the graph of an autoencoder.
+
+    Parameters
+    ----------
+    x : theano matrix, (n, n_words), sparse CSR or dense
+    layers : list of Layer
+        Lowest first; the last one is the output layer.
+    population : bool
+        Standardise by population statistics instead of those of the minibatch.
+    noise : Noise, optional
+        Drop words of the input and outputs of the hidden layers; without it nothing is dropped.
+
+    Returns
+    -------
+    list of Signals, one per layer
+    """
+    signals = []
+    out = x if noise is None else drop_words(x, noise.input, noise.random)
+    for layer in layers:
+        g = layer.projection(out)
+        z = layer.batch_normalization(g, population)
+        out = layer.activation(z)
+        signals.append(Signals(g, z, out))
+        if noise is not None and layer is not layers[-1]:
+            out = drop(out, noise.hidden, noise.random)
+    return signals
+
+
+def drop(values, rate, random):
+    """Set values to 0 with probability rate, and divide the others by 1 - rate.
+
+    Dropout (Srivastava et al. 2014), scaled in training so that nothing changes afterwards.
+
+    Parameters
+    ----------
+    values : theano vector or matrix
+    rate : theano scalar in [0, 1)
+    random : MRG_RandomStream
+    """
+    draws = random.uniform(values.shape, nstreams=MASK_STREAMS, dtype=theano.config.floatX)
+    return values * T.ge(draws, rate) / (1 - rate)
+
+
+def drop_words(x, rate, random):
+    """Drop words of documents: masking noise (Vincent et al. 2008), drawn on the non-zeros.
+
+    Parameters
+    ----------
+    x : theano matrix, (n, n_words), sparse CSR or dense
+    rate : theano scalar in [0, 1)
+    random : MRG_RandomStream
+    """
+    if not isinstance(x.type, sparse.SparseType):
+        return drop(x, rate, random)
+    data, indices, indptr, shape = sparse.csm_properties(x)  # data: (number of non-zeros,)
+    return sparse.CSR(drop(data, rate, random), indices, indptr, shape)
+
+
+class Autoencoder:
+    """An autoencoder for sparse documents, untrained until `ae_bn.training.fit` trains it.
+
+    The functions `train`, `encode`, `reconstruct` and `evaluate` are compiled when they are
+    first used.  Learning rate, dropout rates and parameters are shared variables, so one
+    object serves any number of runs: `initialize` starts a new one without compiling again.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Its dropout rates are not used here but given to `initialize`.
+    optimizer : str
+        A key of `ae_bn.optimizers.OPTIMIZERS`.
+    n_words : int
+        Size of the vocabulary.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    parameters : list of theano shared variables
+        What training changes: W, a and b of every layer, where they exist.
+    learning_rate : theano shared scalar
+    noise : Noise
+
+    Raises
+    ------
+    UserError
+        If there is no C++ compiler.
+    """
+
+    def __init__(self, config: ModelConfig, optimizer: str, n_words: int):
+        require_compiler()
+        self.config = config
+        self.n_words = n_words
+        self.layers = build_layers(config, n_words)
+        self.parameters = [
+            parameter
+            for layer in self.layers
+            for parameter in (
+                layer.projection.W,
+                layer.batch_normalization.a,
+                layer.batch_normalization.b,
+            )
+            if isinstance(parameter, theano.compile.SharedVariable)
+        ]
+        self.learning_rate = _shared(0, "learning rate")
+        self.noise = Noise(MRG_RandomStream(1), _shared(0, "input"), _shared(0, "hidden"))
+
+        x = sparse.csr_matrix("x", dtype=theano.config.floatX)  # (n, n_words)
+        target = sparse.dense_from_sparse(x)
+        self._x = x
+        self._batch = forward(x, self.layers, noise=self.noise)
+        self._whole = forward(x, self.layers, population=True)
+        self._batch_loss, self._whole_loss = (
+            LOSSES[config.loss](signals[-1].z, target, self.layers[-1].activation)
+            for signals in (self._batch, self._whole)
+        )
+        gradients = T.grad(self._batch_loss, self.parameters)
+        self._updates = OPTIMIZERS[optimizer](self.parameters, gradients, self.learning_rate)
+
+    def initialize(
+        self, X: csr_matrix, streams: Streams, learning_rate: float, dropout: DropoutConfig
+    ):
+        """Start a new run: parameters, optimiser state, dropout and learning rate.
+
+        W is drawn as Glorot and Bengio (2010) do, uniform in +-sqrt(6 / (n_in + n_out)); a is
+        1 and b is 0.  The output layer starts from the data in every arm alike: b is the
+        inverse activation of each word's mean (sigmoid: log-odds), and where a linear or ReLU
+        output is standardised, a is each word's standard deviation.
+
+        Parameters
+        ----------
+        X : csr_matrix, (n_train, n_words)
+        streams : Streams
+            Draws from ``initialization`` and ``dropout``.
+        learning_rate : float
+        dropout : DropoutConfig
+        """
+        for state, _ in self._updates:
+            state.set_value(state.get_value() * 0)
+        for layer in self.layers:
+            W, bn = layer.projection.W, layer.batch_normalization
+            if isinstance(W, theano.compile.SharedVariable):
+                limit = np.sqrt(6 / sum(W.get_value(borrow=True).shape))
+                draws = streams.initialization.uniform(-limit, limit, W.get_value().shape)
+                _set(W, draws)
+            if bn.a is not None:
+                _set(bn.a, np.ones(bn.a.get_value().shape))
+            for statistic in (bn.mean, bn.variance):
+                _set(statistic, np.full(statistic.get_value().shape, np.nan))
+        self._start_output(X)
+        self.learning_rate.set_value(_as_float(learning_rate))
+        self.noise.input.set_value(_as_float(dropout.input))
+        self.noise.hidden.set_value(_as_float(dropout.hidden))
+        self.noise.random.seed(int(streams.dropout.integers(1, 2**31 - 1)))
+
+    def _start_output(self, X):
+        bn = self.layers[-1].batch_normalization
+        n = X.shape[0]
+        mean = np.asarray(X.sum(axis=0), dtype=np.float64).ravel() / n
+        mean_square = np.asarray(X.multiply(X).sum(axis=0), dtype=np.float64).ravel() / n
+        activation = self.config.output_activation
+        if bn.b is not None:
+            # A word in no document, or in all, has no log-odds: count half a document more.
+            smoothed = (mean * n + 0.5) / (n + 1)
+            _set(bn.b, INVERSES[activation](smoothed if activation == "sigmoid" else mean))
+        if bn.a is not None and bn.normalize and activation in ("linear", "relu"):
+            _set(bn.a, np.sqrt(mean_square - mean**2))
+
+    @cached_property
+    def train(self):
+        """Compiled: one step on a minibatch (csr_matrix); returns its loss before the step."""
+        return theano.function([self._x], self._batch_loss, updates=self._updates, name="train")
+
+    def encode(self, X) -> np.ndarray:
+        """Return the codes, (n, n_units of the code layer), of documents, (n, n_words)."""
+        return np.concatenate([self._encode(chunk) for chunk in self._chunks(X)])
+
+    def reconstruct(self, X) -> np.ndarray:
+        """Return the reconstruction, dense (n, n_words), of documents, (n, n_words)."""
+        return np.concatenate([self._reconstruct(chunk) for chunk in self._chunks(X)])
+
+    def evaluate(self, X) -> float:
+        """Return the mean loss per document with population statistics and nothing dropped."""
+        losses = [(self._evaluate(chunk), chunk.shape[0]) for chunk in self._chunks(X)]
+        return float(np.average([loss for loss, _ in losses], weights=[n for _, n in losses]))
+
+    def update_population_statistics(self, X):
+        """Recompute mean and biased variance of every layer over documents X, (n, n_words).
+
+        Weights frozen, nothing dropped, lower layers first, so that each layer sees what it
+        will see afterwards.  Chunks are combined as by Chan et al. (1983), in float64.
+        """
+        for layer, statistics in zip(self.layers, self._statistics):
+            if statistics is None:
+                continue
+            n, mean, squares = 0, 0.0, 0.0  # squares: summed squared distance from the mean
+            for chunk in self._chunks(X):
+                chunk_mean, chunk_variance = (v.astype(np.float64) for v in statistics(chunk))
+                m = chunk.shape[0]
+                difference = chunk_mean - mean
+                mean = mean + difference * m / (n + m)
+                squares = squares + chunk_variance * m + difference**2 * n * m / (n + m)
+                n += m
+            _set(layer.batch_normalization.mean, mean)
+            _set(layer.batch_normalization.variance, squares / n)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Return copies of all parameters and population statistics, by name."""
+        return {name: variable.get_value() for name, variable in self._variables().items()}
+
+    def set_state(self, state: dict[str, np.ndarray]):
+        """Put back what `get_state` returned."""
+        for name, variable in self._variables().items():
+            variable.set_value(state[name])
+
+    def _variables(self):
+        variables = {}
+        for number, layer in enumerate(self.layers, start=1):
+            bn = layer.batch_normalization
+            named = dict(W=layer.projection.W, a=bn.a, b=bn.b)
+            if bn.needs_statistics:
+                named.update(mean=bn.mean, variance=bn.variance)
+            for name, variable in named.items():
+                if isinstance(variable, theano.compile.SharedVariable):
+                    variables[f"layer{number}.{name}"] = variable
+        return variables
+
+    @cached_property
+    def _encode(self):
+        code = self._whole[len(self.config.layers) - 1].out
+        return theano.function([self._x], code, name="encode")
+
+    @cached_property
+    def _reconstruct(self):
+        return theano.function([self._x], self._whole[-1].out, name="reconstruct")
+
+    @cached_property
+    def _evaluate(self):
+        return theano.function([self._x], self._whole_loss, name="evaluate")
+
+    @cached_property
+    def _statistics(self):
+        """For each layer the function of its batch statistics, None where it needs none."""
+        return [
+            theano.function([self._x], batch_statistics(signals.g), name="statistics")
+            if layer.batch_normalization.needs_statistics
+            else None
+            for layer, signals in zip(self.layers, self._whole)
+        ]
+
+    def _chunks(self, X):
+        X = csr_matrix(X, dtype=theano.config.floatX)
+        if X.shape[1] != self.n_words or X.shape[0] == 0:
+            raise UserError(
+                f"documents of shape {X.shape}: give one row or more, and one column for each of "
+                f"the {self.n_words} words"
+            )
+        return (X[start : start + CHUNK] for start in range(0, X.shape[0], CHUNK))
+
+
+def build_layers(config: ModelConfig, n_words: int) -> list[Layer]:
+    """Return the layers of an autoencoder: encoder, then its mirror image as decoder.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    n_words : int
+
+    Returns
+    -------
+    list of Layer
+        ``len(config.layers)`` of the encoder, as many of the decoder.
+    """
+    depth = len(config.layers)
+    sizes = [n_words, *config.layers, *config.layers[-2::-1], n_words]
+    switches = config.batch_norm
+    layers = []
+    for number, (n_in, n_out) in enumerate(zip(sizes, sizes[1:]), start=1):
+        is_code, is_top = number == depth, number == 2 * depth
+        if config.tied and number > depth:
+            W = layers[2 * depth - number].projection.W.T
+        else:
+            W = theano.shared(np.zeros((n_in, n_out), theano.config.floatX), name=f"W{number}")
+        if is_top:
+            batch_norm = switches.top
+        elif is_code and switches.code is not None:
+            batch_norm = switches.code
+        else:
+            batch_norm = switches.hidden
+        activation = config.output_activation if is_top else config.hidden_activation
+        layers.append(
+            Layer(
+                Projection(W),
+                BatchNormalization(
+                    n_out,
+                    center=batch_norm and switches.center,
+                    normalize=batch_norm and switches.normalize,
+                    scale=batch_norm and switches.scale,
+                    shift=switches.shift if batch_norm else True,
+                    epsilon=switches.epsilon,
+                ),
+                ACTIVATIONS[activation],
+            )
+        )
+    return layers
+
+
+def _as_float(value):
+    return np.asarray(value, dtype=theano.config.floatX)
+
+
+def _shared(value, name):
+    return theano.shared(_as_float(value), name=name)
+
+
+def _set(variable, values):
+    variable.set_value(_as_float(values))

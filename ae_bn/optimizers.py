@@ -1,0 +1,97 @@
+"""Optimisers, each a few equations: parameters and gradients in, Theano updates out.
+
+Every function takes the parameters (shared variables), their gradients and the learning rate
+(a shared scalar), and returns a list of (shared variable, new value) pairs.  Whatever else an
+optimiser remembers is a shared variable that starts at zero and stands in that list too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import theano
+import theano.tensor as T
+
+
+def sgd(parameters, gradients, learning_rate):
+    """Stochastic gradient descent: p <- p - learning_rate * gradient."""
+    return [(p, p - learning_rate * d) for p, d in zip(parameters, gradients)]
+
+
+def nesterov(parameters, gradients, learning_rate, momentum=0.9):
+    """Nesterov's momentum, as rewritten by Bengio et al. 2012 (arXiv 1212.0901, equation 7).
+
+    v <- momentum * v - learning_rate * gradient
+    p <- p + momentum * v - learning_rate * gradient
+    """
+    updates = []
+    for p, d in zip(parameters, gradients):
+        v = _zeros_like(p)
+        v_new = momentum * v - learning_rate * d
+        updates += [(v, v_new), (p, p + momentum * v_new - learning_rate * d)]
+    return updates
+
+
+def adam(parameters, gradients, learning_rate, beta1=0.9, beta2=0.999, epsilon=1e-8):
+    """Adam (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1).
+
+    m <- beta1 * m + (1 - beta1) * gradient
+    v <- beta2 * v + (1 - beta2) * gradient^2
+    p <- p - learning_rate / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + epsilon)
+    """
+    t = theano.shared(np.zeros((), theano.config.floatX), name="t")
+    t_new = t + 1
+    rate = learning_rate / (1 - beta1**t_new)
+    updates = [(t, t_new)]
+    for p, d in zip(parameters, gradients):
+        m, v = _zeros_like(p), _zeros_like(p)
+        m_new = beta1 * m + (1 - beta1) * d
+        v_new = beta2 * v + (1 - beta2) * T.sqr(d)
+        root = T.sqrt(v_new / (1 - beta2**t_new)) + epsilon
+        updates += [(m, m_new), (v, v_new), (p, p - rate * m_new / root)]
+    return updates
+
+
+def adadelta(parameters, gradients, learning_rate, decay=0.95, epsilon=1e-6):
+    """Adadelta (Zeiler 2012, arXiv 1212.5701, algorithm 1), its step times learning_rate.
+
+    v <- decay * v + (1 - decay) * gradient^2
+    step = -sqrt(u + epsilon) / sqrt(v + epsilon) * gradient
+    u <- decay * u + (1 - decay) * step^2
+    p <- p + learning_rate * step
+    """
+    updates = []
+    for p, d in zip(parameters, gradients):
+        v, u = _zeros_like(p), _zeros_like(p)
+        v_new = decay * v + (1 - decay) * T.sqr(d)
+        step = -T.sqrt(u + epsilon) / T.sqrt(v_new + epsilon) * d
+        u_new = decay * u + (1 - decay) * T.sqr(step)
+        updates += [(v, v_new), (u, u_new), (p, p + learning_rate * step)]
+    return updates
+
+
+def rmsprop(parameters, gradients, learning_rate, decay=0.9, epsilon=1e-8):
+    """RMSprop (Tieleman and Hinton 2012, lecture 6.5).
+
+    v <- decay * v + (1 - decay) * gradient^2
+    p <- p - learning_rate * gradient / (sqrt(v) + epsilon)
+    """
+    updates = []
+    for p, d in zip(parameters, gradients):
+        v = _zeros_like(p)
+        v_new = decay * v + (1 - decay) * T.sqr(d)
+        updates += [(v, v_new), (p, p - learning_rate * d / (T.sqrt(v_new) + epsilon))]
+    return updates
+
+
+OPTIMIZERS = {
+    "sgd": sgd,
+    "nesterov": nesterov,
+    "adam": adam,
+    "adadelta": adadelta,
+    "rmsprop": rmsprop,
+}
+
+
+def _zeros_like(p):
+    return theano.shared(p.get_value() * 0, name=f"state of {p.name}")
+

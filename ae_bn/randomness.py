@@ -1,0 +1,35 @@
+"""One seed, four independent random streams.
+
+Each use of chance draws from its own stream, so that switching one of them off (dropout, say)
+leaves the numbers of the others unchanged, and runs with the same seed are paired.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Streams(NamedTuple):
+    """The streams of one run."""
+
+    split: np.random.Generator  # which training documents are held out for validation
+    initialization: np.random.Generator  # first values of W
+    order: np.random.Generator  # order of the documents in every epoch
+    dropout: np.random.Generator  # seeds Theano's generator of dropout masks
+
+
+def streams(seed: int) -> Streams:
+    """Return the four streams of a seed.
+
+    Parameters
+    ----------
+    seed : int, at least 0
+
+    Returns
+    -------
+    Streams
+    """
+    children = np.random.SeedSequence(seed).spawn(len(Streams._fields))
+    return Streams(*map(np.random.default_rng, children))

@@ -1,0 +1,186 @@
+r"""The stages of a layer, as the post "Batch Normalization: Warm-Up" writes them.
+
+A minibatch x holds n documents in rows, so the post's W*x reads x W here:
+
+.. math::
+
+    g(x) &= x W                                           && (1) \\
+    h(g) &= (g - \mathrm{mean}) / \mathrm{std}            && (2) \\
+    f(h) &= \max(0, a h + b)                              && (3)
+
+`g`, `h` and `f` are these three equations, each from expression to expression.  On top of them
+stand the post's layer words, so that its two lines
+
+    bn = BatchNormalization(x) | Projection(x)
+    out = ReLU(bn)
+
+become ``out = ReLU(batch_normalization(projection(x)))``.  The original paper (Ioffe and
+Szegedy 2015, arXiv 1502.03167, algorithm 1) calls a gamma and b beta.
+
+The contract of Batch Normalization, kept by `BatchNormalization` and tested:
+
+- Statistics are taken per unit, over the documents of the batch (axis 0).
+- The variance is biased (divided by n, not n - 1), and taken about the mean even where the
+  mean is not subtracted.
+- std = sqrt(variance + epsilon): epsilon is inside the root.  A unit that is constant over the
+  batch, or a batch of one document, therefore gives h = 0 and a zero gradient, not NaN.
+- Stored as population statistics are the mean and the biased variance (without epsilon) over
+  the whole training part; `ae_bn.autoencoder` computes them, training never reads them.
+- Gradients flow through mean and std of the batch.
+- Four switches: center (subtract the mean), normalize (divide by std), scale (multiply by a),
+  shift (add b).  A plain layer, f(x W + b), is the one with only shift switched on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import theano
+import theano.sparse as sparse
+import theano.tensor as T
+
+
+def g(x, W):
+    """Project: equation (1), without a bias.
+
+    Parameters
+    ----------
+    x : theano matrix, dense or sparse CSR, (n, n_in)
+    W : theano matrix, (n_in, n_out)
+
+    Returns
+    -------
+    theano matrix, (n, n_out)
+    """
+    return sparse.structured_dot(x, W) if isinstance(x.type, sparse.SparseType) else T.dot(x, W)
+
+
+def h(g, mean, std):
+    """Standardise: equation (2).
+
+    Parameters
+    ----------
+    g : theano matrix, (n, n_units)
+    mean, std : theano vectors, (n_units,), or numbers
+
+    Returns
+    -------
+    theano matrix, (n, n_units)
+    """
+    return (g - mean) / std
+
+
+def f(h, a, b, activation):
+    """Scale, shift and activate: equation (3), with any activation for max(0, .).
+
+    Parameters
+    ----------
+    h : theano matrix, (n, n_units)
+    a, b : theano vectors, (n_units,), or numbers
+    activation : function, expression to expression
+
+    Returns
+    -------
+    theano matrix, (n, n_units)
+    """
+    return activation(a * h + b)
+
+
+def ReLU(z):
+    """Return max(0, z).  At z = 0, where both sides are equal, the gradient is 0."""
+    return T.maximum(0, z)
+
+
+def Sigmoid(z):
+    """Return 1 / (1 + exp(-z))."""
+    return T.nnet.sigmoid(z)
+
+
+def Tanh(z):
+    """Return tanh(z)."""
+    return T.tanh(z)
+
+
+def Linear(z):
+    """Return z."""
+    return z
+
+
+ACTIVATIONS = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh, "linear": Linear}
+
+
+class Projection:
+    """The layer word for `g`.
+
+    Parameters
+    ----------
+    W : theano matrix, (n_in, n_out)
+        A shared variable, or the transpose of another projection's for tied weights.
+    """
+
+    def __init__(self, W):
+        self.W = W
+
+    def __call__(self, x):
+        """Return g(x), (n, n_out), of x, (n, n_in)."""
+        return g(x, self.W)
+
+
+class BatchNormalization:
+    """The layer word for `h`, then a*h + b; see the contract in the module's docstring.
+
+    Parameters
+    ----------
+    n_units : int
+    center, normalize, scale, shift : bool
+        The four switches.
+    epsilon : float
+        Added to the variance, in its unit (the square of g's).
+
+    Attributes
+    ----------
+    a, b : theano shared vectors, (n_units,), floatX
+        Scale and shift, 1 and 0 at first.  Where its switch is off, a parameter is None.
+    mean, variance : theano shared vectors, (n_units,), floatX
+        Population statistics; NaN until they are computed.
+    """
+
+    def __init__(self, n_units, center, normalize, scale, shift, epsilon):
+        self.center, self.normalize, self.epsilon = center, normalize, epsilon
+        self.a = _shared_vector(1, n_units, "a") if scale else None
+        self.b = _shared_vector(0, n_units, "b") if shift else None
+        self.mean = _shared_vector(np.nan, n_units, "mean")
+        self.variance = _shared_vector(np.nan, n_units, "variance")
+
+    def __call__(self, g, population=False):
+        """Return a * h(g) + b, (n, n_units).
+
+        Parameters
+        ----------
+        g : theano matrix, (n, n_units)
+        population : bool
+            Standardise by the stored population statistics, not by those of this batch.
+        """
+        mean, variance = (self.mean, self.variance) if population else batch_statistics(g)
+        a = 1 if self.a is None else self.a
+        b = 0 if self.b is None else self.b
+        standardised = h(
+            g,
+            mean=mean if self.center else 0,
+            std=T.sqrt(variance + self.epsilon) if self.normalize else 1,
+        )
+        return f(standardised, a, b, Linear)
+
+    @property
+    def needs_statistics(self):
+        """Whether any statistics enter the output."""
+        return self.center or self.normalize
+
+
+def batch_statistics(g):
+    """Return mean and biased variance per unit, (n_units,) each, of g, (n, n_units)."""
+    mean = g.mean(axis=0)
+    return mean, T.sqr(g - mean).mean(axis=0)
+
+
+def _shared_vector(value, size, name):
+    return theano.shared(np.full(size, value, dtype=theano.config.floatX), name=name)

@@ -1,0 +1,296 @@
+"""The graph as a whole: modes, noise, weights, start of the output, population statistics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import theano
+import theano.sparse as sparse
+import theano.tensor as T
+from ae_bn.autoencoder import CHUNK, Autoencoder, build_layers, forward
+from ae_bn.config import load_config
+from ae_bn.errors import UserError
+from ae_bn.randomness import streams
+from scipy.sparse import csr_matrix, vstack
+
+
+def model(*settings, layers="[4]"):
+    return load_config(None, [f"model.layers={layers}", *(f"model.{s}" for s in settings)]).model
+
+
+def started(config, X, seed=1, optimizer="adam", learning_rate=0.01):
+    autoencoder = Autoencoder(config, optimizer, X.shape[1])
+    autoencoder.initialize(X, streams(seed), learning_rate, config.dropout)
+    return autoencoder
+
+
+def randomize(autoencoder):
+    """Give all parameters and statistics values that nothing is special about."""
+    rng = np.random.default_rng(7)
+    state = {
+        name: rng.uniform(0.5, 1.5, value.shape).astype(value.dtype) * (-1 if "b" in name else 1)
+        for name, value in autoencoder.get_state().items()
+    }
+    autoencoder.set_state(state)
+    return state
+
+
+ALL_BN = ["batch_norm.hidden=true", "batch_norm.top=true"]
+
+
+# Loss and gradients computed once with PyTorch 2.13.0 in float64 (functional.batch_norm with
+# eps=1e-5 in training mode, relu, binary_cross_entropy_with_logits summed over words).
+X_FIXED = np.array([[1.0, 0, 1, 0, 0], [0, 1, 1, 0, 1], [1, 1, 0, 0, 0], [0, 0, 0, 1, 1]])
+FIXED = {
+    "layer1.W": np.sin(np.arange(15.0)).reshape(5, 3),
+    "layer1.a": [1.0, 0.5, 2.0],
+    "layer1.b": [0.1, -0.2, 0.3],
+    "layer2.W": np.cos(np.arange(15.0)).reshape(3, 5),
+    "layer2.a": [1.0, 0.5, 2.0, 1.5, 0.8],
+    "layer2.b": [0.1, -0.2, 0.3, 0.0, 0.5],
+}
+FIXED_LOSS = 3.623852671143
+FIXED_GRADIENTS = {
+    "layer1.W": [
+        [-1.204931286283, -0.003005107137, 0.313829172998],
+        [-1.502227916778, 0.014204404978, -0.308990371872],
+        [-0.619316805117, 0.009652900498, -0.183432298262],
+        [1.663238004089, -0.010426099170, 0.089296748569],
+        [1.204931286283, 0.003005107137, -0.313829172998],
+    ],
+    "layer1.a": [-0.262510818440, -0.169586170895, 0.156555659982],
+    "layer1.b": [0.150295357264, -0.101126713972, -0.003515935237],
+    "layer2.W": [
+        [-0.097073709899, -0.224041810519, 0.065480797911, 0.062731428428, -0.091787026531],
+        [-0.043945977798, 0.124053130244, 0.029392504043, 0.001621818429, 0.211975354872],
+        [-0.130550055117, 0.440271267545, 0.006031421240, 0.068700727372, 0.973658134049],
+    ],
+    "layer2.a": [0.284803000572, 0.178160427056, -0.099116473967, 0.442780982985, -0.105870914366],
+    "layer2.b": [0.024560621430, -0.046444739653, -0.004419037533, 0.236389020466, 0.110920772100],
+}
+
+
+def test_loss_and_gradients_against_pytorch(float64):
+    """One step of gradient descent moves every parameter by PyTorch's gradient."""
+    X = csr_matrix(X_FIXED)
+    autoencoder = started(model(*ALL_BN, layers="[3]"), X, optimizer="sgd", learning_rate=1)
+    state = autoencoder.get_state()
+    state.update((name, np.array(value)) for name, value in FIXED.items())
+    autoencoder.set_state(state)
+    np.testing.assert_allclose(autoencoder.train(X), FIXED_LOSS, rtol=1e-11)
+    after = autoencoder.get_state()
+    for name, gradient in FIXED_GRADIENTS.items():
+        np.testing.assert_allclose(FIXED[name] - after[name], gradient, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("tied", ["false", "true"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_gradients_against_finite_differences(float64, documents, tied, loss):
+    """Along a random direction, through two hidden layers and BN everywhere; no kinks in tanh."""
+    documents = documents.astype("float64")
+    settings = [f"tied={tied}", f"loss={loss}", "hidden_activation=tanh", *ALL_BN]
+    autoencoder = started(model(*settings, layers="[5, 3]"), documents, optimizer="sgd")
+    randomize(autoencoder)
+    before = autoencoder.get_state()
+    autoencoder.learning_rate.set_value(1.0)
+    autoencoder.train(documents)
+    gradient = {name: before[name] - value for name, value in autoencoder.get_state().items()}
+    rng, step = np.random.default_rng(3), 1e-5
+    direction = {name: rng.normal(size=value.shape) for name, value in before.items()}
+    autoencoder.learning_rate.set_value(0.0)
+
+    def loss_at(distance):
+        autoencoder.set_state({n: v + distance * direction[n] for n, v in before.items()})
+        return autoencoder.train(documents)
+
+    slope = sum((gradient[name] * direction[name]).sum() for name in before)
+    assert loss_at(step) != loss_at(-step)
+    np.testing.assert_allclose(slope, (loss_at(step) - loss_at(-step)) / (2 * step), rtol=1e-6)
+
+
+def test_sparse_and_dense_input_agree(float64, documents):
+    config = model(*ALL_BN)
+    layers = build_layers(config, documents.shape[1])
+    rng = np.random.default_rng(0)
+    for layer in layers:
+        layer.projection.W.set_value(rng.normal(size=layer.projection.W.get_value().shape))
+    x, s = T.matrix(), sparse.csr_matrix(dtype="float64")
+    from_dense = theano.function([x], forward(x, layers)[-1].out)(documents.toarray())
+    from_sparse = theano.function([s], forward(s, layers)[-1].out)(documents.astype("float64"))
+    np.testing.assert_allclose(from_sparse, from_dense, rtol=1e-10)
+
+
+def test_one_row_equals_a_batch(documents):
+    autoencoder = started(model(*ALL_BN), documents)
+    randomize(autoencoder)
+    codes, outputs = autoencoder.encode(documents), autoencoder.reconstruct(documents)
+    assert codes.shape == (40, 4) and outputs.shape == (40, 12)
+    for row in (0, 3, 39):  # 3 is empty
+        np.testing.assert_allclose(autoencoder.encode(documents[row])[0], codes[row], rtol=1e-5)
+        np.testing.assert_allclose(
+            autoencoder.reconstruct(documents[row])[0], outputs[row], rtol=1e-5
+        )
+
+
+def test_chunks_do_not_show(documents):
+    many = vstack([documents] * 60, format="csr")
+    assert many.shape[0] > 2 * CHUNK
+    autoencoder = started(model(*ALL_BN), documents)
+    autoencoder.update_population_statistics(many)
+    np.testing.assert_allclose(
+        autoencoder.encode(many)[-40:], autoencoder.encode(documents), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        autoencoder.evaluate(many), autoencoder.evaluate(documents), rtol=1e-5
+    )
+
+
+def test_population_statistics_are_those_of_all_documents_lower_layers_first(documents):
+    many = vstack([documents[:25]] * 70 + [documents], format="csr")  # several uneven chunks
+    autoencoder = started(model(*ALL_BN, layers="[6, 4]"), many)
+    autoencoder.update_population_statistics(many)
+    state = autoencoder.get_state()
+    out = many.toarray().astype(np.float64)
+    for number in range(1, 5):
+        g = out @ state[f"layer{number}.W"]
+        mean, variance = g.mean(axis=0), g.var(axis=0)
+        np.testing.assert_allclose(state[f"layer{number}.mean"], mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(state[f"layer{number}.variance"], variance, rtol=1e-4)
+        h = (g - mean) / np.sqrt(variance + 1e-5)
+        out = np.maximum(0, state[f"layer{number}.a"] * h + state[f"layer{number}.b"])
+
+
+def test_training_ignores_population_statistics(documents):
+    """They are NaN, and stay so, while training is finite."""
+    autoencoder = started(model(*ALL_BN), documents)
+    for _ in range(3):
+        assert np.isfinite(autoencoder.train(documents))
+    state = autoencoder.get_state()
+    for name, value in state.items():
+        statistic = name.endswith(("mean", "variance"))
+        assert np.isnan(value).all() if statistic else np.isfinite(value).all(), name
+    assert np.isnan(autoencoder.encode(documents)).all()
+
+
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(3, 4)], ids=["one row", "one empty row"])
+def test_batch_of_one_trains_to_finite_weights(documents, rows):
+    autoencoder = started(model(*ALL_BN), documents)
+    assert np.isfinite(autoencoder.train(documents[rows]))
+    for parameter in autoencoder.parameters:
+        assert np.isfinite(parameter.get_value()).all()
+
+
+def test_constant_words_and_empty_documents_train_to_finite_weights(documents):
+    X = documents.toarray()
+    X[:, 0], X[:, 1] = 1, 0
+    for settings in (ALL_BN, [*ALL_BN, "loss=squared_error", "output_activation=linear"]):
+        X_sparse = csr_matrix(X)
+        autoencoder = started(model(*settings), X_sparse)
+        for _ in range(5):
+            assert np.isfinite(autoencoder.train(X_sparse))
+        autoencoder.update_population_statistics(X_sparse)
+        assert np.isfinite(autoencoder.reconstruct(X_sparse)).all()
+
+
+def test_output_starts_from_the_data(documents):
+    X = documents.toarray().astype(np.float64)
+    smoothed = (X.sum(axis=0) + 0.5) / 41
+    linear = ["loss=squared_error", "output_activation=linear"]
+    for settings in ([], ["batch_norm.top=true"]):
+        state = started(model(*settings), documents).get_state()
+        np.testing.assert_allclose(
+            state["layer2.b"], np.log(smoothed / (1 - smoothed)), rtol=1e-5
+        )
+        state = started(model(*settings, *linear), documents).get_state()
+        np.testing.assert_allclose(state["layer2.b"], X.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(state["layer2.a"], X.std(axis=0), rtol=1e-4)
+    np.testing.assert_array_equal(state["layer1.a"], np.ones(4))
+    np.testing.assert_array_equal(state["layer1.b"], np.zeros(4))
+
+
+def test_code_switch_follows_hidden_unless_set():
+    def normalised(*settings):
+        layers = build_layers(model(*settings, layers="[6, 4]"), 12)
+        return [layer.batch_normalization.needs_statistics for layer in layers]
+
+    assert normalised("batch_norm.hidden=true") == [True, True, True, False]
+    assert normalised("batch_norm.hidden=true", "batch_norm.code=false") == [True, False, True, False]
+    assert normalised("batch_norm.hidden=false", "batch_norm.code=true") == [False, True, False, False]
+    assert normalised("batch_norm.hidden=false", "batch_norm.top=true") == [False, False, False, True]
+
+
+def test_a_layer_without_batch_norm_is_the_plain_layer(documents):
+    autoencoder = started(model("batch_norm.hidden=false", "batch_norm.shift=false"), documents)
+    state = randomize(autoencoder)
+    assert sorted(state) == ["layer1.W", "layer1.b", "layer2.W", "layer2.b"]
+    expected = np.maximum(0, documents @ state["layer1.W"] + state["layer1.b"])
+    np.testing.assert_allclose(autoencoder.encode(documents), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_tied_weights_are_one_matrix(documents):
+    autoencoder = started(model("tied=true"), documents)
+    assert [name for name in autoencoder.get_state() if name.endswith("W")] == ["layer1.W"]
+    state = randomize(autoencoder)
+    code = autoencoder.encode(documents)
+    logits = code @ state["layer1.W"].T + state["layer2.b"]
+    np.testing.assert_allclose(
+        autoencoder.reconstruct(documents), 1 / (1 + np.exp(-logits)), rtol=1e-4
+    )
+
+
+# Dropout
+
+
+def test_masking_noise_touches_stored_words_only(documents):
+    autoencoder = started(model("dropout.input=0.5"), documents)
+    noisy_input = autoencoder._batch[0].g.owner.inputs[0]  # what the first projection gets
+    noisy = theano.function([autoencoder._x], noisy_input)
+    draws = np.array([noisy(documents).toarray() for _ in range(200)])
+    assert set(np.unique(draws)) == {0, 2}  # dropped, or kept and divided by .5
+    np.testing.assert_array_equal(draws[:, documents.toarray() == 0], 0)
+    kept = (draws[:, documents.toarray() > 0] > 0).mean()
+    assert abs(kept - 0.5) < 0.01  # 20,000 draws: standard error .0035
+
+
+def test_dropout_is_off_outside_training(documents):
+    plain = started(model(), documents)
+    noisy = started(model("dropout.input=0.5", "dropout.hidden=0.5"), documents)
+    for autoencoder in (plain, noisy):
+        autoencoder.update_population_statistics(documents)
+    np.testing.assert_array_equal(noisy.encode(documents), plain.encode(documents))
+    assert noisy.evaluate(documents) == plain.evaluate(documents)
+    assert noisy.train(documents) != plain.train(documents)
+
+
+def test_dropout_changes_no_other_stream(documents):
+    plain, noisy = streams(4), streams(4)
+    for setting, stream in (("0", plain), ("0.5", noisy)):
+        config = model(f"dropout.input={setting}", f"dropout.hidden={setting}")
+        autoencoder = Autoencoder(config, "adam", 12)
+        autoencoder.initialize(documents, stream, 0.01, config.dropout)
+        state = autoencoder.get_state()
+        if setting == "0":
+            first = state
+    for name in first:
+        np.testing.assert_array_equal(first[name], state[name])
+    assert plain.order.random() == noisy.order.random()
+    assert plain.split.random() == noisy.split.random()
+
+
+def test_a_second_initialize_repeats_the_first_run(documents):
+    """Parameters, optimiser state and masks all start again: nothing is left of the first run."""
+    config = model("dropout.input=0.3", "dropout.hidden=0.3", *ALL_BN)
+    autoencoder = Autoencoder(config, "adam", 12)
+    runs = []
+    for seed in (1, 2, 1):
+        autoencoder.initialize(documents, streams(seed), 0.01, config.dropout)
+        runs.append([float(autoencoder.train(documents)) for _ in range(5)])
+    assert runs[0] == runs[2] != runs[1]
+
+
+def test_wrong_documents_are_named():
+    autoencoder = Autoencoder(model(), "sgd", 12)
+    with pytest.raises(UserError, match=r"\(2, 5\).*12 words"):
+        autoencoder.encode(np.ones((2, 5)))
+    with pytest.raises(UserError, match=r"\(0, 12\)"):
+        autoencoder.evaluate(csr_matrix((0, 12)))

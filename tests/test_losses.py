@@ -1,0 +1,40 @@
+"""The losses in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import theano
+import theano.tensor as T
+from ae_bn.losses import cross_entropy, squared_error
+from ae_bn.stages import ReLU, Sigmoid
+
+Z = np.array([[0.0, 2.0, -3.0], [1.0, -1.0, 0.5]])
+TARGET = np.array([[1.0, 0.0, 0.25], [0.0, 1.0, 0.5]])
+
+
+def compiled(loss, activation):
+    z, target = T.matrix(), T.matrix()
+    value = loss(z, target, activation)
+    return theano.function([z, target], [value, T.grad(value, z)])
+
+
+def test_cross_entropy(float64):
+    value, gradient = compiled(cross_entropy, Sigmoid)(Z, TARGET)
+    p = 1 / (1 + np.exp(-Z))
+    expected = -(TARGET * np.log(p) + (1 - TARGET) * np.log(1 - p)).sum() / 2
+    np.testing.assert_allclose(value, expected)
+    np.testing.assert_allclose(gradient, (p - TARGET) / 2)
+
+
+def test_cross_entropy_of_extreme_logits_is_finite():
+    z, target = np.float32([[1e4, -1e4, 1e4]]), np.float32([[1, 0, 0]])
+    value, gradient = compiled(cross_entropy, Sigmoid)(z, target)
+    np.testing.assert_allclose(value, 1e4)
+    np.testing.assert_allclose(gradient, [[0, 0, 1]])
+
+
+def test_squared_error(float64):
+    value, gradient = compiled(squared_error, ReLU)(Z, TARGET)
+    out = np.maximum(0, Z)
+    np.testing.assert_allclose(value, ((out - TARGET) ** 2).sum() / 2)
+    np.testing.assert_allclose(gradient, (out - TARGET) * (Z > 0))
