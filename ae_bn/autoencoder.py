@@ -188,8 +188,9 @@ class Autoencoder:
 
         W is drawn as Glorot and Bengio (2010) do, uniform in +-sqrt(6 / (n_in + n_out)); a is
         1 and b is 0.  The output layer starts from the data in every arm alike: b is the
-        inverse activation of each word's mean (sigmoid: log-odds), and where a linear or ReLU
-        output is standardised, a is each word's standard deviation.
+        inverse activation of each word's mean (sigmoid: log-odds).  A linear or ReLU output
+        starts with each word's standard deviation: standardised, it has it as a; otherwise
+        the columns of W are scaled to give it (not if tied: W is the encoder's too).
 
         Parameters
         ----------
@@ -218,7 +219,7 @@ class Autoencoder:
         self.noise.random.seed(int(streams.dropout.integers(1, 2**31 - 1)))
 
     def _start_output(self, X):
-        bn = self.layers[-1].batch_normalization
+        W, bn = self.layers[-1].projection.W, self.layers[-1].batch_normalization
         n = X.shape[0]
         mean = np.asarray(X.sum(axis=0), dtype=np.float64).ravel() / n
         mean_square = np.asarray(X.multiply(X).sum(axis=0), dtype=np.float64).ravel() / n
@@ -227,8 +228,14 @@ class Autoencoder:
             # A word in no document, or in all, has no log-odds: count half a document more.
             smoothed = (mean * n + 0.5) / (n + 1)
             _set(bn.b, INVERSES[activation](smoothed if activation == "sigmoid" else mean))
-        if bn.a is not None and bn.normalize and activation in ("linear", "relu"):
-            _set(bn.a, np.sqrt(mean_square - mean**2))
+        if activation in ("linear", "relu"):
+            deviation = np.sqrt(np.maximum(mean_square - mean**2, 0))
+            if bn.normalize and bn.a is not None:
+                _set(bn.a, deviation)
+            elif not bn.normalize and not self.config.tied:
+                self.update_population_statistics(X)
+                _, variance = self._population_statistics(self._statistics[-1], X)
+                _set(W, W.get_value() * deviation / np.sqrt(variance + bn.epsilon))
 
     @cached_property
     def train(self):
@@ -255,18 +262,23 @@ class Autoencoder:
         will see afterwards.  Chunks are combined as by Chan et al. (1983), in float64.
         """
         for layer, statistics in zip(self.layers, self._statistics):
-            if statistics is None:
-                continue
-            n, mean, squares = 0, 0.0, 0.0  # squares: summed squared distance from the mean
-            for chunk in self._chunks(X):
-                chunk_mean, chunk_variance = (v.astype(np.float64) for v in statistics(chunk))
-                m = chunk.shape[0]
-                difference = chunk_mean - mean
-                mean = mean + difference * m / (n + m)
-                squares = squares + chunk_variance * m + difference**2 * n * m / (n + m)
-                n += m
-            _set(layer.batch_normalization.mean, mean)
-            _set(layer.batch_normalization.variance, squares / n)
+            bn = layer.batch_normalization
+            if bn.needs_statistics:
+                mean, variance = self._population_statistics(statistics, X)
+                _set(bn.mean, mean)
+                _set(bn.variance, variance)
+
+    def _population_statistics(self, batch_statistics, X):
+        """Return mean and biased variance, (n_units,) each, over documents X, chunk by chunk."""
+        n, mean, squares = 0, 0.0, 0.0  # squares: summed squared distance from the mean
+        for chunk in self._chunks(X):
+            chunk_mean, chunk_variance = (v.astype(np.float64) for v in batch_statistics(chunk))
+            m = chunk.shape[0]
+            difference = chunk_mean - mean
+            mean = mean + difference * m / (n + m)
+            squares = squares + chunk_variance * m + difference**2 * n * m / (n + m)
+            n += m
+        return mean, squares / n
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Return copies of all parameters and population statistics, by name."""
@@ -304,12 +316,10 @@ class Autoencoder:
 
     @cached_property
     def _statistics(self):
-        """For each layer the function of its batch statistics, None where it needs none."""
+        """For each layer a function of the statistics of its g over a batch."""
         return [
             theano.function([self._x], batch_statistics(signals.g), name="statistics")
-            if layer.batch_normalization.needs_statistics
-            else None
-            for layer, signals in zip(self.layers, self._whole)
+            for signals in self._whole
         ]
 
     def _chunks(self, X):

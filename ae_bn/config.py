@@ -259,7 +259,8 @@ def _read_yaml(path: Path) -> dict:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"config {path}: {reason}; name a YAML file such as configs/dropout.yaml")
+        advice = "name a YAML file such as configs/dropout.yaml"
+        raise UserError(f"config {path}: {reason}; {advice}") from None
     tree = _parse_yaml(text, f"config {path}")
     if tree is None:
         return {}

@@ -94,4 +94,3 @@ OPTIMIZERS = {
 
 def _zeros_like(p):
     return theano.shared(p.get_value() * 0, name=f"state of {p.name}")
-

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ae_bn  # noqa: F401, sets Theano's flags before any test imports Theano
 import numpy as np
 import pytest
 import theano
 from scipy.sparse import csr_matrix
+
+import ae_bn  # noqa: F401, sets Theano's flags before any test imports Theano
 
 
 @pytest.fixture

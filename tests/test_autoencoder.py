@@ -7,11 +7,12 @@ import pytest
 import theano
 import theano.sparse as sparse
 import theano.tensor as T
+from scipy.sparse import csr_matrix, vstack
+
 from ae_bn.autoencoder import CHUNK, Autoencoder, build_layers, forward
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.randomness import streams
-from scipy.sparse import csr_matrix, vstack
 
 
 def model(*settings, layers="[4]"):
@@ -198,9 +199,7 @@ def test_output_starts_from_the_data(documents):
     linear = ["loss=squared_error", "output_activation=linear"]
     for settings in ([], ["batch_norm.top=true"]):
         state = started(model(*settings), documents).get_state()
-        np.testing.assert_allclose(
-            state["layer2.b"], np.log(smoothed / (1 - smoothed)), rtol=1e-5
-        )
+        np.testing.assert_allclose(state["layer2.b"], np.log(smoothed / (1 - smoothed)), rtol=1e-5)
         state = started(model(*settings, *linear), documents).get_state()
         np.testing.assert_allclose(state["layer2.b"], X.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(state["layer2.a"], X.std(axis=0), rtol=1e-4)
@@ -208,15 +207,27 @@ def test_output_starts_from_the_data(documents):
     np.testing.assert_array_equal(state["layer1.b"], np.zeros(4))
 
 
+@pytest.mark.parametrize("switch", ["hidden=false", "hidden=true", "top=true"])
+def test_a_linear_output_starts_with_the_deviation_of_the_data_in_every_arm(documents, switch):
+    config = model(
+        "loss=squared_error", "output_activation=linear", f"batch_norm.{switch}", layers="[20]"
+    )
+    autoencoder = started(config, documents)
+    autoencoder.update_population_statistics(documents)
+    out = autoencoder.reconstruct(documents)
+    np.testing.assert_allclose(out.std(axis=0), documents.toarray().std(axis=0), rtol=0.01)
+
+
 def test_code_switch_follows_hidden_unless_set():
     def normalised(*settings):
         layers = build_layers(model(*settings, layers="[6, 4]"), 12)
         return [layer.batch_normalization.needs_statistics for layer in layers]
 
-    assert normalised("batch_norm.hidden=true") == [True, True, True, False]
-    assert normalised("batch_norm.hidden=true", "batch_norm.code=false") == [True, False, True, False]
-    assert normalised("batch_norm.hidden=false", "batch_norm.code=true") == [False, True, False, False]
-    assert normalised("batch_norm.hidden=false", "batch_norm.top=true") == [False, False, False, True]
+    hidden, code = "batch_norm.hidden=", "batch_norm.code="
+    assert normalised(f"{hidden}true") == [True, True, True, False]
+    assert normalised(f"{hidden}true", f"{code}false") == [True, False, True, False]
+    assert normalised(f"{hidden}false", f"{code}true") == [False, True, False, False]
+    assert normalised(f"{hidden}false", "batch_norm.top=true") == [False, False, False, True]
 
 
 def test_a_layer_without_batch_norm_is_the_plain_layer(documents):

@@ -213,7 +213,7 @@ def test_make_names_a_python_that_does_not_suit(make, python_of):
 def test_make_takes_a_python_that_suits(make, python_of):
     for version in ((3, 8), (3, 11)):
         python = python_of(version)
-        assert f'"{python[len("PYTHON="):]}" -m venv' in make("-n", "test", python).stdout
+        assert f'"{python[len("PYTHON=") :]}" -m venv' in make("-n", "test", python).stdout
 
 
 def test_make_passes_on_only_what_the_user_set(make, python_of):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ae_bn.config import DEFAULTS, expand_arms, fingerprint, load_config
 from ae_bn.errors import UserError
 

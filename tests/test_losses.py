@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import theano
 import theano.tensor as T
+
 from ae_bn.losses import cross_entropy, squared_error
 from ae_bn.stages import ReLU, Sigmoid
 

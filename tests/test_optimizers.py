@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import theano
 import theano.tensor as T
+
 from ae_bn.optimizers import OPTIMIZERS
 
 # Computed once with PyTorch 2.13.0 in float64: five steps, learning rate .05, from (1, -2, .5) on

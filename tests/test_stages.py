@@ -9,9 +9,10 @@ import pytest
 import theano
 import theano.sparse as sparse
 import theano.tensor as T
+from scipy.sparse import csr_matrix
+
 from ae_bn import stages
 from ae_bn.stages import BatchNormalization, Projection
-from scipy.sparse import csr_matrix
 
 EPSILON = 1e-3
 SWITCHES = list(itertools.product([False, True], repeat=4))
@@ -37,7 +38,12 @@ def in_numpy(layer, values, mean, variance):
 
 def test_the_three_stages_are_the_three_equations(float64):
     x, W = np.arange(6.0).reshape(2, 3), np.ones((3, 2)) * [1, -1]
-    mean, std, a, b = np.array([1.0, 2]), np.array([2.0, 4]), np.array([3.0, -1]), np.array([1.0, 0])
+    mean, std, a, b = (
+        np.array([1.0, 2]),
+        np.array([2.0, 4]),
+        np.array([3.0, -1]),
+        np.array([1.0, 0]),
+    )
     X, V = T.matrix(), T.matrix()
     m, s, p, q = T.vector(), T.vector(), T.vector(), T.vector()
     g = stages.g(X, V)
