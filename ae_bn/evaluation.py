@@ -1,0 +1,249 @@
+"""How good codes are: a linear probe, retrieval, dead and saturated units, and references.
+
+Every function takes codes, (n, n_units), dense or sparse, and does not care where they come from.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler, normalize
+
+from ae_bn.config import EvaluationConfig
+
+
+class Metric(NamedTuple):
+    """How a metric is shown."""
+
+    title: str
+    digits: int
+    meaning: str
+
+
+METRICS = {
+    "test_loss": Metric(
+        "test loss",
+        3,
+        "loss per test document (summed over words, in nats for cross-entropy), population "
+        "statistics, nothing dropped; lower is better",
+    ),
+    "valid_loss": Metric("validation loss", 3, "the same on the validation documents"),
+    "accuracy": Metric(
+        "accuracy",
+        3,
+        "share of test documents whose newsgroup (or other label) a logistic regression on the "
+        "frozen codes finds",
+    ),
+    "precision": Metric(
+        "precision",
+        3,
+        "share of documents with the query's label among the nearest 2 % of the training "
+        "documents, by cosine, mean over test queries",
+    ),
+    "dead_units": Metric("dead units", 3, "share of code units that never change over test data"),
+    "saturated": Metric(
+        "saturated",
+        3,
+        "share of code values on test data within 1 % of a bound of sigmoid or tanh",
+    ),
+    "epochs": Metric("epochs", 1, "epochs trained"),
+    "seconds": Metric("seconds", 1, "time of training, validation included"),
+}
+
+FRACTION = 0.02  # of the database retrieved, for `precision` (Larochelle and Lauly 2012)
+BOUNDS = {"sigmoid": (0, 1), "tanh": (-1, 1)}
+QUERY_CHUNK = 500  # queries ranked at a time
+
+
+class Split(NamedTuple):
+    """Codes and labels of one part of a corpus."""
+
+    codes: np.ndarray  # (n, n_units), dense or sparse
+    labels: np.ndarray  # (n,)
+
+
+def evaluate_codes(
+    train: Split,
+    test: Split,
+    fit_rows: np.ndarray,
+    valid_rows: np.ndarray,
+    hidden_activation: str,
+    config: EvaluationConfig,
+) -> dict:
+    """Return all metrics of codes, and the precision-recall curve.
+
+    Parameters
+    ----------
+    train, test : Split
+        Retrieval finds documents of train for queries from test.
+    fit_rows, valid_rows : int arrays
+        Rows of train: the probe is fitted on the first, its C chosen on the second.
+    hidden_activation : str
+        Of the code units, for the saturated share.
+    config : EvaluationConfig
+
+    Returns
+    -------
+    dict
+        ``accuracy``, ``classifier_c``, ``precision``, ``dead_units``, ``saturated`` (NaN where
+        the activation has no bounds) and ``curve``, see `retrieval_curve`.
+    """
+    fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
+    accuracy, classifier_c = probe_accuracy(fit, valid, test, config.classifier_c)
+    curve = retrieval_curve(train, _first_queries(test, config.retrieval_queries))
+    at = int(np.argmin(np.abs(np.array(curve["fraction"]) - FRACTION)))
+    return {
+        "accuracy": accuracy,
+        "classifier_c": classifier_c,
+        "precision": curve["precision"][at],
+        "dead_units": dead_units(test.codes),
+        "saturated": saturated(test.codes, hidden_activation),
+        "curve": curve,
+    }
+
+
+def probe_accuracy(fit: Split, valid: Split, test: Split, cs: list) -> tuple:
+    """Return the test accuracy of a logistic regression on codes, and the C chosen for it.
+
+    Dense codes are standardised by the codes of fit, so that C means the same in every arm;
+    sparse ones are taken as they are.  C is the one with the best accuracy on valid (the
+    smallest of equals).
+
+    Parameters
+    ----------
+    fit, valid, test : Split
+    cs : list of float
+        Values of C, the inverse strength of regularisation, to choose from.
+
+    Returns
+    -------
+    accuracy, c : float
+    """
+    if not issparse(fit.codes):
+        scaler = StandardScaler().fit(fit.codes)
+        fit, valid, test = (
+            Split(scaler.transform(codes), labels) for codes, labels in (fit, valid, test)
+        )
+    best_accuracy, best_c, best_probe = -1.0, None, None
+    for c in sorted(cs):
+        probe = LogisticRegression(C=c, max_iter=200)
+        with warnings.catch_warnings():  # 200 iterations are enough for a comparison
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            probe.fit(fit.codes, fit.labels)
+        accuracy = probe.score(valid.codes, valid.labels)
+        if accuracy > best_accuracy:
+            best_accuracy, best_c, best_probe = accuracy, c, probe
+    return float(best_probe.score(test.codes, test.labels)), float(best_c)
+
+
+def retrieval_curve(database: Split, queries: Split) -> dict:
+    """Return precision and recall over the fraction of the database that is retrieved.
+
+    For each query the documents of the database are ranked by cosine; relevant are those with
+    the query's label.  A document with a code of zeros has cosine 0 with all others.
+
+    Parameters
+    ----------
+    database, queries : Split
+
+    Returns
+    -------
+    dict of str to list of float
+        ``fraction`` (rising, in (0, 1]; `FRACTION` is one of them), and at each of them
+        ``precision`` and ``recall``, means over the queries (recall over those with a relevant
+        document).
+    """
+    n = len(database.labels)
+    wanted = np.append(np.geomspace(1e-3, 1, 31), FRACTION)
+    ranks = np.unique(np.maximum(1, np.round(wanted * n)).astype(int))  # documents retrieved
+    documents, codes = normalize(database.codes), normalize(queries.codes)
+    precision, recall, n_recall = np.zeros(len(ranks)), np.zeros(len(ranks)), 0
+    for start in range(0, len(queries.labels), QUERY_CHUNK):
+        rows = slice(start, start + QUERY_CHUNK)
+        cosine = codes[rows] @ documents.T  # (chunk, n)
+        cosine = cosine.toarray() if issparse(cosine) else cosine
+        order = np.argsort(-cosine, axis=1, kind="stable")
+        relevant = database.labels[order] == queries.labels[rows, None]
+        found = np.cumsum(relevant, axis=1)[:, ranks - 1]  # (chunk, number of ranks)
+        total = relevant.sum(axis=1)
+        precision += (found / ranks).sum(axis=0)
+        recall += (found[total > 0] / total[total > 0, None]).sum(axis=0)
+        n_recall += int((total > 0).sum())
+    return {
+        "fraction": (ranks / n).tolist(),
+        "precision": (precision / len(queries.labels)).tolist(),
+        "recall": (recall / max(n_recall, 1)).tolist(),
+    }
+
+
+def dead_units(codes) -> float:
+    """Return the share of units whose value is the same for every document."""
+    if issparse(codes):
+        codes = codes.toarray()
+    return float(np.mean(np.ptp(codes, axis=0) == 0))
+
+
+def saturated(codes: np.ndarray, activation: str) -> float:
+    """Return the share of values within 1 % of the activation's range of one of its bounds.
+
+    Parameters
+    ----------
+    codes : ndarray, (n, n_units)
+    activation : str
+        Without two bounds (ReLU, linear) the share is NaN.
+    """
+    if activation not in BOUNDS:
+        return float("nan")
+    low, high = BOUNDS[activation]
+    margin = 0.01 * (high - low)
+    return float(np.mean((codes < low + margin) | (codes > high - margin)))
+
+
+def chance_metrics(train_labels: np.ndarray, test_labels: np.ndarray) -> dict:
+    """Return the metrics of codes that say nothing, the score of a run without finite weights.
+
+    The classifier names the commonest training label, retrieval returns documents at random.
+    """
+    n_labels = int(max(train_labels.max(), test_labels.max())) + 1
+    share = np.bincount(train_labels, minlength=n_labels) / len(train_labels)
+    return {
+        "test_loss": float("inf"),
+        "valid_loss": float("inf"),
+        "accuracy": float(np.mean(test_labels == share.argmax())),
+        "precision": float(share[test_labels].mean()),
+        "dead_units": 1.0,
+        "saturated": float("nan"),
+    }
+
+
+def reference_codes(kind: str, train, test, n_units: int, seed: int):
+    """Return the codes of a reference row: training and test part.
+
+    Parameters
+    ----------
+    kind : {"tfidf", "svd"}
+        The TF-IDF rows themselves, or their truncated SVD (latent semantic analysis).
+    train, test : csr_matrix, (n, n_words), TF-IDF
+    n_units : int
+        Width of the SVD; at most one less than there are words.
+    seed : int
+        Of the randomised SVD.
+    """
+    if kind == "tfidf":
+        return train, test
+    svd = TruncatedSVD(min(n_units, train.shape[1] - 1), random_state=seed)
+    return svd.fit_transform(train), svd.transform(test)
+
+
+def _first_queries(test: Split, number) -> Split:
+    """Return the same random test documents for every run, or all."""
+    if number is None or number >= len(test.labels):
+        return test
+    rows = np.sort(np.random.default_rng(0).permutation(len(test.labels))[:number])
+    return Split(test.codes[rows], test.labels[rows])

@@ -1,0 +1,116 @@
+"""Metrics in cases worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from ae_bn import evaluation
+from ae_bn.config import load_config
+from ae_bn.evaluation import Split
+
+
+def test_retrieval_by_hand():
+    """Four documents at 0, 30, 60 and 90 degrees, one query at 10 degrees, one at 80."""
+    angles = np.radians([0, 30, 60, 90])
+    database = Split(np.c_[np.cos(angles), np.sin(angles)], np.array([0, 1, 0, 1]))
+    angles = np.radians([10, 80])
+    # Lengths must not matter: cosine.
+    queries = Split(np.c_[np.cos(angles), np.sin(angles)] * [[5], [0.1]], np.array([0, 0]))
+    curve = evaluation.retrieval_curve(database, queries)
+    assert curve["fraction"] == [0.25, 0.5, 0.75, 1]
+    # Ranked for the first query: 0, 1, 0, 1; for the second (90 and 60 degrees first): 1, 0, 1, 0.
+    np.testing.assert_allclose(curve["precision"], [1 / 2, 1 / 2, (2 / 3 + 1 / 3) / 2, 1 / 2])
+    np.testing.assert_allclose(curve["recall"], [1 / 4, 1 / 2, (1 + 1 / 2) / 2, 1])
+
+
+def test_retrieval_of_sparse_and_dense_codes_agrees_and_chunks_do_not_show():
+    rng = np.random.default_rng(0)
+    codes = rng.random((1300, 9)) * (rng.random((1300, 9)) < 0.5)
+    labels = rng.integers(4, size=1300)
+    parts = [slice(0, 700), slice(700, 1300)]
+    assert 600 > evaluation.QUERY_CHUNK
+    dense = evaluation.retrieval_curve(*(Split(codes[p], labels[p]) for p in parts))
+    sparse = evaluation.retrieval_curve(*(Split(csr_matrix(codes[p]), labels[p]) for p in parts))
+    for name in dense:
+        np.testing.assert_allclose(sparse[name], dense[name], atol=2e-3)  # ties rank by rounding
+    assert np.all(np.diff(dense["recall"]) >= 0) and dense["recall"][-1] == 1
+    assert np.isclose(dense["fraction"], evaluation.FRACTION).any()
+
+
+def test_a_code_of_zeros_and_a_label_without_documents_are_finite():
+    database = Split(np.array([[0.0, 0], [1, 0]]), np.array([0, 0]))
+    queries = Split(np.array([[0.0, 0], [1, 1]]), np.array([0, 7]))
+    curve = evaluation.retrieval_curve(database, queries)
+    np.testing.assert_allclose(curve["precision"], [0.5, 0.5])
+    np.testing.assert_allclose(curve["recall"], [0.5, 1])
+
+
+def test_probe_chooses_c_on_validation():
+    """Validation labels that contradict the training labels want the strongest regularisation."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(200, 3))
+    labels = (codes[:, 0] > 0.8).astype(int)
+    fit, test = Split(codes[:100], labels[:100]), Split(codes[100:], labels[100:])
+    agreeing = Split(codes[100:], labels[100:])
+    contrary = Split(codes[100:], 1 - labels[100:])
+    accuracy, c = evaluation.probe_accuracy(fit, agreeing, test, [1e-6, 100])
+    assert c == 100 and accuracy > 0.95
+    constant = Split(codes[100:], np.zeros(100, int))
+    accuracy, c = evaluation.probe_accuracy(fit, constant, test, [100, 1e-6])
+    assert c == 1e-6 and accuracy == pytest.approx(np.mean(labels[100:] == 0))
+    assert evaluation.probe_accuracy(fit, contrary, test, [100])[0] > 0.95
+
+
+def test_probe_is_blind_to_scale_and_shift_of_dense_codes():
+    rng = np.random.default_rng(1)
+    codes, labels = rng.normal(size=(300, 4)), rng.integers(3, size=300)
+    codes[:, 0] += labels
+    splits = [Split(codes[i::3], labels[i::3]) for i in range(3)]
+    moved = [Split(s.codes * [1e-3, 10, 1, 100] + 7, s.labels) for s in splits]
+    cs = [0.01, 1.0]
+    assert evaluation.probe_accuracy(*splits, cs) == evaluation.probe_accuracy(*moved, cs)
+
+
+def test_dead_and_saturated_units():
+    codes = np.array([[0.5, 0.0, 0.999], [0.5, 1.0, 0.5]])
+    assert evaluation.dead_units(codes) == pytest.approx(1 / 3)
+    assert evaluation.dead_units(csr_matrix(codes)) == pytest.approx(1 / 3)
+    assert evaluation.saturated(codes, "sigmoid") == pytest.approx(3 / 6)
+    assert evaluation.saturated(np.array([[-1, -0.97], [0, 0.99]]), "tanh") == pytest.approx(2 / 4)
+    assert np.isnan(evaluation.saturated(codes, "relu"))
+
+
+def test_chance_is_what_random_codes_score():
+    rng = np.random.default_rng(0)
+    train, test = rng.choice(3, 3000, p=[0.5, 0.3, 0.2]), rng.choice(3, 1000, p=[0.5, 0.3, 0.2])
+    chance = evaluation.chance_metrics(train, test)
+    noise = evaluation.retrieval_curve(
+        Split(rng.normal(size=(3000, 5)), train), Split(rng.normal(size=(1000, 5)), test)
+    )
+    assert chance["precision"] == pytest.approx(noise["precision"][-1], abs=1e-9)
+    assert chance["accuracy"] == np.mean(test == 0)
+    assert chance["test_loss"] == np.inf
+
+
+def test_all_metrics_of_separable_codes():
+    labels = np.arange(300) % 3
+    codes = np.eye(3)[labels] + np.random.default_rng(0).normal(size=(300, 3)) * 0.01
+    train, test = Split(codes[:200], labels[:200]), Split(codes[200:], labels[200:])
+    config = load_config(None, ["evaluation.retrieval_queries=50"]).evaluation
+    metrics = evaluation.evaluate_codes(
+        train, test, np.arange(150), np.arange(150, 200), "sigmoid", config
+    )
+    assert metrics["accuracy"] == 1 and metrics["precision"] == 1 and metrics["dead_units"] == 0
+    assert set(metrics["curve"]) == {"fraction", "precision", "recall"}
+
+
+def test_references():
+    X = csr_matrix(np.random.default_rng(0).random((20, 6)))
+    train, test = evaluation.reference_codes("tfidf", X[:15], X[15:], 3, seed=0)
+    assert train.shape == (15, 6) and test.shape == (5, 6)
+    train, test = evaluation.reference_codes("svd", X[:15], X[15:], 3, seed=0)
+    _, _, components = np.linalg.svd(X[:15].toarray(), full_matrices=False)
+    np.testing.assert_allclose(np.abs(test), np.abs(X[15:] @ components[:3].T), rtol=1e-6)
+    assert evaluation.reference_codes("svd", X[:15], X[15:], 128, seed=0)[0].shape == (15, 5)

@@ -1,0 +1,113 @@
+"""The training loop: early stopping, divergence, repeatability, and that it learns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from ae_bn.autoencoder import Autoencoder
+from ae_bn.config import load_config
+from ae_bn.errors import UserError
+from ae_bn.randomness import streams
+from ae_bn.training import fit
+
+
+def topics(n=600, n_words=60, n_topics=6, seed=0):
+    """Return binary documents, (n, n_words), each from one of a few topics of ten words."""
+    rng = np.random.default_rng(seed)
+    p = np.full((n_topics, n_words), 0.02)
+    for topic in range(n_topics):
+        p[topic, topic * 10 : topic * 10 + 10] = 0.5
+    return csr_matrix((rng.random((n, n_words)) < p[rng.integers(n_topics, size=n)]), dtype="f4")
+
+
+X = topics()
+
+
+def train(*settings, seed=1):
+    config = load_config(None, ["model.layers=[8]", "training.batch_size=50", *settings])
+    autoencoder = Autoencoder(config.model, config.training.optimizer, X.shape[1])
+    stream = streams(seed)
+    rate, dropout = config.training.learning_rate, config.model.dropout
+    autoencoder.initialize(X[:500], stream, rate, dropout)
+    return autoencoder, fit(autoencoder, X[:500], X[500:], config.training, stream.order)
+
+
+SETTINGS = ["training.epochs=6", "training.learning_rate=.01", "model.dropout.input=.2"]
+
+
+def test_same_seed_same_numbers_other_seed_others():
+    losses = []
+    for seed in (1, 1, 2):
+        _, result = train(*SETTINGS, seed=seed)
+        losses.append([(epoch.train_loss, epoch.valid_loss) for epoch in result.history])
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_it_learns_topics():
+    """Every optimiser ends well below the loss of the words' frequencies alone."""
+    frequency = np.asarray(X[:500].mean(axis=0)).ravel()
+    alone = -(
+        X[500:] @ np.log(frequency)
+        + (np.ones(X[500:].shape) - X[500:].toarray()) @ np.log(1 - frequency)
+    ).mean()
+    rates = dict(sgd=0.1, nesterov=0.02, adam=0.02, adadelta=20, rmsprop=0.01)
+    for optimizer, rate in rates.items():
+        settings = [f"training.optimizer={optimizer}", f"training.learning_rate={rate}"]
+        _, result = train(*settings, "training.epochs=15")
+        assert result.history[-1].valid_loss < 0.85 * alone, optimizer
+
+
+def test_batch_norm_learns_where_deep_sigmoids_do_not():
+    """The post's remark on saturation: three hidden layers of sigmoids."""
+    settings = ["model.layers=[12, 12]", "model.hidden_activation=sigmoid", "training.epochs=15"]
+    losses = {}
+    for switch in ("true", "false"):
+        _, result = train(
+            *settings, f"model.batch_norm.hidden={switch}", "training.learning_rate=.01"
+        )
+        losses[switch] = result.history[-1].valid_loss
+    assert losses["true"] < 0.95 * losses["false"]
+
+
+def test_the_best_epoch_is_kept():
+    """A rate far too high makes later epochs worse; what is left is the best of them."""
+    autoencoder, result = train(
+        "training.learning_rate=.3", "training.epochs=30", "training.patience=3"
+    )
+    losses = [epoch.valid_loss for epoch in result.history]
+    assert result.best_epoch == 1 + int(np.argmin(losses)) < len(losses) == result.best_epoch + 3
+    assert autoencoder.evaluate(X[500:]) == pytest.approx(min(losses), rel=1e-6)
+    before = autoencoder.get_state()
+    autoencoder.update_population_statistics(X[:500])
+    for name, value in autoencoder.get_state().items():  # statistics belong to the weights
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_divergence_ends_training_and_is_told():
+    autoencoder, result = train(
+        "training.optimizer=sgd",
+        "training.learning_rate=1e30",
+        "model.batch_norm.hidden=false",
+        "model.loss=squared_error",
+        "model.output_activation=linear",
+    )
+    assert result.diverged and len(result.history) == 1 and result.best_epoch == 0
+    assert not result.history[0].train_loss < np.inf
+
+
+def test_every_epoch_is_reported_once():
+    seen = []
+    config = load_config(None, ["model.layers=[4]", "training.epochs=3"])
+    autoencoder = Autoencoder(config.model, "adam", X.shape[1])
+    stream = streams(1)
+    autoencoder.initialize(X, stream, 0.01, config.model.dropout)
+    result = fit(autoencoder, X, X, config.training, stream.order, report=seen.append)
+    assert seen == result.history and [epoch.epoch for epoch in seen] == [1, 2, 3]
+
+
+def test_more_documents_to_a_batch_than_there_are():
+    with pytest.raises(UserError, match="training.batch_size: 501 .* 500 training documents"):
+        train("training.batch_size=501")
