@@ -1,0 +1,124 @@
+"""Run an experiment: train every arm with every seed, then write and print its tables.
+
+    python experiments/run.py --config configs/dropout.yaml
+    python experiments/run.py --config configs/dropout.yaml --seeds 3 --set training.epochs=5
+
+Results go to OUT: ``results.csv`` (a row per run), ``table.md``, figures, and a directory per
+run.  Runs that are finished already are not done again.  Exit code 0: done; 2: something in the
+config, an argument or the corpus is wrong, and one line says what; 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import joblib
+
+from ae_bn.errors import UserError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message):
+        raise UserError(f"{message}; see --help")
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(
+        description=__doc__.split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, help="a YAML file such as configs/dropout.yaml")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings to change, such as training.epochs=5; see configs/defaults.yaml",
+    )
+    parser.add_argument(
+        "--seeds", help="how many of the config's seeds, or a list such as 1,2,5; all if not given"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=joblib.cpu_count(), help="processes to train with"
+    )
+    parser.add_argument("--out", type=Path, help="directory of results; results/NAME if not given")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs, train nothing")
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="choose the arms' learning rates by validation loss and print them",
+    )
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    return parser.parse_args(arguments)
+
+
+def choose_seeds(text: str | None, configured: list[int]) -> list[int]:
+    """Return the seeds that ``--seeds`` asks for: N alone means the first N of the config."""
+    if text is None:
+        return configured
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = [-1]
+    if min(numbers) < 0 or len(set(numbers)) < len(numbers) or numbers == [0]:
+        raise UserError(f"--seeds {text}: give a number such as 5, or a list such as 1,2,5")
+    if "," in text:
+        return numbers
+    if numbers[0] > len(configured):
+        raise UserError(
+            f"--seeds {text}: the config has {len(configured)} seeds; give a list of more yourself"
+        )
+    return configured[: numbers[0]]
+
+
+def main(arguments: list[str]) -> None:
+    options = parse_arguments(arguments)
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: give 1 or more")
+
+    from ae_bn.config import load_config
+    from ae_bn.experiment import plan_runs, results_table, sweep, tune
+    from ae_bn.paths import atomic_write
+    from ae_bn.report import check_report, draw_figures, markdown_report
+
+    config = load_config(options.config, options.set)
+    experiment = config.experiment
+    check_report(experiment)
+    directory = options.out or Path("results") / experiment.name
+    if options.tune:
+        if options.seeds or options.dry_run:
+            raise UserError("--tune has its own seeds, experiment.tuning.seeds, and no dry run")
+        print(tune(config, directory / "tuning", options.jobs))
+        return
+    runs = plan_runs(config, choose_seeds(options.seeds, experiment.seeds), directory)
+    if options.dry_run:
+        for run in runs:
+            print(f"{'finished' if run.finished else 'to do':9}{run.directory}")
+        return
+    sweep(runs, options.jobs, name=experiment.name)
+    results = results_table(runs)
+    with atomic_write(directory / "results.csv") as file:
+        results.to_csv(file, index=False)
+    table = markdown_report(results, experiment)
+    with atomic_write(directory / "table.md") as file:
+        file.write(table)
+    draw_figures(results, experiment, directory)
+    print(f"\n{table}\nresults.csv, table.md and figures are in {directory}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: finished runs are kept; the same command goes on", file=sys.stderr)
+        sys.exit(130)

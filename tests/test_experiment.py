@@ -1,0 +1,242 @@
+"""`experiments/run.py` from end to end, on a small folder of documents and on real data."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+
+from ae_bn.config import load_config
+from ae_bn.experiment import perform, plan_runs, results_table, tune
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_COPY = REPOSITORY.parent / "shared" / "scikit_learn_data"
+
+SMALL = """
+model: {layers: [5]}
+training: {batch_size: 10, epochs: 3, learning_rate: .01}
+evaluation: {classifier_c: [.1, 1.0]}
+experiment:
+  name: small
+  seeds: [1, 2, 3]
+  factors:
+    bn: {"off": {model.batch_norm.hidden: false}, "on": {}}
+    dropout: {none: {}, input: {model.dropout.input: .3}}
+  tuning: {learning_rates: [.001, .01], seeds: [7]}
+  report:
+    contrasts: {gain: {plus: [on / input], minus: [on / none]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder of 120 documents in three categories, each with words of its own."""
+    rng = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("documents")
+    for category in range(3):
+        (root / f"topic{category}").mkdir()
+        words = [f"{letter}{'xyz'[category]}" for letter in "abcdefghijkl"] + ["common", "words"]
+        for number in range(40):
+            text = " ".join(rng.choice(words, size=12))
+            (root / f"topic{category}" / f"{number}.txt").write_text(text)
+    return root
+
+
+@pytest.fixture
+def config_file(tmp_path, folder):
+    path = tmp_path / "small.yaml"
+    path.write_text(f"data: {{source: folder, folder: {folder}, validation_fraction: .2}}\n{SMALL}")
+    return path
+
+
+def run(*arguments):
+    """Return the finished process of `experiments/run.py` with arguments."""
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "experiments" / "run.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+
+
+def metrics_of(runs):
+    """Return what must be repeatable of the metrics: all but the time."""
+    return results_table(runs).drop(columns=["seconds", "run"])
+
+
+def test_from_config_to_table(config_file, tmp_path):
+    out = tmp_path / "out"
+    done = run("--config", config_file, "--seeds", "2", "--jobs", "2", "--out", out)
+    assert done.returncode == 0, done.stderr
+    results = pd.read_csv(out / "results.csv")
+    assert len(results) == 2 * (4 + 2)
+    assert set(results["status"]) == {"finished"}
+    assert results["accuracy"].between(0, 1).all()
+    assert results.loc[results["bn"].notna(), "test_loss"].between(0, 20).all()
+    table = (out / "table.md").read_text()
+    assert table in done.stdout
+    for arm in ("raw TF-IDF", "truncated SVD", "off / none", "on / input", "gain"):
+        assert f"| {arm}" in table
+    for figure in ("metrics.png", "learning_curves.png", "precision_recall.png"):
+        assert (out / figure).stat().st_size > 1000
+
+    directory = out / "runs" / results.loc[results["arm"] == "on / input", "run"].iloc[0]
+    written = json.loads((directory / "run.json").read_text())
+    assert written["config"]["model"]["dropout"]["input"] == 0.3
+    assert written["seed"] == written["config"]["training"]["seed"] == 1
+    assert len(written["data"]["fingerprint"]) == 64
+    assert written["data"]["source"].startswith("folder")
+    assert written["versions"]["Theano-PyMC"] == "1.1.2"
+    history = pd.read_csv(directory / "history.csv")
+    assert list(history["epoch"]) == [1, 2, 3] and np.isfinite(history.to_numpy()).all()
+    model = safetensors.numpy.load_file(directory / "model.safetensors")
+    assert model["layer1.W"].shape == (len(model["layer2.b"]), 5)
+    assert np.isfinite(model["layer1.mean"]).all()
+
+    # Asked again, nothing is done again; a third seed adds only its own runs.
+    before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.json")}
+    again = run("--config", config_file, "--seeds", "3", "--jobs", "1", "--out", out)
+    assert again.returncode == 0, again.stderr
+    assert "12 of 18 runs are finished already" in again.stdout
+    after = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.json")}
+    assert len(after) == 18 and before.items() <= after.items()
+
+
+def test_dry_run_lists_and_does_nothing(config_file, tmp_path):
+    done = run("--config", config_file, "--seeds", "5,9", "--out", tmp_path / "out", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert sum(line.startswith("to do") for line in done.stdout.splitlines()) == 12
+    assert "seed9" in done.stdout and not (tmp_path / "out").exists()
+
+
+def test_same_seed_same_numbers_alone_or_after_others(config_file, tmp_path):
+    """A run's numbers do not depend on what the process did before, with compiled code reused."""
+    config = load_config(config_file, ["experiment.references=[]"])
+    first = plan_runs(config, [1, 2], tmp_path / "first")
+    for one in first:
+        perform(one)
+    second = plan_runs(config, [2], tmp_path / "second")
+    for one in reversed(second):
+        perform(one)
+    expected = metrics_of([one for one in first if one.seed == 2]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(metrics_of(second), expected)
+    assert metrics_of(first)["test_loss"].nunique() == 8
+
+
+def test_toggling_dropout_changes_nothing_else(config_file, tmp_path):
+    """Rate 0, written out, is the same run as no dropout; another rate is another run."""
+    config = load_config(config_file, ["experiment.references=[]"])
+    explicit = config.replace({"model.dropout.hidden": 0.0})
+    other = config.replace({"model.dropout.hidden": 0.1})
+    names = [
+        [r.directory.name for r in plan_runs(c, [1], tmp_path)] for c in (config, explicit, other)
+    ]
+    assert names[0] == names[1]
+    assert not set(names[0]) & set(names[2])
+
+
+def test_what_decides_the_numbers_names_the_run(config_file, tmp_path):
+    def names(*settings):
+        config = load_config(config_file, settings)
+        return {run.directory.name for run in plan_runs(config, [1], tmp_path)}
+
+    assert names() == names("experiment.report.metrics=[accuracy]", "experiment.name=other")
+    for setting in (
+        "training.epochs=4",
+        "model.batch_norm.epsilon=1e-4",
+        "data.vocabulary_size=20",
+        "data.validation_fraction=.3",
+        "evaluation.classifier_c=[1.0]",
+    ):
+        trained = {name for name in names(setting) if name.startswith(("on", "off"))}
+        assert not trained & names(), setting
+
+
+def test_diverged_runs_are_kept(config_file, tmp_path):
+    config = load_config(
+        config_file,
+        [
+            "experiment.factors={bn: {plain: {model.batch_norm.hidden: false}}}",
+            "experiment.references=[]",
+            "experiment.report.contrasts={}",
+            "training.optimizer=sgd",
+            "training.learning_rate=1e30",
+            "model.loss=squared_error",
+            "model.output_activation=linear",
+        ],
+    )
+    runs = plan_runs(config, [1], tmp_path)
+    perform(runs[0])
+    row = results_table(runs).iloc[0]
+    assert row["status"] == "diverged" and row["test_loss"] == np.inf
+    assert 0.2 < row["accuracy"] < 0.5 and 0.2 < row["precision"] < 0.5  # chance: a third
+    assert runs[0].finished
+
+
+def test_tuning_leaves_the_test_data_alone(config_file, tmp_path):
+    config = load_config(config_file, ["experiment.learning_rates={on / none: .5}"])
+    text = tune(config, tmp_path, jobs=1)
+    results = pd.read_csv(tmp_path / "results.csv")
+    assert len(results) == 4 * 2 and set(results["seed"]) == {7}
+    assert set(results["learning_rate"]) == {0.001, 0.01}
+    assert not {"test_loss", "accuracy", "precision"} & set(results.columns)
+    best = results.loc[results[results["arm"] == "on / none"]["valid_loss"].idxmin()]
+    assert f'"on / none": {best["learning_rate"]:g}  # ' in text
+    # What is printed is valid as a setting.
+    settings = tmp_path / "tuned.yaml"
+    settings.write_text(config_file.read_text() + text)
+    assert load_config(settings).experiment.learning_rates["on / none"] == best["learning_rate"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
+        ([], ["--config"]),
+        (
+            ["--config", "CONFIG", "--set", "training.epoch=1"],
+            ["training.epoch", "training.epochs"],
+        ),
+        (["--config", "CONFIG", "--set", "data.folder=/nowhere"], ["/nowhere"]),
+        (["--config", "CONFIG", "--seeds", "x"], ["--seeds x"]),
+        (["--config", "CONFIG", "--seeds", "4"], ["--seeds 4", "3 seeds"]),
+        (["--config", "CONFIG", "--jobs", "0"], ["--jobs 0"]),
+        (["--config", "CONFIG", "--tune", "--seeds", "2"], ["--tune"]),
+        (["--config", "CONFIG", "--set", "training.batch_size=1000"], ["training.batch_size"]),
+        (["--config", "CONFIG", "--jbos", "2"], ["--jbos"]),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(config_file, tmp_path, arguments, words):
+    arguments = [config_file if argument == "CONFIG" else argument for argument in arguments]
+    done = run(*arguments, *([] if "--jobs" in arguments else ["--jobs", 1]), "--out", tmp_path)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, done.stderr
+    assert len(errors) == 1 and "Traceback" not in done.stderr
+    for word in words:
+        assert word in errors[0]
+    debug = run(*arguments, "--out", tmp_path, "--debug")
+    assert "Traceback" in debug.stderr and debug.returncode != 0
+
+
+@pytest.mark.parametrize("name", ["dropout", "top_layer"])
+def test_every_arm_of_the_experiments_on_real_data(name, tmp_path, monkeypatch):
+    """One epoch of 20 Newsgroups in each arm, from whichever source there is."""
+    if SHARED_COPY.exists():
+        monkeypatch.setenv("SCIKIT_LEARN_DATA", str(SHARED_COPY))
+    settings = ["training.epochs=1", "evaluation.retrieval_queries=50", "data.vocabulary_size=500"]
+    settings += ["evaluation.classifier_c=[.1]", "model.layers=[16]"]
+    config = REPOSITORY / "configs" / f"{name}.yaml"
+    done = run("--config", config, "--seeds", "1", "--out", tmp_path, "--set", *settings)
+    assert done.returncode == 0, done.stderr
+    results = pd.read_csv(tmp_path / "results.csv")
+    assert len(results) == {"dropout": 20, "top_layer": 14}[name]
+    assert (results["accuracy"] > 0.055).all()  # chance is .05
+    trained = results[results["learning_rate"].notna()]
+    assert np.isfinite(trained["test_loss"]).all() and set(trained["status"]) == {"finished"}
