@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Optional
+from typing import Any, Dict, List, Literal, NamedTuple, Optional
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -190,7 +190,15 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
     return _validate(tree, origin)
 
 
-def expand_arms(config: Config) -> dict[str, Config]:
+class Arm(NamedTuple):
+    """One combination of an experiment's factors."""
+
+    name: str  # its levels' names in the order of the factors, such as "BN / input .3"
+    levels: Dict[str, str]  # by factor
+    config: Config
+
+
+def expand_arms(config: Config) -> list[Arm]:
     """Return the arms of an experiment: all combinations of its factors' levels.
 
     Parameters
@@ -199,9 +207,8 @@ def expand_arms(config: Config) -> dict[str, Config]:
 
     Returns
     -------
-    dict of str to Config
-        By arm, such as ``"BN / input .3"``: the levels' names in the order of the factors.  An
-        arm with an entry in ``experiment.learning_rates`` has that learning rate.
+    list of Arm
+        An arm with an entry in ``experiment.learning_rates`` has that learning rate.
 
     Raises
     ------
@@ -215,26 +222,27 @@ def expand_arms(config: Config) -> dict[str, Config]:
         for factor, level in combination.items():
             check_name(factor, factors, "experiment.skip")
             check_name(level, factors[factor], f"experiment.skip.{factor}")
-    arms = {}
+    arms = []
     for names in itertools.product(*factors.values()):
         levels = dict(zip(factors, names))
         if any(skipped.items() <= levels.items() for skipped in experiment.skip):
             continue
-        arm = " / ".join(names) or experiment.name
+        name = " / ".join(names) or experiment.name
         settings = {}
         for factor, level in levels.items():
             settings.update(factors[factor][level])
-        if arm in experiment.learning_rates:
-            settings["training.learning_rate"] = experiment.learning_rates[arm]
+        if name in experiment.learning_rates:
+            settings["training.learning_rate"] = experiment.learning_rates[name]
         try:
-            arms[arm] = config.replace(settings)
+            arms.append(Arm(name, levels, config.replace(settings)))
         except UserError as error:
-            raise UserError(f"arm {arm}: {error}") from None
-    for arm in experiment.learning_rates:
-        check_name(arm, arms, "experiment.learning_rates")
-    for name, contrast in experiment.report.contrasts.items():
-        for arm in contrast.plus + contrast.minus:
-            check_name(arm, arms, f"experiment.report.contrasts.{name}")
+            raise UserError(f"arm {name}: {error}") from None
+    known = [arm.name for arm in arms]
+    for name in experiment.learning_rates:
+        check_name(name, known, "experiment.learning_rates")
+    for title, contrast in experiment.report.contrasts.items():
+        for name in contrast.plus + contrast.minus:
+            check_name(name, known, f"experiment.report.contrasts.{title}")
     return arms
 
 

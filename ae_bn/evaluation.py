@@ -91,7 +91,7 @@ def evaluate_codes(
     Returns
     -------
     dict
-        ``accuracy``, ``classifier_c``, ``precision``, ``dead_units``, ``saturated`` (NaN where
+        ``accuracy``, ``classifier_c``, ``precision``, ``dead_units``, ``saturated`` (None where
         the activation has no bounds) and ``curve``, see `retrieval_curve`.
     """
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
@@ -189,17 +189,17 @@ def dead_units(codes) -> float:
     return float(np.mean(np.ptp(codes, axis=0) == 0))
 
 
-def saturated(codes: np.ndarray, activation: str) -> float:
+def saturated(codes: np.ndarray, activation: str) -> float | None:
     """Return the share of values within 1 % of the activation's range of one of its bounds.
 
     Parameters
     ----------
     codes : ndarray, (n, n_units)
     activation : str
-        Without two bounds (ReLU, linear) the share is NaN.
+        Without two bounds (ReLU, linear) the share is None.
     """
     if activation not in BOUNDS:
-        return float("nan")
+        return None
     low, high = BOUNDS[activation]
     margin = 0.01 * (high - low)
     return float(np.mean((codes < low + margin) | (codes > high - margin)))
@@ -218,7 +218,7 @@ def chance_metrics(train_labels: np.ndarray, test_labels: np.ndarray) -> dict:
         "accuracy": float(np.mean(test_labels == share.argmax())),
         "precision": float(share[test_labels].mean()),
         "dead_units": 1.0,
-        "saturated": float("nan"),
+        "saturated": None,
     }
 
 

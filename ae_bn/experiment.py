@@ -31,7 +31,7 @@ from tqdm import tqdm
 import ae_bn
 from ae_bn import evaluation
 from ae_bn.autoencoder import Autoencoder
-from ae_bn.config import Config, DataConfig, ModelConfig, expand_arms, fingerprint
+from ae_bn.config import Arm, Config, DataConfig, ModelConfig, expand_arms, fingerprint
 from ae_bn.data import prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write
@@ -39,6 +39,9 @@ from ae_bn.randomness import streams
 from ae_bn.training import Epoch, fit
 
 REFERENCES = {"tfidf": "raw TF-IDF", "svd": "truncated SVD"}
+# Of results.csv, beside the factors; a reference has only some of them.
+COLUMNS = ["arm", "seed", "status", *evaluation.METRICS, "best_epoch", "classifier_c"]
+COLUMNS += ["learning_rate", "source", "data", "run"]
 PACKAGES = ["Theano-PyMC", "numpy", "scipy", "scikit-learn"]
 
 
@@ -96,50 +99,56 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
     UserError
         If an arm is invalid or its data cannot be had.
     """
-    arms = [
-        (REFERENCES[kind], {}, config.replace({"data.input": "tfidf"}), kind)
-        for kind in config.experiment.references
-    ]
-    factors = config.experiment.factors
-    for arm, arm_config in expand_arms(config).items():
-        levels = dict(zip(factors, arm.split(" / "))) if factors else {}
-        arms.append((arm, levels, arm_config, None))
+    for factor in config.experiment.factors:
+        if factor in COLUMNS:
+            raise UserError(
+                f"experiment.factors.{factor}: results.csv has such a column; choose another name"
+            )
+    arms = [(arm, None) for arm in expand_arms(config)]
+    tfidf = config.replace({"data.input": "tfidf"})
+    arms[:0] = [(Arm(REFERENCES[kind], {}, tfidf), kind) for kind in config.experiment.references]
     runs = []
-    for arm, levels, arm_config, reference in arms:
-        path = _prepare_corpus(arm_config.data.model_dump_json())
+    for arm, reference in arms:
+        path = _prepare_corpus(arm.config.data.model_dump_json())
         corpus = _read_corpus(path)
         for seed in seeds:
-            decides = {
-                "seed": seed,
-                "data": corpus.fingerprint,
-                "validation_fraction": arm_config.data.validation_fraction,
-                "evaluation": arm_config.evaluation.model_dump(),
-            }
-            if reference:
-                decides.update(reference=reference, n_units=arm_config.model.layers[-1])
-            else:
-                decides.update(arm_config.model_dump(include={"model", "training"}))
-                decides["training"].pop("seed")
-            slug = "".join(c if c.isalnum() else "_" for c in arm)
-            name = f"{slug}-seed{seed}-{fingerprint(decides)[:10]}"
+            run_config = arm.config.replace({"training.seed": seed})
+            identity = _identity(run_config, reference, corpus.fingerprint)
+            slug = "".join(c if c.isalnum() else "_" for c in arm.name)
             runs.append(
                 Run(
-                    arm=arm,
-                    levels=levels,
+                    arm=arm.name,
+                    levels=arm.levels,
                     seed=seed,
-                    config=arm_config.replace({"training.seed": seed}),
+                    config=run_config,
                     reference=reference,
                     corpus=path,
                     source=corpus.source,
                     data_fingerprint=corpus.fingerprint,
-                    directory=directory / "runs" / name,
+                    directory=directory / "runs" / f"{slug}-seed{seed}-{identity[:10]}",
                 )
             )
     return runs
 
 
-def perform(run: Run, test: bool = True, report: Callable[[Epoch], None] | None = None) -> dict:
-    """Do one run and fill its directory; return its metrics.
+def _identity(config: Config, reference: str | None, data_fingerprint: str) -> str:
+    """Return a hash of all that decides a run's numbers."""
+    decides = {
+        "data": data_fingerprint,
+        "validation_fraction": config.data.validation_fraction,
+        "evaluation": config.evaluation.model_dump(),
+    }
+    if reference:
+        decides.update(
+            reference=reference, n_units=config.model.layers[-1], seed=config.training.seed
+        )
+    else:
+        decides.update(config.model_dump(include={"model", "training"}))
+    return fingerprint(decides)
+
+
+def perform(run: Run, test: bool = True, report: Callable[[Epoch], object] | None = None) -> None:
+    """Do one run and fill its directory.
 
     Parameters
     ----------
@@ -155,33 +164,20 @@ def perform(run: Run, test: bool = True, report: Callable[[Epoch], None] | None 
     fit_rows, valid_rows = split_validation(
         corpus.train.shape[0], run.config.data.validation_fraction, stream.split
     )
-    metrics: dict = {"status": "finished"}
     if run.reference:
+        metrics = {"status": "finished"}
+        n_units = run.config.model.layers[-1]
         codes = evaluation.reference_codes(
-            run.reference, corpus.train, corpus.test, run.config.model.layers[-1], run.seed
+            run.reference, corpus.train, corpus.test, n_units, run.seed
         )
     else:
         autoencoder = _autoencoder(run.config, corpus.train.shape[1])
         X_train, X_valid = corpus.train[fit_rows], corpus.train[valid_rows]
-        training = run.config.training
-        autoencoder.initialize(X_train, stream, training.learning_rate, run.config.model.dropout)
-        result = fit(
-            autoencoder, X_train, X_valid, training, stream.order, report or (lambda epoch: None)
-        )
-        with atomic_write(run.directory / "history.csv") as file:
-            pd.DataFrame(result.history).to_csv(file, index=False)
-        with atomic_write(run.directory / "model.safetensors", "wb") as file:
-            file.write(safetensors.numpy.save(autoencoder.get_state()))
-        metrics["status"] = "diverged" if result.diverged else "finished"
-        metrics["best_epoch"] = result.best_epoch
-        metrics["epochs"] = len(result.history)
-        metrics["seconds"] = result.history[-1].seconds
-        if result.best_epoch == 0:
+        metrics = _train(run, autoencoder, X_train, X_valid, stream, report)
+        if metrics["best_epoch"] == 0:
             metrics.update(evaluation.chance_metrics(corpus.train_labels, corpus.test_labels))
             test = False
-        else:
-            metrics["valid_loss"] = result.history[result.best_epoch - 1].valid_loss
-        if test:
+        elif test:
             metrics["test_loss"] = autoencoder.evaluate(corpus.test)
             codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
     if test:
@@ -196,6 +192,25 @@ def perform(run: Run, test: bool = True, report: Callable[[Epoch], None] | None 
             )
         )
     write_json(run.directory / "metrics.json", metrics)
+
+
+def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream, report) -> dict:
+    """Train, write history and model, and return what training says of itself."""
+    training = run.config.training
+    autoencoder.initialize(X_train, stream, training.learning_rate, run.config.model.dropout)
+    result = fit(autoencoder, X_train, X_valid, training, stream.order, report)
+    with atomic_write(run.directory / "history.csv") as file:
+        pd.DataFrame(result.history).to_csv(file, index=False)
+    with atomic_write(run.directory / "model.safetensors", "wb") as file:
+        file.write(safetensors.numpy.save(autoencoder.get_state()))
+    metrics = {
+        "status": "diverged" if result.diverged else "finished",
+        "best_epoch": result.best_epoch,
+        "epochs": len(result.history),
+        "seconds": result.history[-1].seconds,
+    }
+    if result.best_epoch > 0:
+        metrics["valid_loss"] = result.history[result.best_epoch - 1].valid_loss
     return metrics
 
 
@@ -284,12 +299,14 @@ def results_table(runs: list[Run]) -> pd.DataFrame:
             metrics = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: {error}; delete its directory and run again") from None
-        row = {"arm": run.arm, **run.levels, "seed": run.seed}
-        row.update((name, value) for name, value in metrics.items() if name != "curve")
-        row.update(learning_rate=None if run.reference else run.config.training.learning_rate)
-        row.update(source=run.source, data=run.data_fingerprint[:10], run=run.directory.name)
+        row = {**metrics, "arm": run.arm, "seed": run.seed, "source": run.source}
+        row.update(run.levels, data=run.data_fingerprint[:10], run=run.directory.name)
+        row["learning_rate"] = None if run.reference else run.config.training.learning_rate
         rows.append(row)
-    return pd.DataFrame(rows)
+    factors = list(dict.fromkeys(factor for run in runs for factor in run.levels))
+    table = pd.DataFrame(rows)
+    columns = ["arm", *factors, *(column for column in COLUMNS[1:] if column in table)]
+    return table[columns]
 
 
 def describe(run: Run) -> dict:

@@ -36,7 +36,7 @@ def fit(
     X_valid: csr_matrix,
     config: TrainingConfig,
     order: np.random.Generator,
-    report: Callable[[Epoch], None] = lambda epoch: None,
+    report: Callable[[Epoch], object] | None = None,
 ) -> Result:
     """Train an initialised autoencoder; leave it as it was after its best epoch.
 
@@ -85,7 +85,8 @@ def fit(
         valid_loss = autoencoder.evaluate(X_valid)
         seconds = time.perf_counter() - began
         history.append(Epoch(epoch, float(np.mean(losses)), valid_loss, seconds))
-        report(history[-1])
+        if report is not None:
+            report(history[-1])
         diverged = not (np.isfinite(history[-1].train_loss) and np.isfinite(valid_loss))
         if diverged:
             break

@@ -114,7 +114,9 @@ experiment:
 
 
 def test_arms_are_all_combinations_less_the_skipped(tmp_path):
-    arms = expand_arms(load_config(write(tmp_path, EXPERIMENT)))
+    expanded = expand_arms(load_config(write(tmp_path, EXPERIMENT)))
+    assert expanded[0].levels == {"noise": "0", "width": "small"}
+    arms = {arm.name: arm.config for arm in expanded}
     assert list(arms) == ["0 / small", "0 / large", "1 / large"]
     assert arms["1 / large"].model.dropout.input == 0.5
     assert arms["1 / large"].model.layers == [9]
@@ -125,7 +127,7 @@ def test_arms_are_all_combinations_less_the_skipped(tmp_path):
 
 
 def test_without_factors_there_is_one_arm():
-    assert list(expand_arms(load_config())) == ["run"]
+    assert [(arm.name, arm.levels) for arm in expand_arms(load_config())] == [("run", {})]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_dead_and_saturated_units():
     assert evaluation.dead_units(csr_matrix(codes)) == pytest.approx(1 / 3)
     assert evaluation.saturated(codes, "sigmoid") == pytest.approx(3 / 6)
     assert evaluation.saturated(np.array([[-1, -0.97], [0, 0.99]]), "tanh") == pytest.approx(2 / 4)
-    assert np.isnan(evaluation.saturated(codes, "relu"))
+    assert evaluation.saturated(codes, "relu") is None
 
 
 def test_chance_is_what_random_codes_score():

@@ -14,6 +14,7 @@ import pytest
 import safetensors.numpy
 
 from ae_bn.config import load_config
+from ae_bn.errors import UserError
 from ae_bn.experiment import perform, plan_runs, results_table, tune
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -157,6 +158,14 @@ def test_what_decides_the_numbers_names_the_run(config_file, tmp_path):
     ):
         trained = {name for name in names(setting) if name.startswith(("on", "off"))}
         assert not trained & names(), setting
+
+
+def test_a_factor_may_not_hide_a_column(config_file, tmp_path):
+    config = load_config(config_file).replace(
+        {"experiment.factors": {"seed": {"1": {}}}, "experiment.report.contrasts": {}}
+    )
+    with pytest.raises(UserError, match="experiment.factors.seed"):
+        plan_runs(config, [1], tmp_path)
 
 
 def test_diverged_runs_are_kept(config_file, tmp_path):
