@@ -27,6 +27,7 @@ from ae_bn.randomness import Streams
 from ae_bn.stages import ACTIVATIONS, BatchNormalization, Projection, batch_statistics
 
 CHUNK = 1000  # documents passed at a time through everything but training
+TINY = 1e-12  # keeps a division by a variance of 0 finite
 MASK_STREAMS = 256  # parallel lanes of Theano's generator
 
 # The inverse of each activation at a word's mean: the output layer's first b.
@@ -189,8 +190,9 @@ class Autoencoder:
         W is drawn as Glorot and Bengio (2010) do, uniform in +-sqrt(6 / (n_in + n_out)); a is
         1 and b is 0.  The output layer starts from the data in every arm alike: b is the
         inverse activation of each word's mean (sigmoid: log-odds).  A linear or ReLU output
-        starts with each word's standard deviation: standardised, it has it as a; otherwise
-        the columns of W are scaled to give it (not if tied: W is the encoder's too).
+        starts no wider than the data: standardised, it has each word's standard deviation as
+        a; otherwise the columns of W that give more are scaled down to it (not if tied: W is
+        the encoder's too).
 
         Parameters
         ----------
@@ -235,7 +237,7 @@ class Autoencoder:
             elif not bn.normalize and not self.config.tied:
                 self.update_population_statistics(X)
                 _, variance = self._population_statistics(self._statistics[-1], X)
-                _set(W, W.get_value() * deviation / np.sqrt(variance + bn.epsilon))
+                _set(W, W.get_value() * np.minimum(1, deviation / np.sqrt(variance + TINY)))
 
     @cached_property
     def train(self):
