@@ -119,21 +119,13 @@ class ReportConfig(Section):
 
 class ExperimentConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
-    seeds: List[int] = Field(min_length=1)
+    seeds: int = Field(ge=1)
     factors: Dict[str, Dict[str, Dict[str, Any]]]
     skip: List[Dict[str, str]]
     references: List[Literal["tfidf", "svd"]]
     tuning: TuningConfig
     learning_rates: Dict[str, float]
     report: ReportConfig
-
-    @model_validator(mode="after")
-    def _check(self):
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds holds a seed twice")
-        if set(self.seeds) & set(self.tuning.seeds):
-            raise ValueError("seeds and tuning.seeds must have no seed in common")
-        return self
 
 
 class Config(Section):
@@ -231,6 +223,8 @@ def expand_arms(config: Config) -> list[Arm]:
         settings = {}
         for factor, level in levels.items():
             settings.update(factors[factor][level])
+        if "training.seed" in settings:
+            raise UserError(f"arm {name}: training.seed is the same for all arms; take it out")
         if name in experiment.learning_rates:
             settings["training.learning_rate"] = experiment.learning_rates[name]
         try:

@@ -41,7 +41,7 @@ def parse_arguments(arguments):
         help="settings to change, such as training.epochs=5; see configs/defaults.yaml",
     )
     parser.add_argument(
-        "--seeds", help="how many of the config's seeds, or a list such as 1,2,5; all if not given"
+        "--seeds", help="how many seeds, or a list such as 1,2,5; experiment.seeds if not given"
     )
     parser.add_argument(
         "--jobs", type=int, default=joblib.cpu_count(), help="processes to train with"
@@ -57,23 +57,24 @@ def parse_arguments(arguments):
     return parser.parse_args(arguments)
 
 
-def choose_seeds(text: str | None, configured: list[int]) -> list[int]:
-    """Return the seeds that ``--seeds`` asks for: N alone means the first N of the config."""
-    if text is None:
-        return configured
+def choose_seeds(text: str | None, config) -> list[int]:
+    """Return the seeds to run: those that ``--seeds`` lists, or so many from training.seed on."""
+    text = str(config.experiment.seeds) if text is None else text
     try:
-        numbers = [int(part) for part in text.split(",")]
+        seeds = [int(part) for part in text.split(",")]
     except ValueError:
-        numbers = [-1]
-    if min(numbers) < 0 or len(set(numbers)) < len(numbers) or numbers == [0]:
+        seeds = []
+    if len(seeds) == 1 and "," not in text:
+        seeds = [config.training.seed + count for count in range(seeds[0])]
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {text}: give a number such as 5, or a list such as 1,2,5")
-    if "," in text:
-        return numbers
-    if numbers[0] > len(configured):
+    tuned = set(seeds) & set(config.experiment.tuning.seeds)
+    if tuned:
         raise UserError(
-            f"--seeds {text}: the config has {len(configured)} seeds; give a list of more yourself"
+            f"--seeds {text}: learning rates are tuned with {min(tuned)}; take other seeds, or "
+            "change experiment.tuning.seeds"
         )
-    return configured[: numbers[0]]
+    return seeds
 
 
 def main(arguments: list[str]) -> None:
@@ -95,7 +96,7 @@ def main(arguments: list[str]) -> None:
             raise UserError("--tune has its own seeds, experiment.tuning.seeds, and no dry run")
         print(tune(config, directory / "tuning", options.jobs))
         return
-    runs = plan_runs(config, choose_seeds(options.seeds, experiment.seeds), directory)
+    runs = plan_runs(config, choose_seeds(options.seeds, config), directory)
     if options.dry_run:
         for run in runs:
             print(f"{'finished' if run.finished else 'to do':9}{run.directory}")

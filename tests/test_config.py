@@ -61,8 +61,7 @@ def test_numbers_of_yaml_1_2():
         ("model=3", ["model", "3"]),
         ("model.output_activation=relu", ["cross_entropy", "output_activation"]),
         ("data.source=folder", ["folder"]),
-        ("experiment.seeds=[1, 1]", ["seeds", "twice"]),
-        ("experiment.seeds=[101]", ["seeds", "tuning"]),
+        ("experiment.seeds=0", ["experiment.seeds", "0"]),
         ("experiment.name=../up", ["experiment.name"]),
         ("epochs", ["--set epochs", "section.key=value"]),
     ],
@@ -151,6 +150,12 @@ def test_bad_arms_are_named(tmp_path, setting, words):
 def test_a_bad_setting_in_a_level_names_the_arm():
     config = load_config(None, ["experiment.factors={a: {b: {model.layer: [3]}}}"])
     with pytest.raises(UserError, match="arm b: unknown key 'model.layer'.*'model.layers'"):
+        expand_arms(config)
+
+
+def test_arms_share_their_seeds():
+    config = load_config(None, ["experiment.factors={a: {b: {training.seed: 3}}}"])
+    with pytest.raises(UserError, match="arm b: training.seed"):
         expand_arms(config)
 
 

@@ -26,7 +26,7 @@ training: {batch_size: 10, epochs: 3, learning_rate: .01}
 evaluation: {classifier_c: [.1, 1.0]}
 experiment:
   name: small
-  seeds: [1, 2, 3]
+  seeds: 3
   factors:
     bn: {"off": {model.batch_norm.hidden: false}, "on": {}}
     dropout: {none: {}, input: {model.dropout.input: .3}}
@@ -103,7 +103,7 @@ def test_from_config_to_table(config_file, tmp_path):
 
     # Asked again, nothing is done again; a third seed adds only its own runs.
     before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.json")}
-    again = run("--config", config_file, "--seeds", "3", "--jobs", "1", "--out", out)
+    again = run("--config", config_file, "--jobs", "1", "--out", out)
     assert again.returncode == 0, again.stderr
     assert "12 of 18 runs are finished already" in again.stdout
     after = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.json")}
@@ -115,6 +115,13 @@ def test_dry_run_lists_and_does_nothing(config_file, tmp_path):
     assert done.returncode == 0, done.stderr
     assert sum(line.startswith("to do") for line in done.stdout.splitlines()) == 12
     assert "seed9" in done.stdout and not (tmp_path / "out").exists()
+
+
+def test_seeds_count_up_from_the_first(config_file, tmp_path):
+    settings = ["training.seed=40", "experiment.references=[]"]
+    done = run("--config", config_file, "--set", *settings, "--out", tmp_path, "--dry-run")
+    for seed in (40, 41, 42):
+        assert done.stdout.count(f"-seed{seed}-") == 4
 
 
 def test_same_seed_same_numbers_alone_or_after_others(config_file, tmp_path):
@@ -215,7 +222,9 @@ def test_tuning_leaves_the_test_data_alone(config_file, tmp_path):
         ),
         (["--config", "CONFIG", "--set", "data.folder=/nowhere"], ["/nowhere"]),
         (["--config", "CONFIG", "--seeds", "x"], ["--seeds x"]),
-        (["--config", "CONFIG", "--seeds", "4"], ["--seeds 4", "3 seeds"]),
+        (["--config", "CONFIG", "--seeds", "0"], ["--seeds 0"]),
+        (["--config", "CONFIG", "--seeds", "2,2"], ["--seeds 2,2"]),
+        (["--config", "CONFIG", "--seeds", "7"], ["--seeds 7", "tuned with 7"]),
         (["--config", "CONFIG", "--jobs", "0"], ["--jobs 0"]),
         (["--config", "CONFIG", "--tune", "--seeds", "2"], ["--tune"]),
         (["--config", "CONFIG", "--set", "training.batch_size=1000"], ["training.batch_size"]),
