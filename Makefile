@@ -23,7 +23,7 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2)/$(1) $
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 3 $(if $(PRESET),--set $(PRESET))
 
-.PHONY: help setup test lint info dropout top_layer reproduce clean
+.PHONY: help setup test lint info dropout top_layer reproduce bench clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,7 @@ help: ## show this help
 	@echo 'JOBS=4                   runs at a time'
 	@echo 'OUT=DIRECTORY            where results go'
 	@echo 'SET="KEY=VALUE ..."      settings that differ from the config'
+	@echo 'BENCH="--threads 1 ..."  options of experiments/benchmark.py'
 	@echo 'PYTHON=/path/to/python   the Python (3.8 to 3.11) that a new .venv is made with'
 
 setup: $(READY) ## install the pinned packages into .venv (all below do so by themselves)
@@ -54,6 +55,11 @@ top_layer: $(READY) ## run the top layer experiment in full
 reproduce: $(READY) ## run both experiments, smaller: three seeds, shorter training
 	$(call run,dropout,$(or $(OUT),results/reproduce),$(QUICK))
 	$(call run,top_layer,$(or $(OUT),results/reproduce),$(QUICK))
+
+bench: $(READY) ## compare the speed with PyTorch's, which is installed first (Python 3.10, 3.11)
+	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+		--editable '.[bench]'
+	$(IN_VENV) experiments/benchmark.py $(BENCH)
 
 clean: ## remove .venv and build leftovers; results and caches stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

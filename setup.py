@@ -30,5 +30,5 @@ setup(
         "safetensors>=0.3.1",
         "platformdirs>=2.5",
     ],
-    extras_require={"test": ["pytest>=7", "ruff"]},
+    extras_require={"test": ["pytest>=7", "ruff"], "bench": ["torch>=2.4"]},
 )

@@ -11,19 +11,12 @@ config, an argument or the corpus is wrong, and one line says what; 130: interru
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import joblib
 
+from ae_bn.command_line import OneLineParser, run_program
 from ae_bn.errors import UserError
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message):
-        raise UserError(f"{message}; see --help")
 
 
 def parse_arguments(arguments):
@@ -113,13 +106,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        if "--debug" in sys.argv:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: finished runs are kept; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    run_program(main, "finished runs are kept; the same command goes on")

@@ -1,0 +1,251 @@
+"""Measure the speed of training beside PyTorch's, and beside the limit of matrix products.
+
+    python experiments/benchmark.py
+    python experiments/benchmark.py --shapes 2000,256,128 --threads 2 --rounds 3
+
+Every case (shape, model, optimiser, threads) has three contestants (`experiments/contestants.py`):
+this project's autoencoder; the fastest variant of the same model in PyTorch, after each variant
+has shown that it makes the same first step; and the products of matrices that a step cannot do
+without, through Theano's BLAS.  Each has a process of its own, and they take turns: a round is
+the same minibatches of 20 Newsgroups for all three, slicing them out of the corpus and reading
+every loss included.  Ratios are taken within a round, so that what else the machine does falls
+on both sides, and the table has their medians and ranges.
+
+The table is printed and goes to ``results/benchmark.md``.  Exit code 2: PyTorch is missing or an
+argument is wrong, and one line says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import os
+import signal
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+import contestants
+from contestants import MODELS, OPTIMIZERS, Case
+from tabulate import tabulate
+
+from ae_bn.command_line import OneLineParser, run_program
+from ae_bn.errors import UserError
+from ae_bn.paths import atomic_write
+
+SHAPES = ["2000,256,128", "10000,512,128", "2000,128,100"]
+THREADS = [1, 2]
+ROUND_SECONDS = 1.0  # of PyTorch; the others make as many steps
+REPORT = Path("results", "benchmark.md")
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(
+        description=__doc__.split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of every case")
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        default=SHAPES,
+        metavar="V,H,B",
+        help="words, hidden units, documents of a batch",
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
+    parser.add_argument("--threads", nargs="+", type=int, default=THREADS, metavar="N")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    options = parser.parse_args(arguments)
+    options.shapes = [parse_shape(text) for text in options.shapes]
+    for name, least in (("rounds", options.rounds), ("threads", min(options.threads))):
+        if least < 1:
+            raise UserError(f"--{name} {least}: give 1 or more")
+    return options
+
+
+def parse_shape(text: str) -> tuple:
+    """Return the numbers of words, hidden units and documents in ``V,H,B``."""
+    try:
+        n_words, n_hidden, batch_size = map(int, text.split(","))
+    except ValueError:
+        n_words = 0
+    if n_words < 1 or n_hidden < 1 or batch_size < 2:
+        raise UserError(f"--shapes {text}: give V,H,B such as {SHAPES[0]}, B 2 or more")
+    return n_words, n_hidden, batch_size
+
+
+def worker() -> ProcessPoolExecutor:
+    """Return a process that waits for work; an interruption ends it at once."""
+    return ProcessPoolExecutor(
+        1, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
+    )
+
+
+def ask(process: ProcessPoolExecutor, function, *arguments):
+    """Return what a function returns in the worker."""
+    return process.submit(function, *arguments).result()
+
+
+def set_threads(threads: int) -> None:
+    """Let processes that start from now on compute with so many threads."""
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
+
+
+def measure(case: Case, corpus: Path, rounds: int) -> dict:
+    """Let the contestants of a case take turns.
+
+    Parameters
+    ----------
+    case : Case
+    corpus : Path
+        Of the vectorised documents in the cache.
+    rounds : int
+
+    Returns
+    -------
+    dict
+        A row, as `summarize` makes it.
+    """
+    set_threads(case.threads)
+    with worker() as ours, worker() as torch, worker() as limit, worker() as trial:
+        with tempfile.TemporaryDirectory() as name:
+            first_step = Path(name, "first_step")
+            memory = [ask(ours, contestants.start_theano, case, corpus)]
+            ask(ours, contestants.write_first_step, case, corpus, first_step)
+            variant, speed, left_out = ask(
+                trial, contestants.find_fastest_variant, case, corpus, first_step
+            )
+            trial.shutdown()
+            memory += [ask(torch, contestants.start_torch, case, corpus, first_step, variant)]
+        ask(limit, contestants.start_products, case)
+        steps = contestants.steps_in(ROUND_SECONDS, speed, case)
+        speeds = [
+            [ask(process, contestants.work, steps) for process in (ours, torch, limit)]
+            for _ in range(rounds)
+        ]
+    return summarize(case, speeds, memory, str(variant), left_out)
+
+
+def summarize(case, speeds, memory, variant, left_out) -> dict:
+    """Return the row of a case.
+
+    Parameters
+    ----------
+    case : Case
+    speeds : list of (float, float, float), a triple per round
+        Documents per second of this project, PyTorch and the products alone.
+    memory : (float, float)
+        Peak memory in MiB of this project and PyTorch.
+    variant : str
+        PyTorch's fastest.
+    left_out : list of str
+        Variants that do not work here.
+
+    Returns
+    -------
+    dict
+        Medians over the rounds; ``..._range`` is the smallest and the largest value.
+    """
+    ours, torch, limit = zip(*speeds)
+    ratios = [a / b for a, b in zip(ours, torch)]
+    shares = [a / b for a, b in zip(ours, limit)]
+    return {
+        **case._asdict(),
+        "docs_per_second": median(ours),
+        "pytorch_docs_per_second": median(torch),
+        "limit_docs_per_second": median(limit),
+        "ratio_to_pytorch": median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "share_of_limit": median(shares),
+        "share_range": [min(shares), max(shares)],
+        "peak_mib": memory[0],
+        "pytorch_peak_mib": memory[1],
+        "pytorch_variant": variant,
+        "pytorch_left_out": left_out,
+    }
+
+
+def markdown_table(rows: list[dict]) -> str:
+    """Return the rows as a Markdown table."""
+
+    def spread(row, name, range_name):
+        least, most = row[range_name]
+        return f"{row[name]:.2f} ({least:.2f}-{most:.2f})"
+
+    columns = [
+        {
+            "V,H,B": ",".join(map(str, row["shape"])),
+            "model": row["model"],
+            "optimizer": row["optimizer"],
+            "threads": row["threads"],
+            "documents/s": f"{row['docs_per_second']:.0f}",
+            "PyTorch's": f"{row['pytorch_docs_per_second']:.0f}",
+            "ratio": spread(row, "ratio_to_pytorch", "ratio_range"),
+            "limit's": f"{row['limit_docs_per_second']:.0f}",
+            "share": spread(row, "share_of_limit", "share_range"),
+            "peak MiB": f"{row['peak_mib']:.0f}",
+            "PyTorch's peak": f"{row['pytorch_peak_mib']:.0f}",
+            "PyTorch's fastest": row["pytorch_variant"],
+        }
+        for row in rows
+    ]
+    return tabulate(columns, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def markdown_report(rows: list[dict], machine: dict, rounds: int) -> str:
+    """Return the whole of ``results/benchmark.md``."""
+    left_out = sorted({variant for row in rows for variant in row["pytorch_left_out"]})
+    parts = [
+        "# Speed of training",
+        f"Medians of {rounds} interleaved rounds, in brackets the smallest and the largest value. "
+        "ratio: documents per second over those of the fastest variant in PyTorch; share: over "
+        "those of the three matrix products of a step alone. Text: 20 Newsgroups; dropout of .2 "
+        "on the input. binary: sigmoid and cross-entropy; tfidf: linear and squared error; then "
+        "which layers have Batch Normalization. Peak memory is that of the process.",
+        markdown_table(rows),
+    ]
+    if left_out:
+        parts.append(f"Not working here in PyTorch: {'; '.join(left_out)}.")
+    parts.append(tabulate(machine.items(), headers=["made with", ""], tablefmt="github"))
+    return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    options = parse_arguments(arguments)
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(
+            "PyTorch is missing: `make bench` installs it, or "
+            "pip install -c constraints.txt -e '.[bench]'"
+        )
+    cases = list(
+        itertools.starmap(
+            Case,
+            itertools.product(options.shapes, options.models, options.optimizers, options.threads),
+        )
+    )
+    with worker() as process:
+        corpora, machine = ask(process, contestants.prepare, cases)
+    machine["PyTorch"] = version("torch")
+    rows = []
+    for number, case in enumerate(cases, start=1):
+        rows.append(measure(case, corpora[contestants.corpus_key(case)], options.rounds))
+        ratio = rows[-1]["ratio_to_pytorch"]
+        print(f"{number} of {len(cases)}: {case}, {ratio:.2f} times PyTorch", flush=True)
+    with atomic_write(REPORT) as file:
+        file.write(markdown_report(rows, machine, options.rounds))
+    if options.json:
+        with atomic_write(options.json) as file:
+            file.write("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+    print(f"\n{markdown_table(rows)}\n\nThis table is in {REPORT}")
+
+
+if __name__ == "__main__":
+    run_program(main, "nothing is written")
