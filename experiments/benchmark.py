@@ -8,8 +8,9 @@ this project's autoencoder; the fastest variant of the same model in PyTorch, af
 has shown that it makes the same first step; and the products of matrices that a step cannot do
 without, through Theano's BLAS.  Each has a process of its own, and they take turns: a round is
 the same minibatches of 20 Newsgroups for all three, slicing them out of the corpus and reading
-every loss included.  Ratios are taken within a round, so that what else the machine does falls
-on both sides, and the table has their medians and ranges.
+every loss included.  Ratios are taken within a round, so that a slow moment of the machine falls
+on both sides, and the table has their medians and ranges.  The machine should do nothing else:
+threads that wait for each other lose far more than their share to other programs.
 
 The table is printed and goes to ``results/benchmark.md``.  Exit code 2: PyTorch is missing or an
 argument is wrong, and one line says so.
@@ -23,6 +24,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
@@ -41,6 +43,7 @@ from ae_bn.paths import atomic_write
 SHAPES = ["2000,256,128", "10000,512,128", "2000,128,100"]
 THREADS = [1, 2]
 ROUND_SECONDS = 1.0  # of PyTorch; the others make as many steps
+QUIET = 0.3  # load average
 REPORT = Path("results", "benchmark.md")
 
 
@@ -231,9 +234,16 @@ def main(arguments: list[str]) -> None:
             itertools.product(options.shapes, options.models, options.optimizers, options.threads),
         )
     )
+    load = os.getloadavg()[0]
+    if load > QUIET:
+        print(
+            f"warning: other programs run or just ran (load {load:.1f}): on a busy machine no "
+            "ratio is reliable, least of all with several threads, which wait for each other",
+            file=sys.stderr,
+        )
     with worker() as process:
         corpora, machine = ask(process, contestants.prepare, cases)
-    machine["PyTorch"] = version("torch")
+    machine.update({"PyTorch": version("torch"), "load before": f"{load:.1f}"})
     rows = []
     for number, case in enumerate(cases, start=1):
         rows.append(measure(case, corpora[contestants.corpus_key(case)], options.rounds))
