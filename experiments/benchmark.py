@@ -249,13 +249,13 @@ def main(arguments: list[str]) -> None:
         rows.append(measure(case, corpora[contestants.corpus_key(case)], options.rounds))
         ratio = rows[-1]["ratio_to_pytorch"]
         print(f"{number} of {len(cases)}: {case}, {ratio:.2f} times PyTorch", flush=True)
-    with atomic_write(REPORT) as file:
-        file.write(markdown_report(rows, machine, options.rounds))
-    if options.json:
-        with atomic_write(options.json) as file:
-            file.write("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+        with atomic_write(REPORT) as file:
+            file.write(markdown_report(rows, machine, options.rounds))
+        if options.json:
+            with atomic_write(options.json) as file:
+                file.write("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
     print(f"\n{markdown_table(rows)}\n\nThis table is in {REPORT}")
 
 
 if __name__ == "__main__":
-    run_program(main, "nothing is written")
+    run_program(main, f"the rows measured so far are in {REPORT}")
