@@ -134,7 +134,7 @@ def measure(case: Case, corpus: Path, rounds: int) -> dict:
             [ask(process, contestants.work, steps) for process in (ours, torch, limit)]
             for _ in range(rounds)
         ]
-    return summarize(case, speeds, memory, str(variant), left_out)
+    return summarize(case, speeds, memory, variant, left_out)
 
 
 def summarize(case, speeds, memory, variant, left_out) -> dict:

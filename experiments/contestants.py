@@ -3,7 +3,8 @@
 Three contestants: this project's autoencoder, its peer in PyTorch, and the bare products of
 matrices.  The functions below `Products` are what the benchmark calls in its worker processes,
 where the contestant stays between the calls.  Theano and PyTorch are imported only in the
-workers that use them, so that neither counts in the other's memory.
+workers that use them, and only plain values go back to the benchmark's own process: on Linux the
+peak memory of a process counts from that of the process that started it.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ def write_first_step(case: Case, corpus: Path, file: Path) -> None:
     initialize(autoencoder, case.config, X, case.config.model.dropout)
 
 
-def start_torch(case: Case, corpus: Path, file: Path, variant) -> float:
+def start_torch(case: Case, corpus: Path, file: Path, variant: str) -> float:
     """Make a variant of the peer the contestant; return its peak memory in MiB."""
     global contestant
     X = read_corpus(corpus).train
@@ -207,8 +208,8 @@ def find_fastest_variant(case: Case, corpus: Path, file: Path) -> tuple:
 
     Returns
     -------
-    variant : torch_peer.Variant
-        The fastest one.
+    variant : str
+        The fastest one, a key of `torch_peer.VARIANTS`.
     documents_per_second : float
         Its speed.
     left_out : list of str
@@ -223,7 +224,7 @@ def find_fastest_variant(case: Case, corpus: Path, file: Path) -> tuple:
         try:
             check_first_step(peer, case.config, X, expected)
         except RuntimeError as error:
-            if not variant.compiled:
+            if not VARIANTS[variant].compiled:
                 raise
             left_out.append(f"{variant} ({type(error).__name__})")
         else:
@@ -288,12 +289,12 @@ def initialize(autoencoder, config: Config, X, dropout: DropoutConfig) -> None:
     autoencoder.initialize(X, streams(0), config.training.learning_rate, dropout)
 
 
-def new_peer(config: Config, state: dict, variant):
+def new_peer(config: Config, state: dict, variant: str):
     """Return a variant of the peer in PyTorch that starts from parameters of this project."""
-    from torch_peer import Peer
+    from torch_peer import VARIANTS, Peer
 
-    training = config.training
-    return Peer(config.model, training.optimizer, training.learning_rate, state, variant)
+    optimizer, learning_rate = config.training.optimizer, config.training.learning_rate
+    return Peer(config.model, optimizer, learning_rate, state, VARIANTS[variant])
 
 
 def peak_memory() -> float:

@@ -61,10 +61,12 @@ def project_bag(batch, target, W, dropout):
 
 
 PROJECTIONS = {"dense": project_dense, "CSR": project_csr, "embedding bag": project_bag}
-VARIANTS = [
-    Variant(*choice)
-    for choice in itertools.product(PROJECTIONS, (False, True), ("fused", "foreach"))
-]
+VARIANTS = {
+    str(variant): variant
+    for variant in itertools.starmap(
+        Variant, itertools.product(PROJECTIONS, (False, True), ("fused", "foreach"))
+    )
+}
 
 
 class Peer:
