@@ -12,7 +12,7 @@ setup(
     version=re.search(r'^__version__ = "(.+)"', source, re.MULTILINE).group(1),
     description="Batch Normalization and dropout in autoencoders for sparse text",
     license="MIT",
-    packages=["ae_bn"],
+    packages=["ae_bn", "ae_bn.kernels"],
     python_requires=">=3.8,<3.12",  # Theano imports distutils
     install_requires=[
         "Theano-PyMC==1.1.2",

@@ -21,10 +21,9 @@ from theano.sandbox.rng_mrg import MRG_RandomStream
 from ae_bn.backend import require_compiler
 from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
-from ae_bn.losses import LOSSES
-from ae_bn.optimizers import OPTIMIZERS
+from ae_bn.kernels.stages import STAGES, missing
 from ae_bn.randomness import Streams
-from ae_bn.stages import ACTIVATIONS, BatchNormalization, Projection, batch_statistics
+from ae_bn.stages import BatchNormalization, Projection, batch_statistics
 
 CHUNK = 1000  # documents passed at a time through everything but training
 TINY = 1e-12  # keeps a division by a variance of 0 finite
@@ -137,6 +136,8 @@ class Autoencoder:
         A key of `ae_bn.optimizers.OPTIMIZERS`.
     n_words : int
         Size of the vocabulary.
+    kernels : str
+        fused: the stages are Ops in C; symbolic: they are plain Theano, the definition.
 
     Attributes
     ----------
@@ -145,6 +146,8 @@ class Autoencoder:
         What training changes: W, a and b of every layer, where they exist.
     learning_rate : theano shared scalar
     noise : Noise
+    kernels : list of str
+        What is used: fused or symbolic, and what had to fall back to symbolic.
 
     Raises
     ------
@@ -152,11 +155,12 @@ class Autoencoder:
         If there is no C++ compiler.
     """
 
-    def __init__(self, config: ModelConfig, optimizer: str, n_words: int):
+    def __init__(self, config: ModelConfig, optimizer: str, n_words: int, kernels: str = "fused"):
         require_compiler()
         self.config = config
         self.n_words = n_words
-        self.layers = build_layers(config, n_words)
+        self.kernels = [kernels, *(missing() if kernels == "fused" else [])]
+        self.layers = build_layers(config, n_words, kernels)
         self.parameters = [
             parameter
             for layer in self.layers
@@ -176,11 +180,12 @@ class Autoencoder:
         self._batch = forward(x, self.layers, noise=self.noise)
         self._whole = forward(x, self.layers, population=True)
         self._batch_loss, self._whole_loss = (
-            LOSSES[config.loss](signals[-1].z, target, self.layers[-1].activation)
+            STAGES[kernels].losses[config.loss](signals[-1].z, target, self.layers[-1].activation)
             for signals in (self._batch, self._whole)
         )
         gradients = T.grad(self._batch_loss, self.parameters)
-        self._updates = OPTIMIZERS[optimizer](self.parameters, gradients, self.learning_rate)
+        optimize = STAGES[kernels].optimizers[optimizer]
+        self._updates = optimize(self.parameters, gradients, self.learning_rate)
 
     def initialize(
         self, X: csr_matrix, streams: Streams, learning_rate: float, dropout: DropoutConfig
@@ -334,19 +339,22 @@ class Autoencoder:
         return (X[start : start + CHUNK] for start in range(0, X.shape[0], CHUNK))
 
 
-def build_layers(config: ModelConfig, n_words: int) -> list[Layer]:
+def build_layers(config: ModelConfig, n_words: int, kernels: str = "fused") -> list[Layer]:
     """Return the layers of an autoencoder: encoder, then its mirror image as decoder.
 
     Parameters
     ----------
     config : ModelConfig
     n_words : int
+    kernels : str
+        As for `Autoencoder`.
 
     Returns
     -------
     list of Layer
         ``len(config.layers)`` of the encoder, as many of the decoder.
     """
+    stages = STAGES[kernels]
     depth = len(config.layers)
     sizes = [n_words, *config.layers, *config.layers[-2::-1], n_words]
     switches = config.batch_norm
@@ -366,8 +374,8 @@ def build_layers(config: ModelConfig, n_words: int) -> list[Layer]:
         activation = config.output_activation if is_top else config.hidden_activation
         layers.append(
             Layer(
-                Projection(W),
-                BatchNormalization(
+                stages.Projection(W),
+                stages.BatchNormalization(
                     n_out,
                     center=batch_norm and switches.center,
                     normalize=batch_norm and switches.normalize,
@@ -375,7 +383,7 @@ def build_layers(config: ModelConfig, n_words: int) -> list[Layer]:
                     shift=switches.shift if batch_norm else True,
                     epsilon=switches.epsilon,
                 ),
-                ACTIVATIONS[activation],
+                stages.activations[activation],
             )
         )
     return layers

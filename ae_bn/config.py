@@ -117,6 +117,10 @@ class ReportConfig(Section):
     contrasts: Dict[str, ContrastConfig]
 
 
+class TheanoConfig(Section):
+    kernels: Literal["fused", "symbolic"]
+
+
 class ExperimentConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     seeds: int = Field(ge=1)
@@ -135,6 +139,7 @@ class Config(Section):
     model: ModelConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
+    theano: TheanoConfig
     experiment: ExperimentConfig
 
     def replace(self, settings: dict[str, Any]) -> Config:

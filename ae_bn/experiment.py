@@ -143,7 +143,7 @@ def _identity(config: Config, reference: str | None, data_fingerprint: str) -> s
             reference=reference, n_units=config.model.layers[-1], seed=config.training.seed
         )
     else:
-        decides.update(config.model_dump(include={"model", "training"}))
+        decides.update(config.model_dump(include={"model", "training", "theano"}))
     return fingerprint(decides)
 
 
@@ -208,6 +208,7 @@ def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream, report)
         "best_epoch": result.best_epoch,
         "epochs": len(result.history),
         "seconds": result.history[-1].seconds,
+        "kernels": autoencoder.kernels,
     }
     if result.best_epoch > 0:
         metrics["valid_loss"] = result.history[result.best_epoch - 1].valid_loss
@@ -345,12 +346,14 @@ _read_corpus = lru_cache(maxsize=4)(read_corpus)
 def _autoencoder(config: Config, n_words: int) -> Autoencoder:
     """Return an autoencoder for a config; configs that differ in numbers only share one."""
     model = config.replace({"model.dropout.input": 0.0, "model.dropout.hidden": 0.0}).model
-    return _compiled_autoencoder(model.model_dump_json(), config.training.optimizer, n_words)
+    return _compiled_autoencoder(
+        model.model_dump_json(), config.training.optimizer, n_words, config.theano.kernels
+    )
 
 
 @lru_cache(maxsize=8)
-def _compiled_autoencoder(model: str, optimizer: str, n_words: int) -> Autoencoder:
-    return Autoencoder(ModelConfig.model_validate_json(model), optimizer, n_words)
+def _compiled_autoencoder(model: str, optimizer: str, n_words: int, kernels: str) -> Autoencoder:
+    return Autoencoder(ModelConfig.model_validate_json(model), optimizer, n_words, kernels)
 
 
 @lru_cache(maxsize=1)

@@ -19,8 +19,8 @@ def model(*settings, layers="[4]"):
     return load_config(None, [f"model.layers={layers}", *(f"model.{s}" for s in settings)]).model
 
 
-def started(config, X, seed=1, optimizer="adam", learning_rate=0.01):
-    autoencoder = Autoencoder(config, optimizer, X.shape[1])
+def started(config, X, seed=1, optimizer="adam", learning_rate=0.01, kernels="fused"):
+    autoencoder = Autoencoder(config, optimizer, X.shape[1], kernels)
     autoencoder.initialize(X, streams(seed), learning_rate, config.dropout)
     return autoencoder
 
@@ -258,7 +258,7 @@ def test_tied_weights_are_one_matrix(documents):
 
 
 def test_masking_noise_touches_stored_words_only(documents):
-    autoencoder = started(model("dropout.input=0.5"), documents)
+    autoencoder = started(model("dropout.input=0.5"), documents, kernels="symbolic")
     noisy_input = autoencoder._batch[0].g.owner.inputs[0]  # what the first projection gets
     noisy = theano.function([autoencoder._x], noisy_input)
     draws = np.array([noisy(documents).toarray() for _ in range(200)])

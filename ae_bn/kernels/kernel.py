@@ -1,0 +1,175 @@
+"""What all kernels share: `Kernel`, from C source to Theano Op, and the helpers in C."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import theano
+from theano.graph.op import COp
+
+# Errors are C++ exceptions, so that whatever was allocated is freed; `Kernel.c_code` turns them
+# into ValueErrors.  Nothing is thrown inside a parallel region.
+HELPERS = r"""
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <vector>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifdef __SSE__
+#include <immintrin.h>
+#endif
+
+namespace ae_bn {
+
+inline void require(bool condition, const char* message) {
+    if (!condition) throw std::invalid_argument(message);
+}
+
+// An input as contiguous rows: itself, or a copy if it is strided.
+template <typename T> struct Input {
+    PyArrayObject* array;
+    const T* data;
+    npy_intp rows, columns;  // a vector is one row
+    explicit Input(PyArrayObject* given) : array(PyArray_GETCONTIGUOUS(given)) {
+        if (!array) throw std::bad_alloc();
+        const int n = PyArray_NDIM(array);
+        data = (const T*)PyArray_DATA(array);
+        columns = n ? PyArray_DIM(array, n - 1) : 1;
+        rows = n == 2 ? PyArray_DIM(array, 0) : 1;
+    }
+    ~Input() { Py_XDECREF(array); }
+    Input(const Input&) = delete;
+};
+
+// The storage of an output, contiguous and of the given shape: the last call's if it fits.
+template <typename T> T* output(PyArrayObject** out, std::vector<npy_intp> shape) {
+    PyArrayObject* old = *out;
+    bool fits = old && PyArray_NDIM(old) == (int)shape.size() && PyArray_ISCARRAY(old);
+    for (size_t i = 0; fits && i < shape.size(); i++) fits = PyArray_DIM(old, i) == shape[i];
+    if (!fits) {
+        const int type = sizeof(T) == 4 ? NPY_FLOAT32 : NPY_FLOAT64;
+        Py_XDECREF(old);
+        *out = (PyArrayObject*)PyArray_SimpleNew(shape.size(), shape.data(), type);
+        if (!*out) throw std::bad_alloc();
+    }
+    return (T*)PyArray_DATA(*out);
+}
+
+// Rounds numbers below the smallest normal one to zero, in this thread while it lives:
+// arithmetic with them takes a hundred times longer, and their sum is nothing.
+struct FlushDenormals {
+#ifdef __SSE__
+    unsigned saved = _mm_getcsr();
+    FlushDenormals() { _mm_setcsr(saved | 0x8040); }
+    ~FlushDenormals() { _mm_setcsr(saved); }
+#else
+    FlushDenormals() {}
+#endif
+};
+
+#ifdef _OPENMP
+inline int thread() { return omp_get_thread_num(); }
+inline int threads() { return omp_get_num_threads(); }
+inline int most_threads() { return omp_get_max_threads(); }
+#else
+inline int thread() { return 0; }
+inline int threads() { return 1; }
+inline int most_threads() { return 1; }
+#endif
+
+// The part of 0 ... n - 1 that is this thread's, in whole units.
+struct Share {
+    npy_intp begin, end;
+    explicit Share(npy_intp n, npy_intp unit = 1) {
+        const npy_intp units = (n + unit - 1) / unit;
+        begin = std::min(n, units * thread() / threads() * unit);
+        end = std::min(n, units * (thread() + 1) / threads() * unit);
+    }
+};
+
+// A CSR matrix, checked: column indices in range and sorted in every row.
+template <typename T> struct Csr {
+    Input<T> data;
+    Input<int> indices, indptr;
+    npy_intp rows;
+    Csr(PyArrayObject* d, PyArrayObject* i, PyArrayObject* p, npy_intp columns)
+        : data(d), indices(i), indptr(p), rows(indptr.columns - 1) {
+        const int *at = indptr.data, *column = indices.data;
+        require(rows >= 0 && at[0] == 0, "CSR: indptr must start with 0");
+        require(data.columns == indices.columns && at[rows] == indices.columns,
+                "CSR: data, indices and indptr must be of one length");
+        bool rising = true, in_range = true, sorted = true;
+        for (npy_intp r = 0; r < rows; r++) rising &= at[r] <= at[r + 1];
+        require(rising, "CSR: indptr must not fall");
+        for (npy_intp r = 0; r < rows; r++)
+            for (int k = at[r]; k < at[r + 1]; k++) {
+                in_range &= column[k] >= 0 && column[k] < columns;
+                sorted &= k == at[r] || column[k - 1] <= column[k];
+            }
+        require(in_range, "CSR: column index out of range");
+        require(sorted, "CSR: column indices must be sorted in every row (sort_indices())");
+    }
+};
+
+}  // namespace ae_bn
+using namespace ae_bn;
+"""
+
+
+class Kernel(COp):
+    """An Op with a source in C (with OpenMP) and a NumPy reference, ``perform``.
+
+    Attributes
+    ----------
+    source : str
+        C++ that defines ``void kernel(...)`` with a ``PyArrayObject*`` for each input, then a
+        ``PyArrayObject**`` for each output.  It may use `HELPERS`, the type ``real`` of the
+        first output, and what `constants` defines.
+    """
+
+    source: str
+
+    def constants(self) -> str:
+        """Return C++ definitions that depend on the Op's properties."""
+        return ""
+
+    def c_support_code(self, **kwargs):
+        return HELPERS
+
+    def c_support_code_apply(self, node, name):
+        real = {"float32": "float", "float64": "double"}[node.outputs[0].type.dtype]
+        return f"namespace {name} {{\ntypedef {real} real;\n{self.constants()}\n{self.source}\n}}\n"
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        arguments = ", ".join([*inputs, *(f"&{output}" for output in outputs)])
+        return f"""
+        try {{
+            {name}::kernel({arguments});
+        }} catch (const std::exception& error) {{
+            PyErr_SetString(PyExc_ValueError, error.what());
+            {sub["fail"]}
+        }}
+        """
+
+    def c_compile_args(self, **kwargs):
+        return openmp_flags()
+
+    def c_code_cache_version(self):
+        text = HELPERS + self.constants() + self.source
+        return (hashlib.sha256(text.encode()).hexdigest(),)
+
+
+@lru_cache(maxsize=None)
+def openmp_flags() -> list[str]:
+    """Return the compiler's flag for OpenMP, or none if it has no OpenMP: then one thread."""
+    from theano.link.c.cmodule import GCC_compiler
+
+    code = "#include <omp.h>\nint main() { return omp_get_max_threads() == 0; }"
+    works = theano.config.cxx and GCC_compiler.try_compile_tmp(
+        code, tmp_prefix="openmp", flags=["-fopenmp"], try_run=False
+    )
+    return ["-fopenmp"] if works else []

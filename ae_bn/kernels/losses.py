@@ -1,0 +1,179 @@
+r"""The losses, from the output layer's g to the value and all gradients in one pass.
+
+The target stays sparse.  The loss is a mean over the documents, so its gradient is known as
+soon as its value is, and the output layer's standardisation, scale and shift are passed
+through both ways while a block of columns is in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import theano.tensor as T
+from theano.gradient import DisconnectedType, grad_undefined
+from theano.graph.basic import Apply
+
+from ae_bn.kernels.normalization import BLOCK, CHECK, NormalizingKernel, activate
+from ae_bn.kernels.projection import checked_csr
+
+LOSSES = ["cross_entropy", "squared_error"]
+
+
+class Loss(NormalizingKernel):
+    r"""value = loss(z, target) with z = a h(g) + b, summed over words, mean over documents.
+
+    cross_entropy, which has the sigmoid inside and no activation:
+
+        softplus(z) - target z = max(0, z) + log(1 + exp(-|z|)) - target z,
+        its derivative by z: sigmoid(z) - target
+
+    squared_error:
+
+        (out - target)^2 with out = activation(z),
+        its derivative by z: 2 (out - target) activation'(z)
+
+    Inputs
+        g (n, m); a, b, mean, variance (m,);
+        data, indices, indptr: the target, CSR, (n, m)
+    Outputs
+        value (scalar); and its gradients dg (n, m); da, db (m,)
+    """
+
+    __props__ = ("standardisation", "activation", "loss")
+    source = (
+        BLOCK
+        + r"""
+    // The loss of the columns' block z = a h + b, and its gradient by z instead of the target.
+    static double cross_entropy(const Block& block, Row* target) {
+        const real share = real(1) / block.n;
+        alignas(64) Row sum, product;
+        EACH_COLUMN { sum[j] = 0; product[j] = 1; }
+        double value = 0;
+        for (npy_intp r = 0; r < block.n; r++) {
+            EACH_COLUMN {
+                const real z = block.a[j] * block.h[r][j] + block.b[j], t = target[r][j];
+                const real e = std::exp(-std::abs(z)), inverse = 1 / (1 + e);
+                sum[j] += (z < 0 ? real(0) : z) - t * z;
+                product[j] *= 1 + e;  // of factors up to 2: one logarithm for 64 of them
+                target[r][j] = ((z < 0 ? e : real(1)) * inverse - t) * share;
+            }
+            if (r % 64 == 63 || r == block.n - 1) {
+                EACH_COLUMN { sum[j] += std::log(product[j]); product[j] = 1; }
+                for (int j = 0; j < block.width; j++) value += sum[j];
+                EACH_COLUMN sum[j] = 0;
+            }
+        }
+        return value;
+    }
+
+    static double squared_error(const Block& block, Row* target) {
+        const real share = real(2) / block.n;
+        alignas(64) Row sum;
+        EACH_COLUMN sum[j] = 0;
+        for (npy_intp r = 0; r < block.n; r++)
+            EACH_COLUMN {
+                const real z = block.a[j] * block.h[r][j] + block.b[j];
+                const real out = activate<ACTIVATION>(z), difference = out - target[r][j];
+                sum[j] += difference * difference;
+                target[r][j] = difference * slope<ACTIVATION>(z, out) * share;
+            }
+        double value = 0;
+        for (int j = 0; j < block.width; j++) value += sum[j];
+        return value;
+    }
+
+    static void kernel(PyArrayObject* g_, PyArrayObject* a_, PyArrayObject* b_,
+                       PyArrayObject* mean_, PyArrayObject* variance_, PyArrayObject* data,
+                       PyArrayObject* indices, PyArrayObject* indptr, PyArrayObject** value_,
+                       PyArrayObject** dg_, PyArrayObject** da_, PyArrayObject** db_) {
+"""
+        + CHECK
+        + r"""
+        Csr<real> target(data, indices, indptr, m);
+        require(target.rows == n, "g and the target must have the same number of rows");
+        real *out = output<real>(value_, {}), *dg = output<real>(dg_, {n, m}),
+             *da = output<real>(da_, {m}), *db = output<real>(db_, {m});
+        Scratch scratch(n, 2);
+        std::vector<int> cursors(n * most_threads());  // the next word of each document
+        double value = 0;
+        #pragma omp parallel reduction(+ : value)
+        {
+            FlushDenormals flush;
+            Row* dense = scratch.mine() + n;  // target, then gradient, of one block
+            int* cursor = cursors.data() + n * thread();
+            Block block(n, m, mean.data, variance.data, a.data, b.data, scratch.mine());
+            const Share share(m, WIDTH);
+            const int *word = target.indices.data, *at = target.indptr.data;
+            for (npy_intp r = 0; r < n; r++)
+                cursor[r] = std::lower_bound(word + at[r], word + at[r + 1], share.begin) - word;
+            for (npy_intp first = share.begin; first < share.end; first += WIDTH) {
+                block.standardise(g.data, first);
+                for (npy_intp r = 0; r < n; r++) {
+                    EACH_COLUMN dense[r][j] = 0;
+                    int& k = cursor[r];
+                    for (; k < at[r + 1] && word[k] < first + block.width; k++)
+                        dense[r][word[k] - first] += target.data.data[k];
+                }
+                value += LOSS(block, dense);
+                block.adjoint(dense, dg, da, db);
+            }
+        }
+        *out = value / n;
+    }
+    """
+    )
+
+    def __init__(self, standardisation, activation, loss):
+        super().__init__(standardisation, activation)
+        if loss not in LOSSES:
+            raise ValueError(f"no kernel for the loss {loss!r}")
+        self.loss = loss
+
+    def constants(self):
+        return f"{super().constants()}\n#define LOSS {self.loss}"
+
+    def make_node(self, *inputs):
+        inputs = [T.as_tensor_variable(v) for v in inputs]
+        dtype = inputs[0].dtype
+        outputs = [T.scalar, T.matrix, T.vector, T.vector]
+        return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
+
+    def perform(self, node, inputs, outputs):
+        g, a, b, *statistics, data, indices, indptr = inputs
+        target = checked_csr(data, indices, indptr, g.shape[1]).toarray()
+        if len(target) != len(g):
+            raise ValueError("g and the target must have the same number of rows")
+        h, scale = self.standardisation.apply(g, statistics)
+        z = a * h + b
+        if self.loss == "cross_entropy":
+            value = np.logaddexp(0, z) - target * z
+            delta = activate("sigmoid", z)[0] - target
+        else:
+            out, slope = activate(self.activation, z)
+            value = (out - target) ** 2
+            delta = 2 * (out - target) * slope
+        delta /= len(g)
+        dg = self.standardisation.adjoint(delta * a, h, scale)
+        results = [value.sum() / len(g), dg, (delta * h).sum(axis=0), delta.sum(axis=0)]
+        for output, result in zip(outputs, results):
+            output[0] = np.asarray(result, dtype=g.dtype)
+
+    def L_op(self, inputs, outputs, gradients):
+        upper, *others = gradients
+        if not all(isinstance(other.type, DisconnectedType) for other in others):
+            raise NotImplementedError("second derivatives: use the symbolic kernels")
+        dg, da, db = (upper * gradient for gradient in outputs[1:])
+        reason = "the target is data"
+        data = grad_undefined(self, 5, inputs[5], reason)
+        return [
+            *self._gradients(inputs, dg, da, db),
+            data,
+            DisconnectedType()(),
+            DisconnectedType()(),
+        ]
+
+    def connection_pattern(self, node):
+        population = self.standardisation.population
+        return [[c] * 4 for c in [True] * 3 + [population] * 2 + [True, False, False]]
+
+    def infer_shape(self, fgraph, node, shapes):
+        return [(), shapes[0], shapes[1], shapes[1]]

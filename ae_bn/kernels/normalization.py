@@ -1,0 +1,355 @@
+r"""activation(a h(g) + b), h being the standardisation, and its gradient.
+
+With the four switches (center, normalize, scale, shift), and the statistics of the minibatch or
+those of the population.  A minibatch is passed through in blocks of some columns that stay in
+the processor's cache: memory is read once and written once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.special
+import theano.tensor as T
+from theano.gradient import DisconnectedType, grad_undefined
+from theano.graph.basic import Apply
+
+from ae_bn.kernels.kernel import Kernel
+
+ACTIVATIONS = ["linear", "relu", "sigmoid", "tanh"]
+
+
+class Standardisation(NamedTuple):
+    """How g is standardised."""
+
+    center: bool
+    normalize: bool
+    epsilon: float
+    population: bool  # by given statistics, not by those of the minibatch
+
+    def constants(self):
+        """Return this in C++."""
+        return (
+            f"static const bool center = {int(self.center)}, normalize = {int(self.normalize)}, "
+            f"population = {int(self.population)};\n"
+            f"static const double epsilon = {self.epsilon!r};"
+        )
+
+    def apply(self, g, statistics):
+        """Return h(g) and 1 / std, in NumPy."""
+        mean, variance = statistics if self.population else (g.mean(axis=0), g.var(axis=0))
+        scale = 1 / np.sqrt(variance + self.epsilon) if self.normalize else np.ones(g.shape[1])
+        return (g - mean if self.center else g) * scale, scale
+
+    def adjoint(self, delta, h, scale):
+        """Return the gradient of g from that of h, in NumPy."""
+        if not self.population:
+            # Without center the statistics still are about the mean, so there too the part of
+            # the variance acts on g - mean.
+            centred = h - h.mean(axis=0)
+            through_std = centred * (delta * h).mean(axis=0) if self.normalize else 0
+            delta = delta - (delta.mean(axis=0) if self.center else 0) - through_std
+        return delta * scale
+
+
+# Column blocks of g, standardised in place, and back.  `Block` is also used by the losses.
+BLOCK = r"""
+enum Activation { linear, relu, sigmoid, tanh_ };
+
+template <Activation f> inline real activate(real z) {
+    if (f == relu) return z < 0 ? real(0) : z;  // so that NaN stays NaN
+    if (f == sigmoid) return 1 / (1 + std::exp(-z));
+    if (f == tanh_) return std::tanh(z);
+    return z;
+}
+
+// The derivative of the activation, from its z and its value.
+template <Activation f> inline real slope(real z, real value) {
+    if (f == relu) return z > 0 ? real(1) : z <= 0 ? real(0) : z;
+    if (f == sigmoid) return value * (1 - value);
+    if (f == tanh_) return 1 - value * value;
+    return 1;
+}
+
+// Columns are passed WIDTH at a time, filled up with zeros at the right end.
+static const int WIDTH = 32;
+typedef real Row[WIDTH];
+#define EACH_COLUMN _Pragma("omp simd") for (int j = 0; j < WIDTH; j++)
+
+// Blocks of n rows for every thread.
+class Scratch {
+    const npy_intp n;
+    std::vector<real> storage;
+    Row* start;
+  public:
+    Scratch(npy_intp n, int blocks)
+        : n(n * blocks), storage(this->n * WIDTH * most_threads() + 64 / sizeof(real), real(0)),
+          start((Row*)(((size_t)storage.data() + 63) / 64 * 64)) {}
+    Row* mine() { return start + n * thread(); }
+};
+
+struct Block {
+    const npy_intp n, columns;  // of the whole of g
+    const real *mean, *variance, *a_, *b_;
+    npy_intp first;
+    int width;
+    Row* h;  // (n, WIDTH), room for the block
+    alignas(64) Row scale, h_mean, a, b;
+
+    Block(npy_intp n, npy_intp columns, const real* mean, const real* variance,
+          const real* a, const real* b, Row* h)
+        : n(n), columns(columns), mean(mean), variance(variance), a_(a), b_(b), h(h) {}
+
+    // Puts h(g) of the columns from `first` on into h.
+    void standardise(const real* g, npy_intp first_column) {
+        first = first_column;
+        width = std::min<npy_intp>(WIDTH, columns - first);
+        EACH_COLUMN a[j] = b[j] = h_mean[j] = 0;
+        std::copy(a_ + first, a_ + first + width, a);
+        std::copy(b_ + first, b_ + first + width, b);
+        EACH_COLUMN scale[j] = 1;
+        const bool statistics = !population && (center || normalize);
+        alignas(64) Row mu, squares;
+        EACH_COLUMN mu[j] = squares[j] = 0;
+        for (npy_intp r = 0; r < n; r++) {
+            const real* row = g + r * columns + first;
+            if (width == WIDTH) {
+                EACH_COLUMN h[r][j] = row[j];
+            } else {
+                EACH_COLUMN h[r][j] = 0;
+                std::copy(row, row + width, h[r]);
+            }
+            if (statistics) EACH_COLUMN mu[j] += h[r][j];
+        }
+        if (!center && !normalize) return;
+        if (statistics) {
+            EACH_COLUMN mu[j] /= n;
+            for (npy_intp r = 0; r < n; r++)
+                EACH_COLUMN {
+                    const real distance = h[r][j] - mu[j];
+                    squares[j] += distance * distance;
+                }
+            EACH_COLUMN squares[j] /= n;
+        } else {
+            std::copy(mean + first, mean + first + width, mu);
+            std::copy(variance + first, variance + first + width, squares);
+        }
+        if (normalize) EACH_COLUMN scale[j] = 1 / std::sqrt(squares[j] + real(epsilon));
+        if (center) {
+            for (npy_intp r = 0; r < n; r++)
+                EACH_COLUMN h[r][j] = (h[r][j] - mu[j]) * scale[j];
+        } else {
+            EACH_COLUMN h_mean[j] = mu[j] * scale[j];
+            for (npy_intp r = 0; r < n; r++) EACH_COLUMN h[r][j] *= scale[j];
+        }
+    }
+
+    // From delta, the gradient of z = a h + b, to those of g, a and b.
+    void adjoint(const Row* delta, real* dg, real* da, real* db) {
+        alignas(64) Row sum, product;
+        EACH_COLUMN sum[j] = product[j] = 0;
+        for (npy_intp r = 0; r < n; r++)
+            EACH_COLUMN {
+                sum[j] += delta[r][j];
+                product[j] += delta[r][j] * h[r][j];
+            }
+        std::copy(sum, sum + width, db + first);
+        std::copy(product, product + width, da + first);
+        alignas(64) Row factor;
+        EACH_COLUMN {
+            factor[j] = a[j] * scale[j];
+            sum[j] = center && !population ? sum[j] / n : 0;
+            product[j] = normalize && !population ? product[j] / n : 0;
+        }
+        const bool statistics = !population && (center || normalize);
+        for (npy_intp r = 0; r < n; r++) {
+            alignas(64) Row out;
+            if (statistics) {
+                EACH_COLUMN out[j] = factor[j] * (delta[r][j] - sum[j]
+                                                  - (h[r][j] - h_mean[j]) * product[j]);
+            } else {
+                EACH_COLUMN out[j] = factor[j] * delta[r][j];
+            }
+            real* row = dg + r * columns + first;
+            if (width == WIDTH) { EACH_COLUMN row[j] = out[j]; }
+            else std::copy(out, out + width, row);
+        }
+    }
+};
+"""
+
+
+# The inputs and outputs that all kernels with a `Block` have in common.
+CHECK = r"""
+        Input<real> g(g_), a(a_), b(b_), mean(mean_), variance(variance_);
+        const npy_intp n = g.rows, m = g.columns;
+        require(a.columns == m && b.columns == m && mean.columns == m && variance.columns == m,
+                "g, a, b and the statistics must have the same number of columns");
+"""
+
+
+class NormalizingKernel(Kernel):
+    """A kernel that takes g (n, m) and, all (m,), a, b and the population's mean and variance.
+
+    The population's statistics are read only if ``standardisation.population``.
+    """
+
+    __props__: tuple = ("standardisation", "activation")
+
+    def __init__(self, standardisation, activation):
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"no kernel for the activation {activation!r}")
+        self.standardisation = standardisation
+        self.activation = activation
+
+    def constants(self):
+        activation = ACTIVATIONS.index(self.activation)
+        return f"{self.standardisation.constants()}\n#define ACTIVATION Activation({activation})"
+
+    def _gradients(self, inputs, dg, da, db):
+        """Return the gradients of all five inputs."""
+        if self.standardisation.population:
+            reason = "the statistics of the population are frozen"
+            rest = [grad_undefined(self, i, inputs[i], reason) for i in (3, 4)]
+        else:
+            rest = [DisconnectedType()(), DisconnectedType()()]
+        return [dg, da, db, *rest]
+
+
+class Normalize(NormalizingKernel):
+    """out = activation(a h(g) + b).
+
+    Inputs
+        g (n, m); a, b, mean, variance (m,)
+    Outputs
+        out (n, m)
+    """
+
+    source = (
+        BLOCK
+        + r"""
+    static void kernel(PyArrayObject* g_, PyArrayObject* a_, PyArrayObject* b_,
+                       PyArrayObject* mean_, PyArrayObject* variance_, PyArrayObject** out_) {
+"""
+        + CHECK
+        + r"""
+        real* out = output<real>(out_, {n, m});
+        Scratch scratch(n, 1);
+        #pragma omp parallel
+        {
+            FlushDenormals flush;
+            Block block(n, m, mean.data, variance.data, a.data, b.data, scratch.mine());
+            const Share share(m, WIDTH);
+            for (npy_intp first = share.begin; first < share.end; first += WIDTH) {
+                block.standardise(g.data, first);
+                for (npy_intp r = 0; r < n; r++) {
+                    real* h = block.h[r];
+                    EACH_COLUMN h[j] = activate<ACTIVATION>(block.a[j] * h[j] + block.b[j]);
+                    std::copy(h, h + block.width, out + r * m + first);
+                }
+            }
+        }
+    }
+    """
+    )
+
+    def make_node(self, *inputs):
+        inputs = [T.as_tensor_variable(v) for v in inputs]
+        return Apply(self, inputs, [T.matrix(dtype=inputs[0].dtype)])
+
+    def perform(self, node, inputs, outputs):
+        g, a, b, *statistics = inputs
+        h, _ = self.standardisation.apply(g, statistics)
+        out, _ = activate(self.activation, a * h + b)
+        outputs[0][0] = out.astype(g.dtype, copy=False)
+
+    def L_op(self, inputs, outputs, gradients):
+        gradient = NormalizeGradient(self.standardisation, self.activation)
+        return self._gradients(inputs, *gradient(*inputs, *gradients))
+
+    def connection_pattern(self, node):
+        return [[True]] * 3 + [[self.standardisation.population]] * 2
+
+    def infer_shape(self, fgraph, node, shapes):
+        return [shapes[0]]
+
+
+class NormalizeGradient(NormalizingKernel):
+    """The gradients of g, a and b in `Normalize`; h is computed again, which is cheap.
+
+    Inputs
+        g (n, m); a, b, mean, variance (m,); delta (n, m), the gradient of out
+    Outputs
+        dg (n, m); da, db (m,)
+    """
+
+    source = (
+        BLOCK
+        + r"""
+    static void kernel(PyArrayObject* g_, PyArrayObject* a_, PyArrayObject* b_,
+                       PyArrayObject* mean_, PyArrayObject* variance_, PyArrayObject* delta_,
+                       PyArrayObject** dg_, PyArrayObject** da_, PyArrayObject** db_) {
+"""
+        + CHECK
+        + r"""
+        Input<real> delta(delta_);
+        require(delta.rows == n && delta.columns == m, "delta must have the shape of g");
+        real *dg = output<real>(dg_, {n, m}), *da = output<real>(da_, {m}),
+             *db = output<real>(db_, {m});
+        Scratch scratch(n, 2);
+        #pragma omp parallel
+        {
+            FlushDenormals flush;
+            Row* d = scratch.mine() + n;
+            Block block(n, m, mean.data, variance.data, a.data, b.data, scratch.mine());
+            const Share share(m, WIDTH);
+            for (npy_intp first = share.begin; first < share.end; first += WIDTH) {
+                block.standardise(g.data, first);
+                for (npy_intp r = 0; r < n; r++) {
+                    const real *h = block.h[r], *from = delta.data + r * m + first;
+                    alignas(64) Row upper;
+                    EACH_COLUMN upper[j] = 0;
+                    std::copy(from, from + block.width, upper);
+                    EACH_COLUMN {
+                        const real z = block.a[j] * h[j] + block.b[j];
+                        d[r][j] = upper[j] * slope<ACTIVATION>(z, activate<ACTIVATION>(z));
+                    }
+                }
+                block.adjoint(d, dg, da, db);
+            }
+        }
+    }
+    """
+    )
+
+    def make_node(self, *inputs):
+        inputs = [T.as_tensor_variable(v) for v in inputs]
+        dtype = inputs[0].dtype
+        return Apply(
+            self, inputs, [T.matrix(dtype=dtype), T.vector(dtype=dtype), T.vector(dtype=dtype)]
+        )
+
+    def perform(self, node, inputs, outputs):
+        g, a, b, *statistics, delta = inputs
+        h, scale = self.standardisation.apply(g, statistics)
+        delta = delta * activate(self.activation, a * h + b)[1]
+        dg = self.standardisation.adjoint(delta * a, h, scale)
+        results = [dg, (delta * h).sum(axis=0), delta.sum(axis=0)]
+        for output, result in zip(outputs, results):
+            output[0] = result.astype(g.dtype, copy=False)
+
+    def infer_shape(self, fgraph, node, shapes):
+        return [shapes[0], shapes[1], shapes[1]]
+
+
+def activate(activation, z):
+    """Return the activation of z and its derivative, in NumPy."""
+    if activation == "relu":
+        return np.maximum(0, z), np.where(np.isnan(z), z, z > 0)
+    if activation == "sigmoid":
+        out = scipy.special.expit(z)
+        return out, out * (1 - out)
+    if activation == "tanh":
+        return np.tanh(z), 1 - np.tanh(z) ** 2
+    return z, np.ones_like(z)

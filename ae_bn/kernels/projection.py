@@ -1,0 +1,178 @@
+"""x W for sparse documents x, and the gradient of W."""
+
+from __future__ import annotations
+
+import theano.sparse as sparse
+import theano.tensor as T
+from scipy.sparse import csr_matrix
+from theano.gradient import DisconnectedType, grad_undefined
+from theano.graph.basic import Apply
+
+from ae_bn.kernels.kernel import Kernel
+
+
+class Project(Kernel):
+    r"""out = x W, for a CSR matrix x.
+
+    Inputs
+        data (number of non-zeros,), indices (the same,), indptr (n + 1,): x, (n, n_in);
+        W (n_in, n_out)
+    Outputs
+        out (n, n_out)
+    """
+
+    __props__ = ()
+    source = r"""
+    static void kernel(PyArrayObject* data, PyArrayObject* indices, PyArrayObject* indptr,
+                       PyArrayObject* W_, PyArrayObject** out_) {
+        Input<real> W(W_);
+        Csr<real> x(data, indices, indptr, W.rows);
+        const npy_intp m = W.columns;
+        real* out = output<real>(out_, {x.rows, m});
+        #pragma omp parallel
+        {
+            FlushDenormals flush;
+            #pragma omp for schedule(dynamic, 4)
+            for (npy_intp r = 0; r < x.rows; r++) {
+                real* __restrict__ o = out + r * m;
+                std::fill(o, o + m, real(0));
+                const int end = x.indptr.data[r + 1];
+                int k = x.indptr.data[r];
+                for (; k + 4 <= end; k += 4) {  // four rows of W for each pass over out
+                    const int* c = x.indices.data + k;
+                    const real *w0 = W.data + c[0] * m, *w1 = W.data + c[1] * m,
+                               *w2 = W.data + c[2] * m, *w3 = W.data + c[3] * m;
+                    const real *v = x.data.data + k, v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
+                    #pragma omp simd
+                    for (npy_intp j = 0; j < m; j++)
+                        o[j] += v0 * w0[j] + v1 * w1[j] + v2 * w2[j] + v3 * w3[j];
+                }
+                for (; k < end; k++) {
+                    const real *w = W.data + x.indices.data[k] * m, v = x.data.data[k];
+                    #pragma omp simd
+                    for (npy_intp j = 0; j < m; j++) o[j] += v * w[j];
+                }
+            }
+        }
+    }
+    """
+
+    def make_node(self, data, indices, indptr, W):
+        inputs = [T.as_tensor_variable(v) for v in (data, indices, indptr, W)]
+        return Apply(self, inputs, [T.matrix(dtype=inputs[-1].dtype)])
+
+    def perform(self, node, inputs, outputs):
+        *x, W = inputs
+        outputs[0][0] = checked_csr(*x, n_words=len(W)) @ W
+
+    def L_op(self, inputs, outputs, gradients):
+        data, indices, indptr, W = inputs
+        (delta,) = gradients
+        reason = "the documents are data"
+        return [
+            grad_undefined(self, 0, data, reason),
+            DisconnectedType()(),
+            DisconnectedType()(),
+            ProjectTransposed()(data, indices, indptr, delta, W.shape[0]),
+        ]
+
+    def connection_pattern(self, node):
+        return [[True], [False], [False], [True]]
+
+    def infer_shape(self, fgraph, node, shapes):
+        _, _, (n,), (_, n_out) = shapes
+        return [(n - 1, n_out)]
+
+
+class ProjectTransposed(Kernel):
+    r"""out = x^T delta, dense, for a CSR matrix x: the gradient of W in x W.
+
+    The words are shared out over the threads.  A counting sort turns x into CSC first, so that
+    each row of the result is written once.
+
+    Inputs
+        data, indices, indptr: x, (n, n_words), as for `Project`; delta (n, m); n_words (scalar)
+    Outputs
+        out (n_words, m)
+    """
+
+    __props__ = ()
+    source = r"""
+    static void kernel(PyArrayObject* data, PyArrayObject* indices, PyArrayObject* indptr,
+                       PyArrayObject* delta_, PyArrayObject* n_words_, PyArrayObject** out_) {
+        Input<real> delta(delta_);
+        const npy_intp n_words = *(npy_int64*)PyArray_DATA(n_words_), m = delta.columns;
+        require(n_words >= 0, "n_words must not be negative");
+        Csr<real> x(data, indices, indptr, n_words);
+        require(x.rows == delta.rows, "x and delta must have the same number of rows");
+        real* out = output<real>(out_, {n_words, m});
+
+        const int* column = x.indices.data;
+        const npy_intp nnz = x.indices.columns;
+        std::vector<int> start(n_words + 2, 0), document(nnz);
+        std::vector<real> value(nnz);
+        for (npy_intp k = 0; k < nnz; k++) start[column[k] + 2]++;
+        for (npy_intp c = 0; c < n_words; c++) start[c + 2] += start[c + 1];
+        for (npy_intp r = 0; r < x.rows; r++)
+            for (int k = x.indptr.data[r]; k < x.indptr.data[r + 1]; k++) {
+                const int to = start[column[k] + 1]++;
+                document[to] = r;
+                value[to] = x.data.data[k];
+            }
+        #pragma omp parallel
+        {
+            FlushDenormals flush;
+            #pragma omp for schedule(dynamic, 64)
+            for (npy_intp c = 0; c < n_words; c++) {
+                real* __restrict__ o = out + c * m;
+                std::fill(o, o + m, real(0));
+                const int end = start[c + 1];
+                int k = start[c];
+                for (; k + 4 <= end; k += 4) {
+                    const int* d = document.data() + k;
+                    const real *d0 = delta.data + d[0] * m, *d1 = delta.data + d[1] * m,
+                               *d2 = delta.data + d[2] * m, *d3 = delta.data + d[3] * m;
+                    const real *v = value.data() + k, v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
+                    #pragma omp simd
+                    for (npy_intp j = 0; j < m; j++)
+                        o[j] += v0 * d0[j] + v1 * d1[j] + v2 * d2[j] + v3 * d3[j];
+                }
+                for (; k < end; k++) {
+                    const real *d = delta.data + document[k] * m, v = value[k];
+                    #pragma omp simd
+                    for (npy_intp j = 0; j < m; j++) o[j] += v * d[j];
+                }
+            }
+        }
+    }
+    """
+
+    def make_node(self, data, indices, indptr, delta, n_words):
+        inputs = [T.as_tensor_variable(v) for v in (data, indices, indptr, delta)]
+        return Apply(
+            self,
+            [*inputs, T.cast(n_words, "int64")],
+            [T.matrix(dtype=inputs[-1].dtype)],
+        )
+
+    def perform(self, node, inputs, outputs):
+        *x, delta, n_words = inputs
+        outputs[0][0] = checked_csr(*x, n_words=int(n_words)).T @ delta
+
+    def infer_shape(self, fgraph, node, shapes):
+        return [(node.inputs[-1], shapes[3][1])]
+
+
+def checked_csr(data, indices, indptr, n_words):
+    """Return the CSR matrix, checked as in C."""
+    x = csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, n_words))
+    x.check_format(full_check=True)
+    if not x.has_sorted_indices:
+        raise ValueError("CSR: column indices must be sorted in every row (sort_indices())")
+    return x
+
+
+def project(x, W):
+    """Return x W for a theano CSR matrix x."""
+    data, indices, indptr, _ = sparse.csm_properties(x)
+    return Project()(data, indices, indptr, W)

@@ -1,0 +1,139 @@
+"""The stages' names, in front of the kernels.
+
+Everything here is called as its symbolic namesake in `ae_bn.stages`, `ae_bn.losses` and
+`ae_bn.optimizers`, and means the same.  Neighbours merge while the graph is built: an
+activation or a loss that is given the output of a Batch Normalization takes over its inputs,
+and the Op in between, which nothing uses then, is never compiled.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Callable, NamedTuple
+
+import numpy as np
+import theano
+import theano.sparse as sparse
+
+from ae_bn import losses, optimizers, stages
+from ae_bn.kernels import rewrites  # noqa: F401, registers what compiling needs
+from ae_bn.kernels.kernel import openmp_flags
+from ae_bn.kernels.losses import Loss
+from ae_bn.kernels.normalization import Normalize, Standardisation
+from ae_bn.kernels.product import Product
+from ae_bn.kernels.projection import Project
+from ae_bn.kernels.updates import STATE, Update
+
+
+class Stages(NamedTuple):
+    """What an autoencoder is built from."""
+
+    Projection: type
+    BatchNormalization: type
+    activations: dict[str, Callable]
+    losses: dict[str, Callable]
+    optimizers: dict[str, Callable]
+
+
+class Projection(stages.Projection):
+    """`ae_bn.stages.Projection`, by a kernel."""
+
+    def __call__(self, x):
+        """Return g(x), (n, n_out), of x, (n, n_in)."""
+        if isinstance(x.type, sparse.SparseType):
+            data, indices, indptr, _ = sparse.csm_properties(x)
+            return Project()(data, indices, indptr, self.W)
+        return Product()(x, self.W) if _has_blas() else super().__call__(x)
+
+
+class BatchNormalization(stages.BatchNormalization):
+    """`ae_bn.stages.BatchNormalization`, by a kernel."""
+
+    def __call__(self, g, population=False):
+        """Return a * h(g) + b, (n, n_units)."""
+        how = Standardisation(bool(self.center), bool(self.normalize), self.epsilon, population)
+        n_units = self.mean.get_value(borrow=True).shape
+        a = np.ones(n_units, g.dtype) if self.a is None else self.a
+        b = np.zeros(n_units, g.dtype) if self.b is None else self.b
+        return Normalize(how, "linear")(g, a, b, self.mean, self.variance)
+
+
+class Activation:
+    """One of `ae_bn.stages.ACTIVATIONS`, merged into the Batch Normalization before it."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __call__(self, z):
+        op = z.owner and z.owner.op
+        if isinstance(op, Normalize) and op.activation == "linear":
+            return Normalize(op.standardisation, self.name)(*z.owner.inputs)
+        warnings.warn(f"no kernel for {self.name} of {z}: symbolic instead", stacklevel=2)
+        return stages.ACTIVATIONS[self.name](z)
+
+
+def _loss(name):
+    """Return one of `ae_bn.losses.LOSSES`, merged with its neighbours on both sides."""
+
+    def loss(z, target, activation):
+        op, dense = z.owner and z.owner.op, target.owner and target.owner.op
+        if isinstance(op, Normalize) and isinstance(dense, sparse.DenseFromSparse):
+            csr = sparse.csm_properties(target.owner.inputs[0])[:3]
+            return Loss(op.standardisation, activation.name, name)(*z.owner.inputs, *csr)[0]
+        warnings.warn(f"no kernel for {name} of {z}: symbolic instead", stacklevel=2)
+        return losses.LOSSES[name](z, target, activation)
+
+    return loss
+
+
+def _optimizer(rule):
+    """Return one of `ae_bn.optimizers.OPTIMIZERS`, with the same hyperparameters."""
+    signature = inspect.signature(optimizers.OPTIMIZERS[rule]).parameters.values()
+    update = Update(
+        rule,
+        tuple((p.name, p.default) for p in signature if p.default is not inspect.Parameter.empty),
+    )
+
+    def updates(parameters, gradients, learning_rate):
+        t = theano.shared(np.zeros((), theano.config.floatX), name="t")
+        t_new = t + 1
+        pairs = [(t, t_new)] if rule == "adam" else []
+        for p, d in zip(parameters, gradients):
+            variables = [p, *(optimizers._zeros_like(p) for _ in STATE[rule])]
+            pairs += zip(variables, update(learning_rate, t_new, d, *variables, return_list=True))
+        return pairs
+
+    return updates
+
+
+def missing() -> list[str]:
+    """Return what kernels cannot do on this machine; then the symbolic stage stands in."""
+    notes = []
+    if not _has_blas():
+        notes.append("product: symbolic, there is no BLAS to link to")
+    if not openmp_flags():
+        notes.append("all: one thread, the compiler has no OpenMP")
+    return notes
+
+
+def _has_blas():
+    return bool(theano.config.blas__ldflags)
+
+
+STAGES = {
+    "symbolic": Stages(
+        stages.Projection,
+        stages.BatchNormalization,
+        stages.ACTIVATIONS,
+        losses.LOSSES,
+        optimizers.OPTIMIZERS,
+    ),
+    "fused": Stages(
+        Projection,
+        BatchNormalization,
+        {name: Activation(name) for name in stages.ACTIVATIONS},
+        {name: _loss(name) for name in losses.LOSSES},
+        {rule: _optimizer(rule) for rule in optimizers.OPTIMIZERS},
+    ),
+}

@@ -1,0 +1,422 @@
+"""The kernels against NumPy, against their symbolic twins, and in whole training runs."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import theano
+import theano.sparse as sparse
+import theano.tensor as T
+from scipy.sparse import csr_matrix
+
+from ae_bn import losses, stages
+from ae_bn.autoencoder import Autoencoder
+from ae_bn.config import load_config
+from ae_bn.kernels.kernel import Kernel
+from ae_bn.kernels.losses import Loss
+from ae_bn.kernels.normalization import Normalize, NormalizeGradient, Standardisation
+from ae_bn.kernels.product import Product
+from ae_bn.kernels.projection import Project, ProjectTransposed
+from ae_bn.kernels.stages import STAGES
+from ae_bn.kernels.updates import RULES, STATE, Update
+from ae_bn.optimizers import OPTIMIZERS
+from ae_bn.randomness import streams
+
+RTOL = {"float32": 2e-5, "float64": 1e-11}
+# One row or column, less than a block of 32 columns, blocks with and without a tail; more rows
+# than the 64 that share a logarithm.
+SHAPES = [(1, 1), (1, 40), (7, 1), (5, 31), (70, 33), (129, 64), (3, 100)]
+# Every switch and activation, but not all together: each takes some seconds to compile, and the
+# references in NumPy are compared with the symbolic twins in all combinations.
+COMBINATIONS = [
+    (Standardisation(center=True, normalize=True, epsilon=1e-3, population=False), "relu"),
+    (Standardisation(center=False, normalize=True, epsilon=1e-3, population=False), "sigmoid"),
+    (Standardisation(center=True, normalize=False, epsilon=1e-3, population=False), "tanh"),
+    (Standardisation(center=True, normalize=True, epsilon=1e-3, population=True), "sigmoid"),
+    (Standardisation(center=False, normalize=False, epsilon=1e-3, population=False), "linear"),
+]
+
+
+class Compiled:
+    """A kernel in C and its NumPy reference, both called with arrays."""
+
+    def __init__(self, op, *inputs):
+        variables = [T.TensorType(v.dtype, [False] * v.ndim)() for v in map(np.asarray, inputs)]
+        self.node = op.make_node(*variables)
+        self.function = theano.function(
+            variables, [theano.Out(v, borrow=True) for v in self.node.outputs]
+        )
+        compiled = [node.op for node in self.function.maker.fgraph.apply_nodes]
+        assert any(isinstance(op, Kernel) for op in compiled)
+
+    def check(self, *inputs, scale=1):
+        """Compare, and return what C returned."""
+        results = [np.array(v) for v in self.function(*inputs)]
+        storage = [[None] for _ in results]
+        self.node.op.perform(self.node, [np.array(v) for v in inputs], storage)
+        for result, (expected,) in zip(results, storage):
+            assert result.dtype == expected.dtype and result.shape == expected.shape
+            tolerance = RTOL[str(result.dtype)]
+            size = np.abs(expected[np.isfinite(expected)]).max(initial=0)
+            np.testing.assert_allclose(result, expected, tolerance, tolerance * size * scale)
+        return results
+
+
+def strided(values):
+    """Return the same values with gaps between them in memory."""
+    wide = np.zeros([2 * n for n in values.shape], values.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in values.shape)]
+    view[...] = values
+    return view
+
+
+def documents(shape, dtype, rng, density=0.3):
+    """Return CSR rows with values and some empty ones."""
+    x = rng.random(shape) * (rng.random(shape) < density)
+    x[1::3] = 0
+    return csr_matrix(x.astype(dtype))
+
+
+def layer_values(shape, dtype, rng):
+    """Return g, a, b, mean, variance, nothing about them special."""
+    g = rng.normal(0.3, 2, shape)
+    vectors = rng.normal(1, 1, (3, shape[1]))
+    return [v.astype(dtype) for v in (g, *vectors, rng.uniform(0.5, 2, shape[1]))]
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with theano.config.change_flags(floatX=request.param):
+        yield request.param
+
+
+# Each Op against NumPy: values, shapes, strides, repeated calls.
+
+
+def test_projection(dtype):
+    rng = np.random.default_rng(0)
+    x, W = documents((5, 7), dtype, rng), rng.normal(size=(7, 3)).astype(dtype)
+    parts = (x.data, x.indices, x.indptr)
+    delta = rng.normal(size=(5, 3)).astype(dtype)
+    project = Compiled(Project(), *parts, W)
+    transposed = Compiled(ProjectTransposed(), *parts, delta, np.int64(7))
+    for (n, n_words), m in itertools.product([*SHAPES, (6, 500)], [1, 8, 37]):
+        x = documents((n, n_words), dtype, rng)
+        W = rng.normal(size=(n_words, m)).astype(dtype)
+        delta = rng.normal(size=(n, m)).astype(dtype)
+        parts = (x.data, x.indices, x.indptr)
+        (out,) = project.check(*parts, W)
+        np.testing.assert_allclose(out, x @ W, 1e-4, 1e-4)
+        (out,) = transposed.check(*parts, delta, np.int64(n_words))
+        np.testing.assert_allclose(out, x.T @ delta, 1e-4, 1e-4)
+    project.check(*parts, strided(W))
+    transposed.check(strided(x.data), *parts[1:], strided(delta), np.int64(n_words))
+    assert np.isnan(project.check(*parts, W * np.nan)[0][0]).all()
+
+
+def test_product(dtype):
+    rng = np.random.default_rng(0)
+    product = Compiled(Product(), np.ones((2, 2), dtype), np.ones((2, 2), dtype))
+    for n, k, m in itertools.product([1, 5, 40], [1, 17, 64], [1, 33, 70]):
+        x, W = rng.normal(size=(n, k)).astype(dtype), rng.normal(size=(k, m)).astype(dtype)
+        product.check(x, W, scale=10)
+        product.check(np.asfortranarray(x), np.asfortranarray(W), scale=10)
+        product.check(strided(x), strided(W), scale=10)
+        product.check(x[:, ::-1], W[::-1], scale=10)
+    assert (product.check(np.ones((3, 0), dtype), np.ones((0, 2), dtype))[0] == 0).all()
+    product.check(np.ones((0, 3), dtype), np.ones((3, 2), dtype))
+    with pytest.raises(ValueError, match="as many columns"):
+        product.function(x, W[:-1])
+
+
+def test_normalization(dtype):
+    rng = np.random.default_rng(0)
+    for how, activation in COMBINATIONS if dtype == "float32" else COMBINATIONS[1:2]:
+        values = layer_values((5, 3), dtype, rng)
+        forward = Compiled(Normalize(how, activation), *values)
+        backward = Compiled(NormalizeGradient(how, activation), *values, values[0])
+        for shape in SHAPES:
+            values = layer_values(shape, dtype, rng)
+            delta = rng.normal(size=shape).astype(dtype)
+            forward.check(*values, scale=5)
+            backward.check(*values, delta, scale=100)
+        forward.check(*map(strided, values), scale=5)
+        backward.check(*map(strided, [*values, delta]), scale=100)
+        values[0][0, 0] = np.nan
+        assert np.isnan(forward.check(*values, scale=5)[0][0, 0])
+        dg, da, _ = backward.check(*values, delta, scale=100)
+        assert np.isnan(da[0]) and (np.isnan(dg[0, 0]) or activation == "linear")
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_loss(dtype, loss):
+    rng = np.random.default_rng(0)
+    of_loss = slice(1, 4, 2) if loss == "cross_entropy" else slice(0, 5, 2)
+    for how, activation in COMBINATIONS[of_loss if dtype == "float32" else slice(1, 2)]:
+        x = documents((5, 3), dtype, rng)
+        op = Loss(how, activation, loss)
+        kernel = Compiled(op, *layer_values((5, 3), dtype, rng), x.data, x.indices, x.indptr)
+        for shape in SHAPES:
+            values, x = layer_values(shape, dtype, rng), documents(shape, dtype, rng)
+            parts = (x.data, x.indices, x.indptr)
+            kernel.check(*values, *parts, scale=100)
+        kernel.check(*map(strided, values), *parts, scale=100)
+        values[0][0, 0] = np.nan
+        value, dg, _, db = kernel.check(*values, *parts, scale=100)
+        assert np.isnan(value) and np.isnan(dg[0, 0]) and np.isnan(db[0])
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+def test_update(dtype, rule, inplace):
+    rng = np.random.default_rng(0)
+    op = Update(rule, hyperparameters(rule))
+    for ndim in (1, 2):
+        values = [rng.normal(size=[3] * ndim).astype(dtype) for _ in range(2 + len(STATE[rule]))]
+        first = [np.asarray(v, dtype) for v in (0.1, 3)]
+        if inplace:
+            shared = [theano.shared(v.copy()) for v in values]
+            new = op(*map(theano.shared, first), *shared, return_list=True)
+            step = theano.function([], updates=list(zip(shared[1:], new)))
+            assert any(getattr(n.op, "inplace", False) for n in step.maker.fgraph.apply_nodes)
+        else:
+            kernel = Compiled(op, *first, *values)
+        for shape in [(1,), (17,), (20000,)] if ndim == 1 else [(1, 1), (5, 7), (300, 101)]:
+            d = rng.normal(size=shape).astype(dtype)
+            rest = [rng.uniform(0.5, 1, size=shape).astype(dtype) for _ in values[1:]]
+            if not inplace:
+                before = [v.copy() for v in rest]
+                kernel.check(*first, d, *rest)
+                for value, copy in zip(rest, before):
+                    np.testing.assert_array_equal(value, copy)
+                kernel.check(*first, *map(strided, [d, *rest]))
+                assert np.isnan(kernel.check(*first, d * np.nan, *rest)[0]).all()
+                continue
+            for variable, value in zip(shared, [d, *rest]):
+                variable.set_value(value)
+            expected = [[None] for _ in rest]
+            op.perform(None, [*first, d, *rest], expected)
+            step()
+            for variable, (value,) in zip(shared[1:], expected):
+                np.testing.assert_allclose(variable.get_value(), value, RTOL[dtype], 1e-7)
+
+
+def hyperparameters(rule):
+    p = theano.shared(np.zeros(1, theano.config.floatX))
+    pairs = STAGES["fused"].optimizers[rule]([p], [p], theano.shared(p.get_value()[0]))
+    return pairs[-1][1].owner.op.hyperparameters
+
+
+# Damaged CSR matrices are told, not read.
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda d, i, p: (d, np.int32([5, 1, 2]), p), "sorted"),
+        (lambda d, i, p: (d, np.int32([0, 1, 9]), p), "out of range"),
+        (lambda d, i, p: (d, np.int32([0, -1, 2]), p), "out of range"),
+        (lambda d, i, p: (d[:2], i, p), "one length"),
+        (lambda d, i, p: (d, i, np.int32([0, 3, 4])), "one length"),
+        (lambda d, i, p: (d, i, np.int32([1, 2, 3])), "start with 0"),
+        (lambda d, i, p: (d, i, np.int32([0, 4, 3])), "must not fall"),
+        (lambda d, i, p: (d, i, np.int32([0, -4, 3])), "must not fall"),
+    ],
+)
+def test_damaged_csr_is_an_error(damage, message):
+    x = np.ones(3, "float32"), np.int32([0, 1, 5]), np.int32([0, 3, 3])
+    rows, W = np.ones((2, 6), "float32"), np.ones((6, 4), "float32")
+    vector = np.ones(6, "float32")
+    how = Standardisation(True, True, 1e-3, False)
+    kernels = [
+        (Project(), lambda *x: [*x, W]),
+        (ProjectTransposed(), lambda *x: [*x, rows, np.int64(6)]),
+        (Loss(how, "sigmoid", "cross_entropy"), lambda *x: [rows, *[vector] * 4, *x]),
+    ]
+    for op, arguments in kernels:
+        kernel = Compiled(op, *arguments(*x))
+        kernel.check(*arguments(*x), scale=100)
+        with pytest.raises(ValueError, match=message):
+            kernel.function(*arguments(*damage(*x)))
+        with pytest.raises(ValueError):
+            kernel.node.op.perform(kernel.node, arguments(*damage(*x)), [[None]] * 4)
+        kernel.check(*arguments(*x), scale=100)
+
+
+def test_wrong_shapes_are_errors():
+    rng = np.random.default_rng(0)
+    values, x = layer_values((5, 3), "float32", rng), documents((4, 3), "float32", rng)
+    how = Standardisation(True, True, 1e-3, False)
+    with pytest.raises(ValueError, match="number of columns"):
+        Compiled(Normalize(how, "relu"), *values).function(values[0][:, :2], *values[1:])
+    arguments = (*values, x.data, x.indices, x.indptr)
+    with pytest.raises(ValueError, match="number of rows"):
+        Compiled(Loss(how, "sigmoid", "cross_entropy"), *arguments).function(*arguments)
+
+
+# Against the symbolic twins, gradients included.
+
+
+def layer_gradients(kernels, settings, dtype, rng, loss, activation):
+    """Return the loss of one layer and its gradients, by the given kernels."""
+    center, normalize, scale, shift = settings
+    words = STAGES[kernels]
+    layer = words.BatchNormalization(33, center, normalize, scale, shift, 1e-3)
+    values, x = layer_values((21, 33), dtype, rng), documents((21, 33), dtype, rng)
+    parameters = []
+    for name, value in zip(("a", "b"), values[1:3]):
+        if getattr(layer, name) is not None:
+            getattr(layer, name).set_value(value)
+            parameters.append(getattr(layer, name))
+    g, target = T.matrix(), sparse.csr_matrix(dtype=dtype)
+    act = words.activations[activation]
+    if loss is None:
+        cost = (act(layer(g)) * np.cos(np.arange(33)).astype(dtype)).sum() * 3
+    else:
+        cost = 3 * words.losses[loss](layer(g), sparse.dense_from_sparse(target), act)
+    outputs = [cost, *T.grad(cost, [g, *parameters])]
+    return theano.function([g, target], outputs, on_unused_input="ignore")(values[0], x)
+
+
+@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error"])
+@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation):
+    """In NumPy and double precision: that C equals NumPy is tested above."""
+    if loss == "cross_entropy" and activation != "sigmoid":
+        return
+    for settings in itertools.product([False, True], repeat=4):
+        results = [
+            layer_gradients(
+                kernels, settings, "float64", np.random.default_rng(5), loss, activation
+            )
+            for kernels in ("fused", "symbolic")
+        ]
+        for fused, symbolic in zip(*results):
+            np.testing.assert_allclose(fused, symbolic, 1e-8, 1e-10)
+
+
+@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error"])
+def test_compiled_layers_equal_their_symbolic_twins(loss):
+    for settings in [(False, False, False, True), (True, True, True, True)]:
+        results = [
+            layer_gradients(
+                kernels, settings, "float32", np.random.default_rng(5), loss, "sigmoid"
+            )
+            for kernels in ("fused", "symbolic")
+        ]
+        for fused, symbolic in zip(*results):
+            size = np.abs(symbolic).max()
+            np.testing.assert_allclose(fused, symbolic, 1e-4, 1e-5 * size)
+
+
+def test_words_on_their_own_fall_back_and_say_so(float64):
+    z, target = T.matrix(), T.matrix()
+    with pytest.warns(UserWarning, match="no kernel for relu"):
+        out = STAGES["fused"].activations["relu"](z)
+    with pytest.warns(UserWarning, match="no kernel for squared_error"):
+        loss = STAGES["fused"].losses["squared_error"](z, target, stages.Linear)
+    expected = losses.squared_error(z, target, stages.Linear)
+    got = theano.function([z, target], [out, loss - expected])(np.eye(2) - 0.5, np.eye(2))
+    np.testing.assert_allclose(got[0], np.eye(2) / 2)
+    assert got[1] == 0
+
+
+# Whole training runs.
+
+V, N = 60, 40
+
+
+def corpus():
+    rng = np.random.default_rng(0)
+    return csr_matrix((rng.random((N, V)) < rng.random(V) ** 2).astype("float32"))
+
+
+def train(kernels, optimizer, steps, *settings, dtype="float32", rate=0.003):
+    """Return the weights after some steps, and the losses."""
+    with theano.config.change_flags(floatX=dtype):
+        names = ["model.layers=[12]", *(f"model.{s}" for s in settings)]
+        config = load_config(None, names).model
+        autoencoder = Autoencoder(config, optimizer, V, kernels)
+        autoencoder.initialize(corpus(), streams(1), rate, config.dropout)
+        X = corpus().astype(dtype)
+        values = [float(autoencoder.train(X[i % 2 :: 2])) for i in range(steps)]
+    weights = autoencoder.get_state()
+    return {n: v for n, v in weights.items() if not n.endswith(("mean", "variance"))}, values
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_200_steps_stay_within_the_noise_of_float32(optimizer):
+    """Fused and symbolic runs are as near to a run in float64 as each other.
+
+    Two right implementations drift apart, since training amplifies their rounding, so the
+    measure is the symbolic run's own distance from a symbolic one in double precision.  Adam and
+    RMSprop amplify most: where a gradient is as small as its own rounding error (a unit that
+    is off for all documents, a word whose error is nil), m / sqrt(v) makes a full step, +-rate,
+    of a rounding error.  Such entries differ by some steps after some steps whoever computes
+    them; they are as far from the float64 run in the symbolic as in the fused graph.
+    """
+    bn = "batch_norm.top=true"
+    exact, exact_losses = train("symbolic", optimizer, 200, bn, dtype="float64")
+    distance = {}
+    for kernels in ("symbolic", "fused"):
+        weights, values = train(kernels, optimizer, 200, bn)
+        distance[kernels] = np.sqrt(
+            sum(((weights[n].astype("float64") - exact[n]) ** 2).sum() for n in exact)
+            / sum((exact[n] ** 2).sum() for n in exact)
+        )
+        np.testing.assert_allclose(values, exact_losses, rtol=1e-3)
+    assert distance["fused"] < 5 * distance["symbolic"] + 1e-6
+    assert distance["fused"] < 1e-2
+
+
+def test_every_kind_of_model_trains_alike():
+    """Deep, tied, without BN, with dropout: the masks are drawn alike."""
+    for settings in [
+        ("batch_norm.hidden=false", "tied=true", "layers=[9, 5]", "hidden_activation=tanh"),
+        (
+            "dropout.input=0.3",
+            "dropout.hidden=0.3",
+            "loss=squared_error",
+            "output_activation=linear",
+        ),
+    ]:
+        fused, symbolic = (
+            train(kernels, "nesterov", 10, *settings) for kernels in ("fused", "symbolic")
+        )
+        np.testing.assert_allclose(fused[1], symbolic[1], rtol=1e-4)
+
+
+def test_the_state_is_flushed():
+    """What decays towards zero becomes zero, not a denormal number."""
+    tiny = np.float32(1e-37)
+    for rule in ("nesterov", "adam", "adadelta", "rmsprop"):
+        state = [theano.shared(np.full(100, tiny)) for _ in STATE[rule]]
+        p, zero = theano.shared(np.zeros(100, "float32")), np.zeros(100, "float32")
+        new = Update(rule, hyperparameters(rule))(
+            np.float32(0.1), np.float32(9), zero, p, *state, return_list=True
+        )
+        step = theano.function([], updates=list(zip([p, *state], new)))
+        least = np.finfo("float32").tiny
+        for _ in range(60):
+            step()
+            for variable in state:
+                value = np.abs(variable.get_value())
+                assert ((value == 0) | (value >= least)).all()
+    assert np.float32(1e-38) * np.float32(0.5) != 0  # and nobody else's numbers are
+
+
+def test_kernels_are_in_use_and_recorded():
+    autoencoder = Autoencoder(load_config().model, "adam", V)
+    assert autoencoder.kernels[0] == "fused"
+    autoencoder.initialize(corpus(), streams(1), 0.01, load_config().model.dropout)
+    used = {type(node.op).__name__ for node in autoencoder.train.maker.fgraph.apply_nodes}
+    assert {"Project", "ProjectTransposed", "Normalize", "NormalizeGradient"} <= used
+    assert {"Loss", "Update"} <= used and not {"Dot22", "Gemm", "StructuredDotCSR"} & used
+    assert all(
+        node.op.inplace
+        for node in autoencoder.train.maker.fgraph.apply_nodes
+        if isinstance(node.op, Update)
+    )
+    assert Autoencoder(load_config().model, "adam", V, "symbolic").kernels == ["symbolic"]
