@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import theano
 from scipy.sparse import csr_matrix
+from theano.compile import mode
 
 import ae_bn  # noqa: F401, sets Theano's flags before any test imports Theano
 
 
+@contextmanager
+def double_precision():
+    """Build graphs in double precision, and run them in NumPy: nothing to compile, so faster.
+
+    Theano keeps the first default mode it makes and looks no further at the flag, so what it
+    keeps is put aside meanwhile.
+    """
+    kept, mode.instantiated_default_mode = mode.instantiated_default_mode, None
+    try:
+        with theano.config.change_flags(floatX="float64", mode="FAST_COMPILE"):
+            yield
+    finally:
+        mode.instantiated_default_mode = kept
+
+
 @pytest.fixture
 def float64():
-    """Build graphs in double precision, and run them in NumPy: nothing to compile, so faster."""
-    with theano.config.change_flags(floatX="float64", mode="FAST_COMPILE"):
+    """Run a test in double precision and in NumPy."""
+    with double_precision():
         yield
 
 

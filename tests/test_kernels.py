@@ -9,6 +9,7 @@ import pytest
 import theano
 import theano.sparse as sparse
 import theano.tensor as T
+from conftest import double_precision
 from scipy.sparse import csr_matrix
 
 from ae_bn import losses, stages
@@ -301,9 +302,7 @@ def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation)
 def test_compiled_layers_equal_their_symbolic_twins(loss):
     for settings in [(False, False, False, True), (True, True, True, True)]:
         results = [
-            layer_gradients(
-                kernels, settings, "float32", np.random.default_rng(5), loss, "sigmoid"
-            )
+            layer_gradients(kernels, settings, "float32", np.random.default_rng(5), loss, "sigmoid")
             for kernels in ("fused", "symbolic")
         ]
         for fused, symbolic in zip(*results):
@@ -333,42 +332,39 @@ def corpus():
     return csr_matrix((rng.random((N, V)) < rng.random(V) ** 2).astype("float32"))
 
 
-def train(kernels, optimizer, steps, *settings, dtype="float32", rate=0.003):
-    """Return the weights after some steps, and the losses."""
-    with theano.config.change_flags(floatX=dtype):
-        names = ["model.layers=[12]", *(f"model.{s}" for s in settings)]
-        config = load_config(None, names).model
-        autoencoder = Autoencoder(config, optimizer, V, kernels)
-        autoencoder.initialize(corpus(), streams(1), rate, config.dropout)
-        X = corpus().astype(dtype)
-        values = [float(autoencoder.train(X[i % 2 :: 2])) for i in range(steps)]
-    weights = autoencoder.get_state()
-    return {n: v for n, v in weights.items() if not n.endswith(("mean", "variance"))}, values
+def train(kernels, optimizer, steps, *settings):
+    """Return the weights after some steps, and the losses, in floatX."""
+    config = load_config(None, ["model.layers=[12]", *(f"model.{s}" for s in settings)]).model
+    autoencoder = Autoencoder(config, optimizer, V, kernels)
+    autoencoder.initialize(corpus(), streams(1), 0.003, config.dropout)
+    X = corpus().astype(theano.config.floatX)
+    values = [float(autoencoder.train(X[i % 2 :: 2])) for i in range(steps)]
+    state = autoencoder.get_state()
+    return {n: v for n, v in state.items() if not n.endswith(("mean", "variance"))}, values
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_200_steps_stay_within_the_noise_of_float32(optimizer):
-    """Fused and symbolic runs are as near to a run in float64 as each other.
+    """Fused and symbolic runs are about as far from a run in float64 as each other.
 
     Two right implementations drift apart, since training amplifies their rounding, so the
     measure is the symbolic run's own distance from a symbolic one in double precision.  Adam and
     RMSprop amplify most: where a gradient is as small as its own rounding error (a unit that
     is off for all documents, a word whose error is nil), m / sqrt(v) makes a full step, +-rate,
-    of a rounding error.  Such entries differ by some steps after some steps whoever computes
-    them; they are as far from the float64 run in the symbolic as in the fused graph.
+    of a rounding error.  Single weights then differ by some steps after some steps, whoever
+    computes them.
     """
-    bn = "batch_norm.top=true"
-    exact, exact_losses = train("symbolic", optimizer, 200, bn, dtype="float64")
-    distance = {}
+    settings = ("batch_norm.top=true",)
+    with double_precision():
+        exact = train("symbolic", optimizer, 200, *settings)
+    weights, losses = {}, {}
     for kernels in ("symbolic", "fused"):
-        weights, values = train(kernels, optimizer, 200, bn)
-        distance[kernels] = np.sqrt(
-            sum(((weights[n].astype("float64") - exact[n]) ** 2).sum() for n in exact)
-            / sum((exact[n] ** 2).sum() for n in exact)
-        )
-        np.testing.assert_allclose(values, exact_losses, rtol=1e-3)
-    assert distance["fused"] < 5 * distance["symbolic"] + 1e-6
-    assert distance["fused"] < 1e-2
+        state, values = train(kernels, optimizer, 200, *settings)
+        weights[kernels] = max(np.abs(state[n] - exact[0][n]).max() for n in exact[0])
+        losses[kernels] = np.abs(np.array(values) - exact[1]).max()
+    assert weights["fused"] < 5 * weights["symbolic"] + 1e-5
+    assert losses["fused"] < 5 * losses["symbolic"] + 1e-3
+    print(optimizer, "largest distance from float64:", weights, losses)
 
 
 def test_every_kind_of_model_trains_alike():
