@@ -1,5 +1,5 @@
 # What `make reproduce` changes in the configs to finish sooner.
-PRESET := training.epochs=6 evaluation.retrieval_queries=500
+PRESET := training.epochs=10 evaluation.retrieval_queries=500
 
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
