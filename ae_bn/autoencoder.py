@@ -155,7 +155,7 @@ class Autoencoder:
         If there is no C++ compiler.
     """
 
-    def __init__(self, config: ModelConfig, optimizer: str, n_words: int, kernels: str = "fused"):
+    def __init__(self, config: ModelConfig, optimizer: str, n_words: int, kernels: str):
         require_compiler()
         self.config = config
         self.n_words = n_words
@@ -339,7 +339,7 @@ class Autoencoder:
         return (X[start : start + CHUNK] for start in range(0, X.shape[0], CHUNK))
 
 
-def build_layers(config: ModelConfig, n_words: int, kernels: str = "fused") -> list[Layer]:
+def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]:
     """Return the layers of an autoencoder: encoder, then its mirror image as decoder.
 
     Parameters

@@ -279,7 +279,9 @@ def new_autoencoder(config: Config, X):
     """Return this project's autoencoder, initialised for documents X, (n_train, n_words)."""
     from ae_bn.autoencoder import Autoencoder
 
-    autoencoder = Autoencoder(config.model, config.training.optimizer, X.shape[1])
+    autoencoder = Autoencoder(
+        config.model, config.training.optimizer, X.shape[1], config.theano.kernels
+    )
     initialize(autoencoder, config, X, config.model.dropout)
     return autoencoder
 

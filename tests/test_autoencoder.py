@@ -71,10 +71,12 @@ FIXED_GRADIENTS = {
 }
 
 
-def test_loss_and_gradients_against_pytorch(float64):
+@pytest.mark.parametrize("kernels", ["symbolic", "fused"])
+def test_loss_and_gradients_against_pytorch(float64, kernels):
     """One step of gradient descent moves every parameter by PyTorch's gradient."""
     X = csr_matrix(X_FIXED)
-    autoencoder = started(model(*ALL_BN, layers="[3]"), X, optimizer="sgd", learning_rate=1)
+    config = model(*ALL_BN, layers="[3]")
+    autoencoder = started(config, X, optimizer="sgd", learning_rate=1, kernels=kernels)
     state = autoencoder.get_state()
     state.update((name, np.array(value)) for name, value in FIXED.items())
     autoencoder.set_state(state)
@@ -84,13 +86,15 @@ def test_loss_and_gradients_against_pytorch(float64):
         np.testing.assert_allclose(FIXED[name] - after[name], gradient, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("kernels", ["symbolic", "fused"])
 @pytest.mark.parametrize("tied", ["false", "true"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
-def test_gradients_against_finite_differences(float64, documents, tied, loss):
+def test_gradients_against_finite_differences(float64, documents, tied, loss, kernels):
     """Along a random direction, through two hidden layers and BN everywhere; no kinks in tanh."""
     documents = documents.astype("float64")
     settings = [f"tied={tied}", f"loss={loss}", "hidden_activation=tanh", *ALL_BN]
-    autoencoder = started(model(*settings, layers="[5, 3]"), documents, optimizer="sgd")
+    config = model(*settings, layers="[5, 3]")
+    autoencoder = started(config, documents, optimizer="sgd", kernels=kernels)
     randomize(autoencoder)
     before = autoencoder.get_state()
     autoencoder.learning_rate.set_value(1.0)
@@ -111,7 +115,7 @@ def test_gradients_against_finite_differences(float64, documents, tied, loss):
 
 def test_sparse_and_dense_input_agree(float64, documents):
     config = model(*ALL_BN)
-    layers = build_layers(config, documents.shape[1])
+    layers = build_layers(config, documents.shape[1], "symbolic")
     rng = np.random.default_rng(0)
     for layer in layers:
         layer.projection.W.set_value(rng.normal(size=layer.projection.W.get_value().shape))
@@ -225,7 +229,7 @@ def test_a_linear_output_starts_no_wider_than_the_data(documents, switch, size):
 
 def test_code_switch_follows_hidden_unless_set():
     def normalised(*settings):
-        layers = build_layers(model(*settings, layers="[6, 4]"), 12)
+        layers = build_layers(model(*settings, layers="[6, 4]"), 12, "fused")
         return [layer.batch_normalization.needs_statistics for layer in layers]
 
     hidden, code = "batch_norm.hidden=", "batch_norm.code="
@@ -282,7 +286,7 @@ def test_dropout_changes_no_other_stream(documents):
     plain, noisy = streams(4), streams(4)
     for setting, stream in (("0", plain), ("0.5", noisy)):
         config = model(f"dropout.input={setting}", f"dropout.hidden={setting}")
-        autoencoder = Autoencoder(config, "adam", 12)
+        autoencoder = Autoencoder(config, "adam", 12, "fused")
         autoencoder.initialize(documents, stream, 0.01, config.dropout)
         state = autoencoder.get_state()
         if setting == "0":
@@ -296,7 +300,7 @@ def test_dropout_changes_no_other_stream(documents):
 def test_a_second_initialize_repeats_the_first_run(documents):
     """Parameters, optimiser state and masks all start again: nothing is left of the first run."""
     config = model("dropout.input=0.3", "dropout.hidden=0.3", *ALL_BN)
-    autoencoder = Autoencoder(config, "adam", 12)
+    autoencoder = Autoencoder(config, "adam", 12, "fused")
     runs = []
     for seed in (1, 2, 1):
         autoencoder.initialize(documents, streams(seed), 0.01, config.dropout)
@@ -305,7 +309,7 @@ def test_a_second_initialize_repeats_the_first_run(documents):
 
 
 def test_wrong_documents_are_named():
-    autoencoder = Autoencoder(model(), "sgd", 12)
+    autoencoder = Autoencoder(model(), "sgd", 12, "fused")
     with pytest.raises(UserError, match=r"\(2, 5\).*12 words"):
         autoencoder.encode(np.ones((2, 5)))
     with pytest.raises(UserError, match=r"\(0, 12\)"):

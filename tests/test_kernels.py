@@ -404,7 +404,7 @@ def test_the_state_is_flushed():
 
 
 def test_kernels_are_in_use_and_recorded():
-    autoencoder = Autoencoder(load_config().model, "adam", V)
+    autoencoder = Autoencoder(load_config().model, "adam", V, "fused")
     assert autoencoder.kernels[0] == "fused"
     autoencoder.initialize(corpus(), streams(1), 0.01, load_config().model.dropout)
     used = {type(node.op).__name__ for node in autoencoder.train.maker.fgraph.apply_nodes}

@@ -27,7 +27,9 @@ X = topics()
 
 def train(*settings, seed=1):
     config = load_config(None, ["model.layers=[8]", "training.batch_size=50", *settings])
-    autoencoder = Autoencoder(config.model, config.training.optimizer, X.shape[1])
+    autoencoder = Autoencoder(
+        config.model, config.training.optimizer, X.shape[1], config.theano.kernels
+    )
     stream = streams(seed)
     rate, dropout = config.training.learning_rate, config.model.dropout
     autoencoder.initialize(X[:500], stream, rate, dropout)
@@ -101,7 +103,7 @@ def test_divergence_ends_training_and_is_told():
 def test_every_epoch_is_reported_once():
     seen = []
     config = load_config(None, ["model.layers=[4]", "training.epochs=3"])
-    autoencoder = Autoencoder(config.model, "adam", X.shape[1])
+    autoencoder = Autoencoder(config.model, "adam", X.shape[1], config.theano.kernels)
     stream = streams(1)
     autoencoder.initialize(X, stream, 0.01, config.model.dropout)
     result = fit(autoencoder, X, X, config.training, stream.order, report=seen.append)
