@@ -331,6 +331,8 @@ class Autoencoder:
 
     def _chunks(self, X):
         X = csr_matrix(X, dtype=theano.config.floatX)
+        if not X.has_sorted_indices:
+            X = X.sorted_indices()  # the kernels insist
         if X.shape[1] != self.n_words or X.shape[0] == 0:
             raise UserError(
                 f"documents of shape {X.shape}: give one row or more, and one column for each of "

@@ -137,6 +137,15 @@ def test_one_row_equals_a_batch(documents):
         )
 
 
+def test_unsorted_rows_are_sorted(documents):
+    autoencoder = started(model("batch_norm.hidden=false"), documents)
+    X = csr_matrix((documents.data, documents.indices.copy(), documents.indptr), documents.shape)
+    for start, end in zip(X.indptr, X.indptr[1:]):
+        X.indices[start:end] = X.indices[start:end][::-1]
+    X.has_sorted_indices = False
+    np.testing.assert_array_equal(autoencoder.encode(X), autoencoder.encode(documents))
+
+
 def test_chunks_do_not_show(documents):
     many = vstack([documents] * 60, format="csr")
     assert many.shape[0] > 2 * CHUNK
