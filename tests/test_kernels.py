@@ -310,6 +310,16 @@ def test_compiled_layers_equal_their_symbolic_twins(loss):
             np.testing.assert_allclose(fused, symbolic, 1e-4, 1e-5 * size)
 
 
+@pytest.mark.parametrize("kernels", STAGES)
+def test_gradient_of_relu_at_zero_is_zero(kernels):
+    words, g = STAGES[kernels], T.matrix()
+    identity = words.BatchNormalization(1, False, False, False, False, epsilon=1e-3)
+    out = words.activations["relu"](identity(g))
+    gradient = theano.function([g], T.grad(out.sum(), g))
+    column = np.float32([[-1], [-0.0], [0.0], [1e-30], [1]])
+    np.testing.assert_array_equal(gradient(column).ravel(), [0, 0, 0, 1, 1])
+
+
 def test_words_on_their_own_fall_back_and_say_so(float64):
     z, target = T.matrix(), T.matrix()
     with pytest.warns(UserWarning, match="no kernel for relu"):
