@@ -208,7 +208,7 @@ class Autoencoder:
         dropout : DropoutConfig
         """
         for state, _ in self._updates:
-            state.set_value(state.get_value() * 0)
+            state.set_value(np.zeros_like(state.get_value()))  # not * 0: NaN would stay
         for layer in self.layers:
             W, bn = layer.projection.W, layer.batch_normalization
             if isinstance(W, theano.compile.SharedVariable):

@@ -93,4 +93,4 @@ OPTIMIZERS = {
 
 
 def _zeros_like(p):
-    return theano.shared(p.get_value() * 0, name=f"state of {p.name}")
+    return theano.shared(np.zeros_like(p.get_value()), name=f"state of {p.name}")

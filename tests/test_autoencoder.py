@@ -317,6 +317,17 @@ def test_a_second_initialize_repeats_the_first_run(documents):
     assert runs[0] == runs[2] != runs[1]
 
 
+def test_nothing_of_a_diverged_run_is_left(documents):
+    config = model("batch_norm.hidden=false")
+    fresh = started(config, documents)
+    used = started(config, documents)
+    for state, _ in used._updates:
+        state.set_value(state.get_value() * np.float32(np.nan))
+    used.initialize(documents, streams(1), 0.01, config.dropout)
+    for _ in range(3):
+        assert used.train(documents) == fresh.train(documents)
+
+
 def test_wrong_documents_are_named():
     autoencoder = Autoencoder(model(), "sgd", 12, "fused")
     with pytest.raises(UserError, match=r"\(2, 5\).*12 words"):
