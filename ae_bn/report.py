@@ -156,17 +156,16 @@ def _cell(values, digits: int, sign: str = "") -> str:
 
 def _panels(results: pd.DataFrame, experiment: ExperimentConfig):
     """Return (title, rows) for each level of the first factor, and the reference rows."""
-    factors = list(experiment.factors)
-    if not factors:
-        return [(experiment.name, results[results["learning_rate"].notna()])], results[
-            results["learning_rate"].isna()
-        ]
-    trained = results[results[factors[0]].notna()]
+    is_reference = results["learning_rate"].isna()
+    trained, references = results[~is_reference], results[is_reference]
+    if not experiment.factors:
+        return [(experiment.name, trained)], references
+    factor = next(iter(experiment.factors))
     panels = [
-        (f"{factors[0].replace('_', ' ')}: {level}", rows)
-        for level, rows in trained.groupby(factors[0], sort=False)
+        (f"{factor.replace('_', ' ')}: {level}", rows)
+        for level, rows in trained.groupby(factor, sort=False)
     ]
-    return panels, results[results[factors[0]].isna()]
+    return panels, references
 
 
 def _short(arm: str) -> str:
