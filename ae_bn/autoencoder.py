@@ -23,11 +23,10 @@ from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
 from ae_bn.kernels.stages import STAGES, missing
 from ae_bn.randomness import Streams
-from ae_bn.stages import BatchNormalization, Projection, batch_statistics
+from ae_bn.stages import BatchNormalization, Projection
 
 CHUNK = 1000  # documents passed at a time through everything but training
 TINY = 1e-12  # keeps a division by a variance of 0 finite
-MASK_STREAMS = 256  # parallel lanes of Theano's generator
 
 # The inverse of each activation at a word's mean: the output layer's first b.
 INVERSES = {
@@ -57,6 +56,7 @@ class Signals(NamedTuple):
 class Noise(NamedTuple):
     """Where dropout masks come from, and how much is dropped."""
 
+    mask: Callable  # `ae_bn.stages.dropout_mask`
     random: MRG_RandomStream
     input: theano.compile.SharedVariable  # probability for a word, scalar
     hidden: theano.compile.SharedVariable  # probability for a hidden output, scalar
@@ -80,45 +80,29 @@ def forward(x, layers, population=False, noise=None):
     list of Signals, one per layer
     """
     signals = []
-    out = x if noise is None else drop_words(x, noise.input, noise.random)
+    out = x if noise is None else drop_words(x, noise)
     for layer in layers:
         g = layer.projection(out)
         z = layer.batch_normalization(g, population)
         out = layer.activation(z)
         signals.append(Signals(g, z, out))
         if noise is not None and layer is not layers[-1]:
-            out = drop(out, noise.hidden, noise.random)
+            out = out * noise.mask(out, noise.hidden, noise.random)
     return signals
 
 
-def drop(values, rate, random):
-    """Set values to 0 with probability rate, and divide the others by 1 - rate.
-
-    Dropout (Srivastava et al. 2014), scaled in training so that nothing changes afterwards.
-
-    Parameters
-    ----------
-    values : theano vector or matrix
-    rate : theano scalar in [0, 1)
-    random : MRG_RandomStream
-    """
-    draws = random.uniform(values.shape, nstreams=MASK_STREAMS, dtype=theano.config.floatX)
-    return values * T.ge(draws, rate) / (1 - rate)
-
-
-def drop_words(x, rate, random):
+def drop_words(x, noise):
     """Drop words of documents: masking noise (Vincent et al. 2008), drawn on the non-zeros.
 
     Parameters
     ----------
     x : theano matrix, (n, n_words), sparse CSR or dense
-    rate : theano scalar in [0, 1)
-    random : MRG_RandomStream
+    noise : Noise
     """
     if not isinstance(x.type, sparse.SparseType):
-        return drop(x, rate, random)
+        return x * noise.mask(x, noise.input, noise.random)
     data, indices, indptr, shape = sparse.csm_properties(x)  # data: (number of non-zeros,)
-    return sparse.CSR(drop(data, rate, random), indices, indptr, shape)
+    return sparse.CSR(data * noise.mask(data, noise.input, noise.random), indices, indptr, shape)
 
 
 class Autoencoder:
@@ -172,7 +156,12 @@ class Autoencoder:
             if isinstance(parameter, theano.compile.SharedVariable)
         ]
         self.learning_rate = _shared(0, "learning rate")
-        self.noise = Noise(MRG_RandomStream(1), _shared(0, "input"), _shared(0, "hidden"))
+        self.noise = Noise(
+            STAGES[kernels].dropout_mask,
+            MRG_RandomStream(1),
+            _shared(0, "input"),
+            _shared(0, "hidden"),
+        )
 
         x = sparse.csr_matrix("x", dtype=theano.config.floatX)  # (n, n_words)
         target = sparse.dense_from_sparse(x)
@@ -324,8 +313,9 @@ class Autoencoder:
     @cached_property
     def _statistics(self):
         """For each layer a function of the statistics of its g over a batch."""
+        statistics = STAGES[self.kernels[0]].batch_statistics
         return [
-            theano.function([self._x], batch_statistics(signals.g), name="statistics")
+            theano.function([self._x], statistics(signals.g), name="statistics")
             for signals in self._whole
         ]
 

@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import shlex
+import site
 import subprocess
 import sys
 import sysconfig
@@ -27,6 +28,9 @@ from pathlib import Path
 
 from ae_bn.errors import UserError
 from ae_bn.paths import cache_directory
+
+
+MKL_PARTS = ("intel_lp64", "gnu_thread", "core")
 
 
 def configure() -> None:
@@ -41,7 +45,10 @@ def configure() -> None:
         # Threads of the GNU OpenMP wait for each other by spinning, some milliseconds long.  Where
         # other programs want the cores too, that made a training step ten times longer.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    logging.getLogger("theano.configdefaults").addFilter(_not_about_the_compiler)
+    if openblas_core():
+        os.environ.setdefault("OPENBLAS_CORETYPE", openblas_core())
+    for name in ("theano.configdefaults", "theano.tensor.blas"):
+        logging.getLogger(name).addFilter(_worth_telling)
     ours = ",".join(f"{name}={shlex.quote(value)}" for name, value in theano_flags().items())
     users = os.environ.get("THEANO_FLAGS", "")
     if not users.startswith(ours):  # a child process inherits what its parent has set
@@ -69,10 +76,18 @@ def theano_flags() -> dict[str, str]:
 def blas_flags() -> str:
     """Return the linker's flags for a BLAS, or "" to use NumPy's through its C interface.
 
-    SciPy's wheel brings an OpenBLAS that any program can link to (the function names in
-    NumPy's own are altered), else there may be one from conda or the distribution; macOS has
-    its own.  Theano adds the folder to the search path of the compiled code.
+    Intel's MKL if it is installed (the extra ``fast``), with the threads of GNU's OpenMP, which
+    the kernels use too.  Otherwise an OpenBLAS: SciPy's wheel brings one that any program can
+    link to (the function names in NumPy's own are altered), else there may be one from conda or
+    the distribution; macOS has its own.  Theano adds the folder to the search path of the
+    compiled code.
     """
+    for folder in (Path(sys.prefix, "lib"), Path(site.getuserbase(), "lib")):
+        for core in sorted(folder.glob("libmkl_core.so*"), reverse=True):
+            names = [core.name.replace("core", part) for part in MKL_PARTS]
+            linkable = _without_spaces(folder)
+            if linkable and all((folder / name).is_file() for name in names):
+                return " ".join([f"-L{linkable}", *(f"-l:{name}" for name in names), "-lgomp"])
     for folder in _blas_folders():
         for library in sorted([*folder.glob("libopenblasp-*.so"), *folder.glob("libopenblas.so")]):
             folder = _without_spaces(folder)
@@ -141,6 +156,19 @@ def cpu_name() -> str:
     return _cpu_fields().get("model name") or platform.machine()
 
 
+def openblas_core() -> str | None:
+    """Return OpenBLAS's name of the oldest processor with the same vector instructions.
+
+    Left to itself, an OpenBLAS that is older than the processor takes it for a Pentium 4: a
+    product of matrices then took four times as long.
+    """
+    flags = set(_cpu_fields().get("flags", "").split())
+    if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
+        return "SkylakeX"
+    return "Haswell" if {"avx2", "fma"} <= flags else None
+
+
+@lru_cache(maxsize=None)
 def _cpu_fields() -> dict[str, str]:
     """Return Linux's description of the first processor; empty on other systems."""
     try:
@@ -155,9 +183,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _not_about_the_compiler(record: logging.LogRecord) -> bool:
-    """Drop Theano's warning of a missing compiler: `require_compiler` raises an error."""
-    return not record.getMessage().startswith("g++ not detected")
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Drop two warnings of Theano.
+
+    That a compiler is missing: `require_compiler` raises an error.  That there is no BLAS where
+    one should be: it looks for ``.so`` at the end of the name, where MKL has its version.
+    """
+    unheard = ("g++ not detected", "We did not find a dynamic library in the library_dir")
+    return not record.getMessage().startswith(unheard)
 
 
 def _warn_if_too_late() -> None:
@@ -228,13 +261,16 @@ def describe() -> dict[str, str]:
         As `require_compiler`.
     """
     compiler = require_compiler()
+    import joblib
     import numpy
     import scipy
     import theano
 
+    from ae_bn.kernels.stages import missing
+
     cache = cache_directory()
     size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
-    library, threads = _linked_blas()
+    library = _linked_blas()
     flags = {name: str(getattr(theano.config, name)) for name in theano_flags()}
     return {
         "Python": f"{platform.python_version()} ({sys.executable})",
@@ -245,7 +281,8 @@ def describe() -> dict[str, str]:
         "compiler": f"{compiler} ({theano.config.cxx})",
         **flags,
         "BLAS": library,
-        "BLAS threads": threads,
+        "kernels": "; ".join(["fused", *missing()]),
+        "threads": os.environ.get("OMP_NUM_THREADS") or f"{joblib.cpu_count()}, all cores",
         "cache": f"{cache} ({size / 1e6:.0f} MB)",
     }
 
@@ -292,8 +329,8 @@ def _compiled_product():
     return theano.function([left, right], tensor.dot(left, right))
 
 
-def _linked_blas() -> tuple[str, str]:
-    """Return the library that compiled products really call, and its number of threads."""
+def _linked_blas() -> str:
+    """Return the library that compiled products really call."""
     import theano
     from theano.link.c.basic import get_module_cache
     from threadpoolctl import threadpool_info
@@ -303,14 +340,12 @@ def _linked_blas() -> tuple[str, str]:
     modules = get_module_cache().module_from_name.values()
     found = filter(None, (_library_of(symbol, module.__file__) for module in modules))
     path = next(found, None)
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     if path is None:
-        threads = sorted({str(pool["num_threads"]) for pool in pools})
-        return "NumPy's, through its C interface", ", ".join(threads)
-    for pool in pools:
+        return "NumPy's, through its C interface"
+    for pool in threadpool_info():
         if os.path.realpath(pool["filepath"]) == path:
-            return f"{path} (version {pool['version']})", str(pool["num_threads"])
-    return path, "unknown"
+            return f"{path} (version {pool['version']}, kernels for {pool['architecture']})"
+    return path
 
 
 def _library_of(symbol: str, module: str) -> str | None:

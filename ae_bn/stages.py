@@ -38,6 +38,8 @@ import theano
 import theano.sparse as sparse
 import theano.tensor as T
 
+MASK_STREAMS = 256  # parallel lanes of Theano's generator
+
 
 def g(x, W):
     """Project: equation (1), without a bias.
@@ -180,6 +182,22 @@ def batch_statistics(g):
     """Return mean and biased variance per unit, (n_units,) each, of g, (n, n_units)."""
     mean = g.mean(axis=0)
     return mean, T.sqr(g - mean).mean(axis=0)
+
+
+def dropout_mask(values, rate, random):
+    """Return 0 with probability rate, otherwise 1 / (1 - rate), for every one of the values.
+
+    Dropout (Srivastava et al. 2014), scaled in training so that nothing changes afterwards.
+
+    Parameters
+    ----------
+    values : theano vector or matrix
+        Only its shape is used.
+    rate : theano scalar in [0, 1)
+    random : MRG_RandomStream
+    """
+    draws = random.uniform(values.shape, nstreams=MASK_STREAMS, dtype=theano.config.floatX)
+    return T.ge(draws, rate) / (1 - rate)
 
 
 def _shared_vector(value, size, name):

@@ -51,12 +51,22 @@ template <typename T> T* output(PyArrayObject** out, std::vector<npy_intp> shape
     bool fits = old && PyArray_NDIM(old) == (int)shape.size() && PyArray_ISCARRAY(old);
     for (size_t i = 0; fits && i < shape.size(); i++) fits = PyArray_DIM(old, i) == shape[i];
     if (!fits) {
-        const int type = sizeof(T) == 4 ? NPY_FLOAT32 : NPY_FLOAT64;
+        const int type = std::numeric_limits<T>::is_integer ? NPY_INT
+                         : sizeof(T) == 4 ? NPY_FLOAT32 : NPY_FLOAT64;
         Py_XDECREF(old);
         *out = (PyArrayObject*)PyArray_SimpleNew(shape.size(), shape.data(), type);
         if (!*out) throw std::bad_alloc();
     }
     return (T*)PyArray_DATA(*out);
+}
+
+// The storage of an output that is written where an input is.
+template <typename T> T* overwrite(PyArrayObject* in, PyArrayObject** out) {
+    require(PyArray_ISCARRAY(in), "what is overwritten must be contiguous");
+    Py_INCREF(in);
+    Py_XDECREF(*out);
+    *out = in;
+    return (T*)PyArray_DATA(in);
 }
 
 // Rounds numbers below the smallest normal one to zero, in this thread while it lives:

@@ -36,9 +36,20 @@ class Loss(NormalizingKernel):
         data, indices, indptr: the target, CSR, (n, m)
     Outputs
         value (scalar); and its gradients dg (n, m); da, db (m,)
+
+    Parameters
+    ----------
+    standardisation : Standardisation
+    activation, loss : str
+    gradients : bool
+        Without them value is the only output.
+    inplace : bool
+        Write dg where g is.
+
+    `ae_bn.kernels.rewrites` chooses the last two.
     """
 
-    __props__ = ("standardisation", "activation", "loss")
+    __props__ = ("standardisation", "activation", "loss", "gradients", "inplace")
     source = (
         BLOCK
         + r"""
@@ -84,14 +95,19 @@ class Loss(NormalizingKernel):
     static void kernel(PyArrayObject* g_, PyArrayObject* a_, PyArrayObject* b_,
                        PyArrayObject* mean_, PyArrayObject* variance_, PyArrayObject* data,
                        PyArrayObject* indices, PyArrayObject* indptr, PyArrayObject** value_,
-                       PyArrayObject** dg_, PyArrayObject** da_, PyArrayObject** db_) {
+                       PyArrayObject** dg_ = 0, PyArrayObject** da_ = 0,
+                       PyArrayObject** db_ = 0) {
 """
         + CHECK
         + r"""
         Csr<real> target(data, indices, indptr, m);
         require(target.rows == n, "g and the target must have the same number of rows");
-        real *out = output<real>(value_, {}), *dg = output<real>(dg_, {n, m}),
-             *da = output<real>(da_, {m}), *db = output<real>(db_, {m});
+        real *out = output<real>(value_, {}), *dg = 0, *da = 0, *db = 0;
+        if (gradients) {
+            dg = inplace ? overwrite<real>(g_, dg_) : output<real>(dg_, {n, m});
+            da = output<real>(da_, {m});
+            db = output<real>(db_, {m});
+        }
         Scratch scratch(n, 2);
         std::vector<int> cursors(n * most_threads());  // the next word of each document
         double value = 0;
@@ -114,7 +130,7 @@ class Loss(NormalizingKernel):
                         dense[r][word[k] - first] += target.data.data[k];
                 }
                 value += LOSS(block, dense);
-                block.adjoint(dense, dg, da, db);
+                if (gradients) block.adjoint(dense, dg, da, db);
             }
         }
         *out = value / n;
@@ -122,19 +138,30 @@ class Loss(NormalizingKernel):
     """
     )
 
-    def __init__(self, standardisation, activation, loss):
+    def __init__(self, standardisation, activation, loss, gradients=True, inplace=False):
         super().__init__(standardisation, activation)
         if loss not in LOSSES:
             raise ValueError(f"no kernel for the loss {loss!r}")
-        self.loss = loss
+        self.loss, self.gradients, self.inplace = loss, gradients, inplace
+        if inplace:
+            self.destroy_map = {1: [0]}
 
     def constants(self):
-        return f"{super().constants()}\n#define LOSS {self.loss}"
+        return (
+            f"{super().constants()}\n#define LOSS {self.loss}\n"
+            f"static const bool gradients = {int(self.gradients)};"
+        )
+
+    def in_place(self, fgraph, node):
+        """Return the form that overwrites g, or that has no gradients if nothing uses them."""
+        arguments = self.standardisation, self.activation, self.loss
+        used = any(fgraph.clients[output] for output in node.outputs[1:])
+        return Loss(*arguments, inplace=True) if used else Loss(*arguments, gradients=False)
 
     def make_node(self, *inputs):
         inputs = [T.as_tensor_variable(v) for v in inputs]
         dtype = inputs[0].dtype
-        outputs = [T.scalar, T.matrix, T.vector, T.vector]
+        outputs = [T.scalar, T.matrix, T.vector, T.vector][: 4 if self.gradients else 1]
         return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
 
     def perform(self, node, inputs, outputs):
@@ -156,6 +183,9 @@ class Loss(NormalizingKernel):
         results = [value.sum() / len(g), dg, (delta * h).sum(axis=0), delta.sum(axis=0)]
         for output, result in zip(outputs, results):
             output[0] = np.asarray(result, dtype=g.dtype)
+        if self.inplace:
+            g[...] = dg
+            outputs[1][0] = g
 
     def L_op(self, inputs, outputs, gradients):
         upper, *others = gradients
@@ -176,4 +206,4 @@ class Loss(NormalizingKernel):
         return [[c] * 4 for c in [True] * 3 + [population] * 2 + [True, False, False]]
 
     def infer_shape(self, fgraph, node, shapes):
-        return [(), shapes[0], shapes[1], shapes[1]]
+        return [(), shapes[0], shapes[1], shapes[1]][: len(node.outputs)]

@@ -95,7 +95,7 @@ struct Block {
     npy_intp first;
     int width;
     Row* h;  // (n, WIDTH), room for the block
-    alignas(64) Row scale, h_mean, a, b;
+    alignas(64) Row mu, squares, scale, h_mean, a, b;  // squares: the variance, biased
 
     Block(npy_intp n, npy_intp columns, const real* mean, const real* variance,
           const real* a, const real* b, Row* h)
@@ -110,7 +110,6 @@ struct Block {
         std::copy(b_ + first, b_ + first + width, b);
         EACH_COLUMN scale[j] = 1;
         const bool statistics = !population && (center || normalize);
-        alignas(64) Row mu, squares;
         EACH_COLUMN mu[j] = squares[j] = 0;
         for (npy_intp r = 0; r < n; r++) {
             const real* row = g + r * columns + first;
@@ -196,6 +195,7 @@ class NormalizingKernel(Kernel):
     """
 
     __props__: tuple = ("standardisation", "activation")
+    inplace = False
 
     def __init__(self, standardisation, activation):
         if activation not in ACTIVATIONS:
@@ -205,7 +205,10 @@ class NormalizingKernel(Kernel):
 
     def constants(self):
         activation = ACTIVATIONS.index(self.activation)
-        return f"{self.standardisation.constants()}\n#define ACTIVATION Activation({activation})"
+        return (
+            f"{self.standardisation.constants()}\n#define ACTIVATION Activation({activation})\n"
+            f"static const bool inplace = {int(self.inplace)};"
+        )
 
     def _gradients(self, inputs, dg, da, db):
         """Return the gradients of all five inputs."""
@@ -282,7 +285,26 @@ class NormalizeGradient(NormalizingKernel):
         g (n, m); a, b, mean, variance (m,); delta (n, m), the gradient of out
     Outputs
         dg (n, m); da, db (m,)
+
+    Parameters
+    ----------
+    standardisation : Standardisation
+    activation : str
+    inplace : bool
+        Write dg where g is; `ae_bn.kernels.rewrites` chooses this form.
     """
+
+    __props__ = ("standardisation", "activation", "inplace")
+
+    def __init__(self, standardisation, activation, inplace=False):
+        super().__init__(standardisation, activation)
+        self.inplace = inplace
+        if inplace:
+            self.destroy_map = {0: [0]}
+
+    def in_place(self, fgraph, node):
+        """Return the form that overwrites g."""
+        return NormalizeGradient(self.standardisation, self.activation, inplace=True)
 
     source = (
         BLOCK
@@ -295,8 +317,8 @@ class NormalizeGradient(NormalizingKernel):
         + r"""
         Input<real> delta(delta_);
         require(delta.rows == n && delta.columns == m, "delta must have the shape of g");
-        real *dg = output<real>(dg_, {n, m}), *da = output<real>(da_, {m}),
-             *db = output<real>(db_, {m});
+        real *dg = inplace ? overwrite<real>(g_, dg_) : output<real>(dg_, {n, m}),
+             *da = output<real>(da_, {m}), *db = output<real>(db_, {m});
         Scratch scratch(n, 2);
         #pragma omp parallel
         {
@@ -338,9 +360,62 @@ class NormalizeGradient(NormalizingKernel):
         results = [dg, (delta * h).sum(axis=0), delta.sum(axis=0)]
         for output, result in zip(outputs, results):
             output[0] = result.astype(g.dtype, copy=False)
+        if self.inplace:
+            g[...] = dg
+            outputs[0][0] = g
 
     def infer_shape(self, fgraph, node, shapes):
         return [shapes[0], shapes[1], shapes[1]]
+
+
+class Statistics(Kernel):
+    """Mean and biased variance of every column of g.
+
+    Inputs
+        g (n, m)
+    Outputs
+        mean, variance (m,)
+    """
+
+    __props__ = ()
+    source = (
+        BLOCK
+        + r"""
+    static void kernel(PyArrayObject* g_, PyArrayObject** mean_, PyArrayObject** variance_) {
+        Input<real> g(g_);
+        const npy_intp n = g.rows, m = g.columns;
+        real *mean = output<real>(mean_, {m}), *variance = output<real>(variance_, {m});
+        const std::vector<real> zeros(m, 0);
+        Scratch scratch(n, 1);
+        #pragma omp parallel
+        {
+            FlushDenormals flush;
+            Block block(n, m, 0, 0, zeros.data(), zeros.data(), scratch.mine());
+            const Share share(m, WIDTH);
+            for (npy_intp first = share.begin; first < share.end; first += WIDTH) {
+                block.standardise(g.data, first);
+                std::copy(block.mu, block.mu + block.width, mean + first);
+                std::copy(block.squares, block.squares + block.width, variance + first);
+            }
+        }
+    }
+    """
+    )
+
+    def constants(self):
+        return Standardisation(True, True, 0.0, False).constants()
+
+    def make_node(self, g):
+        g = T.as_tensor_variable(g)
+        return Apply(self, [g], [T.vector(dtype=g.dtype), T.vector(dtype=g.dtype)])
+
+    def perform(self, node, inputs, outputs):
+        (g,) = inputs
+        outputs[0][0], outputs[1][0] = g.mean(axis=0), g.var(axis=0)
+
+    def infer_shape(self, fgraph, node, shapes):
+        ((_, m),) = shapes
+        return [(m,), (m,)]
 
 
 def activate(activation, z):

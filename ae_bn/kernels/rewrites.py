@@ -1,8 +1,8 @@
-"""The one rewrite: updates in place.
+"""The one rewrite: kernels that overwrite what they were given.
 
-Theano takes no Op that overwrites its inputs in a graph it is given, so `Update` copies there.
-When a function is compiled, after everything else is rewritten, the form that writes in place
-takes over.  Imported by `ae_bn.kernels.stages` only: see `ae_bn.kernels`.
+Theano takes no Op that overwrites its inputs in a graph it is given, so the kernels copy there.
+When a function is compiled, after everything else is rewritten, the forms that write in place
+take over.  Imported by `ae_bn.kernels.stages` only: see `ae_bn.kernels`.
 """
 
 from __future__ import annotations
@@ -10,23 +10,26 @@ from __future__ import annotations
 from theano.compile import optdb
 from theano.graph.opt import TopoOptimizer, local_optimizer
 
+from ae_bn.kernels.losses import Loss
+from ae_bn.kernels.normalization import NormalizeGradient
 from ae_bn.kernels.updates import Update
 
 
-@local_optimizer([Update], inplace=True)
-def update_in_place(fgraph, node):
-    """Replace an `Update` by the one that writes in place."""
-    if not isinstance(node.op, Update) or node.op.inplace:
+@local_optimizer([Loss, NormalizeGradient, Update], inplace=True)
+def write_in_place(fgraph, node):
+    """Replace a kernel by the form that writes in place."""
+    if not isinstance(node.op, (Loss, NormalizeGradient, Update)) or node.op.inplace:
         return False
-    return Update(node.op.rule, node.op.hyperparameters, inplace=True)(
-        *node.inputs, return_list=True
-    )
+    op = node.op.in_place(fgraph, node)
+    if op == node.op:
+        return False
+    return dict(zip(node.outputs, op(*node.inputs, return_list=True)))
 
 
-if "ae_bn_update_in_place" not in optdb.__db__:
+if "ae_bn_write_in_place" not in optdb.__db__:
     optdb.register(
-        "ae_bn_update_in_place",
-        TopoOptimizer(update_in_place, failure_callback=TopoOptimizer.warn_inplace),
+        "ae_bn_write_in_place",
+        TopoOptimizer(write_in_place, failure_callback=TopoOptimizer.warn_inplace),
         70,
         "fast_run",
         "inplace",

@@ -20,7 +20,8 @@ from ae_bn import losses, optimizers, stages
 from ae_bn.kernels import rewrites  # noqa: F401, registers what compiling needs
 from ae_bn.kernels.kernel import openmp_flags
 from ae_bn.kernels.losses import Loss
-from ae_bn.kernels.normalization import Normalize, Standardisation
+from ae_bn.kernels.masks import Mask
+from ae_bn.kernels.normalization import Normalize, Standardisation, Statistics
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project
 from ae_bn.kernels.updates import STATE, Update
@@ -34,6 +35,8 @@ class Stages(NamedTuple):
     activations: dict[str, Callable]
     losses: dict[str, Callable]
     optimizers: dict[str, Callable]
+    batch_statistics: Callable
+    dropout_mask: Callable
 
 
 class Projection(stages.Projection):
@@ -107,6 +110,14 @@ def _optimizer(rule):
     return updates
 
 
+def dropout_mask(values, rate, random):
+    """`ae_bn.stages.dropout_mask`, by a kernel that takes over the generator's state."""
+    stages.dropout_mask(values, rate, random)
+    state = random.state_updates[-1][0]
+    mask, state.default_update = Mask()(state, rate, values)
+    return mask
+
+
 def missing() -> list[str]:
     """Return what kernels cannot do on this machine; then the symbolic stage stands in."""
     notes = []
@@ -128,6 +139,8 @@ STAGES = {
         stages.ACTIVATIONS,
         losses.LOSSES,
         optimizers.OPTIMIZERS,
+        stages.batch_statistics,
+        stages.dropout_mask,
     ),
     "fused": Stages(
         Projection,
@@ -135,5 +148,7 @@ STAGES = {
         {name: Activation(name) for name in stages.ACTIVATIONS},
         {name: _loss(name) for name in losses.LOSSES},
         {rule: _optimizer(rule) for rule in optimizers.OPTIMIZERS},
+        Statistics(),
+        dropout_mask,
     ),
 }

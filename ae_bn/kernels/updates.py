@@ -52,11 +52,14 @@ class Update(Kernel):
     rule : str
     hyperparameters : tuple of (str, float)
     inplace : bool
-        Write p and state where they are.  Theano wants Ops that copy in graphs; the rewrite in
-        `ae_bn.kernels.stages` puts this form in their place.
+        Write p and state where they are; `ae_bn.kernels.rewrites` chooses this form.
     """
 
     __props__ = ("rule", "hyperparameters", "inplace")
+
+    def in_place(self, fgraph, node):
+        """Return the form that overwrites p and the state."""
+        return Update(self.rule, self.hyperparameters, inplace=True)
 
     def __init__(self, rule, hyperparameters, inplace=False):
         self.rule, self.hyperparameters, self.inplace = rule, hyperparameters, inplace
@@ -77,13 +80,7 @@ class Update(Kernel):
 
     // The array to write to: the input itself, or the output's storage.
     static real* target(PyArrayObject* in, PyArrayObject** out) {{
-        if (inplace) {{
-            require(PyArray_ISCARRAY(in), "parameters and state must be contiguous");
-            Py_INCREF(in);
-            Py_XDECREF(*out);
-            *out = in;
-            return (real*)PyArray_DATA(in);
-        }}
+        if (inplace) return overwrite<real>(in, out);
         return output<real>(out, std::vector<npy_intp>(PyArray_DIMS(in),
                                                        PyArray_DIMS(in) + PyArray_NDIM(in)));
     }}
