@@ -29,7 +29,6 @@ from pathlib import Path
 from ae_bn.errors import UserError
 from ae_bn.paths import cache_directory
 
-
 MKL_PARTS = ("intel_lp64", "gnu_thread", "core")
 
 
