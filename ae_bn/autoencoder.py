@@ -23,7 +23,7 @@ from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
 from ae_bn.kernels.stages import STAGES, missing
 from ae_bn.randomness import Streams
-from ae_bn.stages import BatchNormalization, Projection
+from ae_bn.stages import BatchNormalization, Projection, random_state
 
 CHUNK = 1000  # documents passed at a time through everything but training
 TINY = 1e-12  # keeps a division by a variance of 0 finite
@@ -175,6 +175,8 @@ class Autoencoder:
         gradients = T.grad(self._batch_loss, self.parameters)
         optimize = STAGES[kernels].optimizers[optimizer]
         self._updates = optimize(self.parameters, gradients, self.learning_rate)
+        self._batch_statistics = STAGES[kernels].batch_statistics
+        self._statistics = {}  # number of a layer: its compiled statistics
 
     def initialize(
         self, X: csr_matrix, streams: Streams, learning_rate: float, dropout: DropoutConfig
@@ -212,7 +214,8 @@ class Autoencoder:
         self.learning_rate.set_value(_as_float(learning_rate))
         self.noise.input.set_value(_as_float(dropout.input))
         self.noise.hidden.set_value(_as_float(dropout.hidden))
-        self.noise.random.seed(int(streams.dropout.integers(1, 2**31 - 1)))
+        for state, *_ in self.noise.random.state_updates:
+            state.set_value(random_state(streams.dropout))
 
     def _start_output(self, X):
         W, bn = self.layers[-1].projection.W, self.layers[-1].batch_normalization
@@ -230,7 +233,7 @@ class Autoencoder:
                 _set(bn.a, deviation)
             elif not bn.normalize and not self.config.tied:
                 self.update_population_statistics(X)
-                _, variance = self._population_statistics(self._statistics[-1], X)
+                _, variance = self._population_statistics(len(self.layers) - 1, X)
                 _set(W, W.get_value() * np.minimum(1, deviation / np.sqrt(variance + TINY)))
 
     @cached_property
@@ -257,18 +260,23 @@ class Autoencoder:
         Weights frozen, nothing dropped, lower layers first, so that each layer sees what it
         will see afterwards.  Chunks are combined as by Chan et al. (1983), in float64.
         """
-        for layer, statistics in zip(self.layers, self._statistics):
+        for number, layer in enumerate(self.layers):
             bn = layer.batch_normalization
             if bn.needs_statistics:
-                mean, variance = self._population_statistics(statistics, X)
+                mean, variance = self._population_statistics(number, X)
                 _set(bn.mean, mean)
                 _set(bn.variance, variance)
 
-    def _population_statistics(self, batch_statistics, X):
-        """Return mean and biased variance, (n_units,) each, over documents X, chunk by chunk."""
+    def _population_statistics(self, number, X):
+        """Return mean and biased variance, (n_units,) each, of a layer's g over documents X."""
+        if number not in self._statistics:
+            statistics = self._batch_statistics(self._whole[number].g)
+            self._statistics[number] = theano.function([self._x], statistics, name="statistics")
         n, mean, squares = 0, 0.0, 0.0  # squares: summed squared distance from the mean
         for chunk in self._chunks(X):
-            chunk_mean, chunk_variance = (v.astype(np.float64) for v in batch_statistics(chunk))
+            chunk_mean, chunk_variance = (
+                v.astype(np.float64) for v in self._statistics[number](chunk)
+            )
             m = chunk.shape[0]
             difference = chunk_mean - mean
             mean = mean + difference * m / (n + m)
@@ -309,15 +317,6 @@ class Autoencoder:
     @cached_property
     def _evaluate(self):
         return theano.function([self._x], self._whole_loss, name="evaluate")
-
-    @cached_property
-    def _statistics(self):
-        """For each layer a function of the statistics of its g over a batch."""
-        statistics = STAGES[self.kernels[0]].batch_statistics
-        return [
-            theano.function([self._x], statistics(signals.g), name="statistics")
-            for signals in self._whole
-        ]
 
     def _chunks(self, X):
         X = csr_matrix(X, dtype=theano.config.floatX)

@@ -200,5 +200,15 @@ def dropout_mask(values, rate, random):
     return T.ge(draws, rate) / (1 - rate)
 
 
+def random_state(stream):
+    """Return a first state of the generator of masks, int32 (MASK_STREAMS, 6).
+
+    Parameters
+    ----------
+    stream : numpy Generator
+    """
+    return stream.integers(1, 2**31 - 21069, (MASK_STREAMS, 6)).astype(np.int32)
+
+
 def _shared_vector(value, size, name):
     return theano.shared(np.full(size, value, dtype=theano.config.floatX), name=name)

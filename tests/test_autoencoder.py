@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import theano
@@ -265,6 +269,38 @@ def test_tied_weights_are_one_matrix(documents):
     np.testing.assert_allclose(
         autoencoder.reconstruct(documents), 1 / (1 + np.exp(-logits)), rtol=1e-4
     )
+
+
+def test_only_needed_statistics_are_compiled(documents):
+    autoencoder = started(model("batch_norm.top=true", "batch_norm.hidden=false"), documents)
+    assert not autoencoder._statistics
+    autoencoder.update_population_statistics(documents)
+    assert list(autoencoder._statistics) == [1]
+
+
+COUNT_COMPILED = """
+import numpy, scipy.sparse
+from ae_bn.autoencoder import Autoencoder
+from ae_bn.config import load_config
+from ae_bn.randomness import streams
+from theano.link.c.basic import get_module_cache
+config = load_config(None, ["model.dropout.input=.5", "model.dropout.hidden=.5"]).model
+autoencoder = Autoencoder(config, "adam", 12, "fused")
+X = scipy.sparse.csr_matrix(numpy.eye(12, dtype="f4"))
+autoencoder.initialize(X, streams(1), 0.1, config.dropout)
+autoencoder.train(X)
+print(get_module_cache().stats[2])  # modules compiled, not loaded
+"""
+
+
+def test_a_second_process_compiles_nothing():
+    """Whatever salt its hashes have."""
+    for seed in "12":
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        compiled = subprocess.check_output(
+            [sys.executable, "-c", COUNT_COMPILED], env=environment, text=True
+        )
+    assert int(compiled) == 0
 
 
 # Dropout

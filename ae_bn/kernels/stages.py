@@ -111,10 +111,10 @@ def _optimizer(rule):
 
 
 def dropout_mask(values, rate, random):
-    """`ae_bn.stages.dropout_mask`, by a kernel that takes over the generator's state."""
-    stages.dropout_mask(values, rate, random)
-    state = random.state_updates[-1][0]
+    """`ae_bn.stages.dropout_mask`, by a kernel with the same generator."""
+    state = theano.shared(np.ones((stages.MASK_STREAMS, 6), np.int32))
     mask, state.default_update = Mask()(state, rate, values)
+    random.state_updates.append((state, state.default_update, values.shape, stages.MASK_STREAMS))
     return mask
 
 
