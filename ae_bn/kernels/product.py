@@ -24,7 +24,6 @@ class Product(Kernel):
         out (n, m)
     """
 
-    __props__ = ()
     source = r"""
     // A matrix as BLAS takes it: rows or columns contiguous, anything else copied.
     struct Operand {

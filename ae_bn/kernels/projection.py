@@ -21,7 +21,6 @@ class Project(Kernel):
         out (n, n_out)
     """
 
-    __props__ = ()
     source = r"""
     static void kernel(PyArrayObject* data, PyArrayObject* indices, PyArrayObject* indptr,
                        PyArrayObject* W_, PyArrayObject** out_) {
@@ -96,7 +95,6 @@ class ProjectTransposed(Kernel):
         out (n_words, m)
     """
 
-    __props__ = ()
     source = r"""
     static void kernel(PyArrayObject* data, PyArrayObject* indices, PyArrayObject* indptr,
                        PyArrayObject* delta_, PyArrayObject* n_words_, PyArrayObject** out_) {
