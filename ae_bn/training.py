@@ -76,11 +76,8 @@ def fit(
     diverged = False
     began = time.perf_counter()
     for epoch in range(1, config.epochs + 1):
-        shuffled = order.permutation(n)
-        losses = [
-            float(autoencoder.train(X_train[shuffled[start : start + batch_size]]))
-            for start in range(0, n - batch_size + 1, batch_size)
-        ]
+        shuffled = X_train[order.permutation(n)]
+        losses = [float(autoencoder.train(batch)) for batch in batches(shuffled, batch_size)]
         autoencoder.update_population_statistics(X_train)
         valid_loss = autoencoder.evaluate(X_valid)
         seconds = time.perf_counter() - began
@@ -97,3 +94,12 @@ def fit(
     if best_state is not None:
         autoencoder.set_state(best_state)
     return Result(history, best_epoch, diverged)
+
+
+def batches(X: csr_matrix, size: int):
+    """Yield the rows of X, so many at a time, as views; a remainder is left out."""
+    for start in range(0, X.shape[0] - size + 1, size):
+        ends = X.indptr[start : start + size + 1]
+        part = slice(ends[0], ends[-1])
+        # Half the time of X[start : start + size], which copies.
+        yield csr_matrix((X.data[part], X.indices[part], ends - ends[0]), (size, X.shape[1]))

@@ -10,7 +10,7 @@ from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.randomness import streams
-from ae_bn.training import fit
+from ae_bn.training import batches, fit
 
 
 def topics(n=600, n_words=60, n_topics=6, seed=0):
@@ -108,6 +108,14 @@ def test_every_epoch_is_reported_once():
     autoencoder.initialize(X, stream, 0.01, config.model.dropout)
     result = fit(autoencoder, X, X, config.training, stream.order, report=seen.append)
     assert seen == result.history and [epoch.epoch for epoch in seen] == [1, 2, 3]
+
+
+def test_batches_are_the_rows_in_order():
+    cut = list(batches(X[:125], 50))
+    assert [batch.shape for batch in cut] == [(50, 60), (50, 60)]  # 25 are left out
+    for batch, start in zip(cut, (0, 50)):
+        batch.check_format(full_check=True)
+        np.testing.assert_array_equal(batch.toarray(), X[start : start + 50].toarray())
 
 
 def test_more_documents_to_a_batch_than_there_are():
