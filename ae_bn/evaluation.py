@@ -163,15 +163,15 @@ def retrieval_curve(database: Split, queries: Split) -> dict:
     wanted = np.append(np.geomspace(1e-3, 1, 31), FRACTION)
     ranks = np.unique(np.maximum(1, np.round(wanted * n)).astype(int))  # documents retrieved
     documents, codes = normalize(database.codes), normalize(queries.codes)
+    relevant = {label: np.flatnonzero(database.labels == label) for label in set(queries.labels)}
     precision, recall, n_recall = np.zeros(len(ranks)), np.zeros(len(ranks)), 0
     for start in range(0, len(queries.labels), QUERY_CHUNK):
         rows = slice(start, start + QUERY_CHUNK)
         cosine = codes[rows] @ documents.T  # (chunk, n)
         cosine = cosine.toarray() if issparse(cosine) else cosine
-        order = np.argsort(-cosine, axis=1, kind="stable")
-        relevant = database.labels[order] == queries.labels[rows, None]
-        found = np.cumsum(relevant, axis=1)[:, ranks - 1]  # (chunk, number of ranks)
-        total = relevant.sum(axis=1)
+        places = [_places(-c, relevant[label]) for c, label in zip(cosine, queries.labels[rows])]
+        found = np.array([np.searchsorted(p, ranks) for p in places])  # (chunk, number of ranks)
+        total = np.array([len(p) for p in places])
         precision += (found / ranks).sum(axis=0)
         recall += (found[total > 0] / total[total > 0, None]).sum(axis=0)
         n_recall += int((total > 0).sum())
@@ -180,6 +180,25 @@ def retrieval_curve(database: Split, queries: Split) -> dict:
         "precision": (precision / len(queries.labels)).tolist(),
         "recall": (recall / max(n_recall, 1)).tolist(),
     }
+
+
+def _places(distances, documents):
+    """Return the places of some documents, from 0, rising, in the ranking of all.
+
+    The documents of one label are few: sorting the distances and looking these up is several
+    times faster than ranking all of them.  Of equal distances the first document is the first.
+
+    Parameters
+    ----------
+    distances : ndarray, (n,)
+    documents : ndarray of int
+    """
+    ranked, own = np.sort(distances), distances[documents]
+    places = np.searchsorted(ranked, own)
+    tied = np.searchsorted(ranked, own, side="right") > places + 1
+    for i in np.flatnonzero(tied):
+        places[i] += np.count_nonzero(distances[: documents[i]] == own[i])
+    return np.sort(places)
 
 
 def dead_units(codes) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
+from sklearn.preprocessing import normalize
 
 from ae_bn import evaluation
 from ae_bn.config import load_config
@@ -37,6 +38,22 @@ def test_retrieval_of_sparse_and_dense_codes_agrees_and_chunks_do_not_show():
         np.testing.assert_allclose(sparse[name], dense[name], atol=2e-3)  # ties rank by rounding
     assert np.all(np.diff(dense["recall"]) >= 0) and dense["recall"][-1] == 1
     assert np.isclose(dense["fraction"], evaluation.FRACTION).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_retrieval_ranks_as_a_stable_sort_does(dtype):
+    """Few different codes, so most documents are tied, and some are zero."""
+    rng = np.random.default_rng(0)
+    codes, labels = rng.integers(0, 3, (900, 3)).astype(dtype), rng.integers(5, size=900)
+    database, queries = Split(codes[:600], labels[:600]), Split(codes[600:], labels[600:])
+    curve = evaluation.retrieval_curve(database, queries)
+    documents, codes = normalize(database.codes), normalize(queries.codes)
+    order = np.argsort(-(codes @ documents.T), axis=1, kind="stable")
+    found = np.cumsum(database.labels[order] == queries.labels[:, None], axis=1)
+    ranks = np.round(np.array(curve["fraction"]) * 600).astype(int)
+    np.testing.assert_allclose(curve["precision"], (found[:, ranks - 1] / ranks).mean(axis=0))
+    recall = (found[:, ranks - 1] / found[:, -1:]).mean(axis=0)
+    np.testing.assert_allclose(curve["recall"], recall)
 
 
 def test_a_code_of_zeros_and_a_label_without_documents_are_finite():
