@@ -30,5 +30,9 @@ setup(
         "safetensors>=0.3.1",
         "platformdirs>=2.5",
     ],
-    extras_require={"test": ["pytest>=7", "ruff"], "bench": ["torch>=2.4"]},
+    extras_require={
+        "fast": ["mkl>=2024; platform_machine == 'x86_64' and sys_platform == 'linux'"],
+        "test": ["pytest>=7", "ruff"],
+        "bench": ["torch>=2.4"],
+    },
 )

@@ -163,9 +163,11 @@ class Autoencoder:
             _shared(0, "hidden"),
         )
 
-        x = sparse.csr_matrix("x", dtype=theano.config.floatX)  # (n, n_words)
+        data, indices, indptr = T.vector("data"), T.ivector("indices"), T.ivector("indptr")
+        self._inputs = [data, indices, indptr]
+        shape = T.cast(T.stack([indptr.shape[0] - 1, n_words]), "int32")
+        x = sparse.CSR(data, indices, indptr, shape)
         target = sparse.dense_from_sparse(x)
-        self._x = x
         self._batch = forward(x, self.layers, noise=self.noise)
         self._whole = forward(x, self.layers, population=True)
         self._batch_loss, self._whole_loss = (
@@ -236,22 +238,27 @@ class Autoencoder:
                 _, variance = self._population_statistics(len(self.layers) - 1, X)
                 _set(W, W.get_value() * np.minimum(1, deviation / np.sqrt(variance + TINY)))
 
-    @cached_property
-    def train(self):
-        """Compiled: one step on a minibatch (csr_matrix); returns its loss before the step."""
-        return theano.function([self._x], self._batch_loss, updates=self._updates, name="train")
+    def train(self, X) -> np.ndarray:
+        """Make one step on a minibatch, csr_matrix (n, n_words) of floatX with sorted indices.
+
+        Returns
+        -------
+        ndarray, a scalar
+            The loss before the step.
+        """
+        return self._train(*_arrays(X))
 
     def encode(self, X) -> np.ndarray:
         """Return the codes, (n, n_units of the code layer), of documents, (n, n_words)."""
-        return np.concatenate([self._encode(chunk) for chunk in self._chunks(X)])
+        return np.concatenate([self._encode(*_arrays(chunk)) for chunk in self._chunks(X)])
 
     def reconstruct(self, X) -> np.ndarray:
         """Return the reconstruction, dense (n, n_words), of documents, (n, n_words)."""
-        return np.concatenate([self._reconstruct(chunk) for chunk in self._chunks(X)])
+        return np.concatenate([self._reconstruct(*_arrays(chunk)) for chunk in self._chunks(X)])
 
     def evaluate(self, X) -> float:
         """Return the mean loss per document with population statistics and nothing dropped."""
-        losses = [(self._evaluate(chunk), chunk.shape[0]) for chunk in self._chunks(X)]
+        losses = [(self._evaluate(*_arrays(chunk)), chunk.shape[0]) for chunk in self._chunks(X)]
         return float(np.average([loss for loss, _ in losses], weights=[n for _, n in losses]))
 
     def update_population_statistics(self, X):
@@ -271,11 +278,11 @@ class Autoencoder:
         """Return mean and biased variance, (n_units,) each, of a layer's g over documents X."""
         if number not in self._statistics:
             statistics = self._batch_statistics(self._whole[number].g)
-            self._statistics[number] = theano.function([self._x], statistics, name="statistics")
+            self._statistics[number] = theano.function(self._inputs, statistics, name="statistics")
         n, mean, squares = 0, 0.0, 0.0  # squares: summed squared distance from the mean
         for chunk in self._chunks(X):
             chunk_mean, chunk_variance = (
-                v.astype(np.float64) for v in self._statistics[number](chunk)
+                v.astype(np.float64) for v in self._statistics[number](*_arrays(chunk))
             )
             m = chunk.shape[0]
             difference = chunk_mean - mean
@@ -306,17 +313,21 @@ class Autoencoder:
         return variables
 
     @cached_property
+    def _train(self):
+        return theano.function(self._inputs, self._batch_loss, updates=self._updates, name="train")
+
+    @cached_property
     def _encode(self):
         code = self._whole[len(self.config.layers) - 1].out
-        return theano.function([self._x], code, name="encode")
+        return theano.function(self._inputs, code, name="encode")
 
     @cached_property
     def _reconstruct(self):
-        return theano.function([self._x], self._whole[-1].out, name="reconstruct")
+        return theano.function(self._inputs, self._whole[-1].out, name="reconstruct")
 
     @cached_property
     def _evaluate(self):
-        return theano.function([self._x], self._whole_loss, name="evaluate")
+        return theano.function(self._inputs, self._whole_loss, name="evaluate")
 
     def _chunks(self, X):
         X = csr_matrix(X, dtype=theano.config.floatX)
@@ -378,6 +389,11 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
             )
         )
     return layers
+
+
+def _arrays(X):
+    """Return what Theano takes of a csr_matrix."""
+    return X.data, X.indices, X.indptr
 
 
 def _as_float(value):

@@ -81,7 +81,7 @@ def blas_flags() -> str:
     the distribution; macOS has its own.  Theano adds the folder to the search path of the
     compiled code.
     """
-    for folder in (Path(sys.prefix, "lib"), Path(site.getuserbase(), "lib")):
+    for folder in _mkl_folders():
         for core in sorted(folder.glob("libmkl_core.so*"), reverse=True):
             names = [core.name.replace("core", part) for part in MKL_PARTS]
             linkable = _without_spaces(folder)
@@ -92,6 +92,11 @@ def blas_flags() -> str:
             folder = _without_spaces(folder)
             return f"-L{folder} -l{library.name[3:-3]}" if folder else ""
     return "-lblas" if sys.platform == "darwin" else ""
+
+
+def _mkl_folders() -> list[Path]:
+    """Return the folders where pip and conda put MKL."""
+    return [Path(sys.prefix, "lib"), Path(site.getuserbase(), "lib")]
 
 
 def _blas_folders() -> list[Path]:

@@ -6,6 +6,7 @@ Reading order for newcomers:
 - `load_corpus` = `prepare_corpus` (find the text, vectorise it, keep the matrices in the cache
   directory) + `read_corpus` (read and verify those matrices, never looking at text);
 - `split_validation`: hold out a part of the training documents;
+- `batches`: cut documents into minibatches;
 - `weigh`: word counts to the network's input (tf-idf, binary or log counts).
 
 Where the text comes from is in `ae_bn.texts`.
@@ -185,6 +186,15 @@ def split_validation(
         )
     order = rng.permutation(n_train)
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def batches(X: csr_matrix, size: int):
+    """Yield the rows of X, so many at a time, as views; a remainder is left out."""
+    for start in range(0, X.shape[0] - size + 1, size):
+        ends = X.indptr[start : start + size + 1]
+        part = slice(ends[0], ends[-1])
+        # Half the time of X[start : start + size], which copies.
+        yield csr_matrix((X.data[part], X.indices[part], ends - ends[0]), (size, X.shape[1]))
 
 
 def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:

@@ -23,7 +23,7 @@ import numpy as np
 
 from ae_bn.backend import describe
 from ae_bn.config import Config, DropoutConfig, load_config
-from ae_bn.data import prepare_corpus, read_corpus
+from ae_bn.data import batches, prepare_corpus, read_corpus
 from ae_bn.errors import UserError
 from ae_bn.randomness import streams
 
@@ -88,7 +88,7 @@ class Trainer:
     def __init__(self, model, X, batch_size):
         self.model = model
         self._batch_size = batch_size
-        self._batches = batches(X, batch_size)
+        self._batches = endless_batches(X, batch_size)
         self.round(WARM_UP)
 
     def round(self, steps: int) -> float:
@@ -138,15 +138,13 @@ class Products:
         return steps * self._batch_size / (time.perf_counter() - began)
 
 
-def batches(X, size):
+def endless_batches(X, size):
     """Yield minibatches without end, the same ones in every process."""
     if X.shape[0] < size:
         raise UserError(f"--shapes: a batch of {size} is more than {X.shape[0]} documents")
     random = np.random.default_rng(0)
     while True:
-        order = random.permutation(X.shape[0])
-        for start in range(0, len(order) - size + 1, size):
-            yield X[order[start : start + size]]
+        yield from batches(X[random.permutation(X.shape[0])], size)
 
 
 # Called in the workers.
@@ -250,7 +248,7 @@ def first_step(autoencoder, config: Config, X) -> Step:
     """Return the first step of this project's autoencoder on documents X, (n_train, n_words)."""
     initialize(autoencoder, config, X, DropoutConfig(input=0.0, hidden=0.0))
     before = autoencoder.get_state()
-    loss = float(autoencoder.train(next(batches(X, config.training.batch_size))))
+    loss = float(autoencoder.train(next(endless_batches(X, config.training.batch_size))))
     return Step(before, loss, autoencoder.get_state())
 
 
@@ -261,7 +259,7 @@ def check_first_step(peer, config: Config, X, expected: Step) -> None:
     gradient is nearly 0, Adam amplifies its rounding) and a rounding error of its size.
     """
     peer.dropout = 0.0
-    loss = peer.train(next(batches(X, config.training.batch_size)))
+    loss = peer.train(next(endless_batches(X, config.training.batch_size)))
     np.testing.assert_allclose(loss, expected.loss, rtol=1e-5)
     for name, found in peer.get_state().items():
         before, after = expected.before[name], expected.after[name]

@@ -309,8 +309,9 @@ def test_a_second_process_compiles_nothing():
 def test_masking_noise_touches_stored_words_only(documents):
     autoencoder = started(model("dropout.input=0.5"), documents, kernels="symbolic")
     noisy_input = autoencoder._batch[0].g.owner.inputs[0]  # what the first projection gets
-    noisy = theano.function([autoencoder._x], noisy_input)
-    draws = np.array([noisy(documents).toarray() for _ in range(200)])
+    noisy = theano.function(autoencoder._inputs, noisy_input)
+    parts = documents.data, documents.indices, documents.indptr
+    draws = np.array([noisy(*parts).toarray() for _ in range(200)])
     assert set(np.unique(draws)) == {0, 2}  # dropped, or kept and divided by .5
     np.testing.assert_array_equal(draws[:, documents.toarray() == 0], 0)
     kept = (draws[:, documents.toarray() > 0] > 0).mean()

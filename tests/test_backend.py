@@ -126,7 +126,35 @@ def test_the_first_folder_with_an_openblas_is_linked(name, tmp_path, monkeypatch
         folder.mkdir()
         (folder / (name if folder is not none else "libopenblas64_.so")).touch()
     monkeypatch.setattr(backend, "_blas_folders", lambda: folders)
+    monkeypatch.setattr(backend, "_mkl_folders", lambda: [])
     assert backend.blas_flags() == f"-L{first} -l{name[3:-3]}"
+
+
+def test_mkl_is_linked_before_any_openblas(tmp_path, monkeypatch):
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    (folder / "libopenblas.so").touch()
+    monkeypatch.setattr(backend, "_mkl_folders", lambda: [folder])
+    monkeypatch.setattr(backend, "_blas_folders", lambda: [folder])
+    for part in ("core", "gnu_thread", "intel_lp64"):
+        assert backend.blas_flags() == f"-L{folder} -lopenblas"
+        (folder / f"libmkl_{part}.so.3").touch()
+    names = [f"-l:libmkl_{part}.so.3" for part in ("intel_lp64", "gnu_thread", "core")]
+    assert backend.blas_flags() == " ".join([f"-L{folder}", *names, "-lgomp"])
+
+
+@pytest.mark.parametrize(
+    "flags, core",
+    [
+        ("sse2", None),
+        ("avx2 fma sse2", "Haswell"),
+        ("avx2 fma avx512f", "Haswell"),
+        ("avx2 fma avx512f avx512dq avx512bw avx512vl amx_tile", "SkylakeX"),
+    ],
+)
+def test_openblas_is_told_the_processor(flags, core, monkeypatch):
+    monkeypatch.setattr(backend, "_cpu_fields", lambda: {"flags": flags})
+    assert backend.openblas_core() == core
 
 
 def test_a_folder_with_spaces_is_linked_through_a_link_without(tmp_path, monkeypatch):
@@ -134,6 +162,7 @@ def test_a_folder_with_spaces_is_linked_through_a_link_without(tmp_path, monkeyp
     folder.mkdir()
     (folder / "libopenblas.so").touch()
     monkeypatch.setattr(backend, "_blas_folders", lambda: [folder])
+    monkeypatch.setattr(backend, "_mkl_folders", lambda: [])
     monkeypatch.setenv("AE_BN_CACHE", str(tmp_path / "cache"))
     link = Path(re.fullmatch("-L(.+) -lopenblas", backend.blas_flags()).group(1))
     assert link.resolve() == folder.resolve() and " " not in str(link)

@@ -50,12 +50,12 @@ def test_steps_of_a_round():
 
 
 def test_batches_are_the_same_and_without_end(documents):
-    first, second = (contestants.batches(documents, 15) for _ in range(2))
+    first, second = (contestants.endless_batches(documents, 15) for _ in range(2))
     for _ in range(5):
         batch = next(first)
         assert batch.shape == (15, 12) and (batch != next(second)).nnz == 0
     with pytest.raises(UserError, match="--shapes"):
-        next(contestants.batches(documents, 41))
+        next(contestants.endless_batches(documents, 41))
 
 
 @pytest.mark.parametrize(

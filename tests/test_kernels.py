@@ -11,13 +11,20 @@ import theano.sparse as sparse
 import theano.tensor as T
 from conftest import double_precision
 from scipy.sparse import csr_matrix
+from theano.sandbox.rng_mrg import MRG_RandomStream
 
 from ae_bn import losses, stages
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
 from ae_bn.kernels.kernel import Kernel
 from ae_bn.kernels.losses import Loss
-from ae_bn.kernels.normalization import Normalize, NormalizeGradient, Standardisation
+from ae_bn.kernels.masks import Mask
+from ae_bn.kernels.normalization import (
+    Normalize,
+    NormalizeGradient,
+    Standardisation,
+    Statistics,
+)
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.stages import STAGES
@@ -59,7 +66,7 @@ class Compiled:
         self.node.op.perform(self.node, [np.array(v) for v in inputs], storage)
         for result, (expected,) in zip(results, storage):
             assert result.dtype == expected.dtype and result.shape == expected.shape
-            tolerance = RTOL[str(result.dtype)]
+            tolerance = RTOL.get(str(result.dtype), 0)
             size = np.abs(expected[np.isfinite(expected)]).max(initial=0)
             np.testing.assert_allclose(result, expected, tolerance, tolerance * size * scale)
         return results
@@ -167,6 +174,63 @@ def test_loss(dtype, loss):
         values[0][0, 0] = np.nan
         value, dg, _, db = kernel.check(*values, *parts, scale=100)
         assert np.isnan(value) and np.isnan(dg[0, 0]) and np.isnan(db[0])
+
+
+def test_loss_without_gradients_or_over_g():
+    """The two forms that a rewrite chooses give the same."""
+    rng = np.random.default_rng(0)
+    op = Loss(COMBINATIONS[0][0], "sigmoid", "cross_entropy")
+    x = documents((70, 33), "float32", rng)
+    arrays = [*layer_values((70, 33), "float32", rng), x.data, x.indices, x.indptr]
+    expected = Compiled(op, *arrays).check(*arrays, scale=100)
+    node = op.make_node(*(theano.shared(v) for v in arrays))
+    value = theano.function([], node.outputs[0])
+    over_g = theano.function([], op(2 * theano.shared(arrays[0] / 2), *node.inputs[1:]))
+    np.testing.assert_array_equal(value(), expected[0])
+    for result, same in zip(over_g(), expected):
+        np.testing.assert_array_equal(result, same)
+    forms = [
+        [n.op for n in function.maker.fgraph.apply_nodes if isinstance(n.op, Loss)]
+        for function in (value, over_g)
+    ]
+    assert [(form.gradients, form.inplace) for (form,) in forms] == [(False, False), (True, True)]
+
+
+def test_statistics(dtype):
+    rng = np.random.default_rng(0)
+    kernel = Compiled(Statistics(), np.ones((2, 2), dtype))
+    for shape in SHAPES:
+        g = rng.normal(3, 2, shape).astype(dtype)
+        kernel.check(g, scale=5)
+    kernel.check(strided(g), scale=5)
+    g[0, 0] = np.nan
+    mean, variance = kernel.check(g)
+    assert np.isnan([mean[0], variance[0]]).all() and not np.isnan(mean[1:]).any()
+
+
+def test_masks_are_those_of_theanos_generator(dtype):
+    rate = theano.shared(np.asarray(0.3, dtype))
+    masks = {}
+    for kernels in ("symbolic", "fused"):
+        values = T.matrix()
+        random = MRG_RandomStream(7)
+        mask = STAGES[kernels].dropout_mask(values, rate, random)
+        ((state, *_),) = random.state_updates
+        state.set_value(stages.random_state(np.random.default_rng(1)))
+        masks[kernels] = theano.function([values], mask)
+    drawn = []
+    for shape in [(1, 1), (3, 100), (100, 128), (2, 128), (7, 37), (0, 5)]:
+        like = np.zeros(shape, dtype)
+        expected = masks["symbolic"](like)
+        np.testing.assert_array_equal(masks["fused"](like), expected)
+        drawn.append(expected.ravel())
+    drawn = np.concatenate(drawn)
+    assert set(np.unique(drawn)) == {0, (1 / (1 - rate.get_value())).astype(dtype)}
+    assert abs(drawn.mean() - 1) < 0.03  # 13,616 draws: standard error .0056
+    state = stages.random_state(np.random.default_rng(2))[:5]
+    kernel = Compiled(Mask(), state, rate.get_value(), np.zeros((2, 2), dtype))
+    kernel.check(state, rate.get_value(), np.zeros((4, 3), dtype))
+    kernel.check(strided(state), rate.get_value(), np.zeros((4, 3), dtype))
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -334,12 +398,16 @@ def test_words_on_their_own_fall_back_and_say_so(float64):
 
 # Whole training runs.
 
-V, N = 60, 40
+V, N = 60, 120
 
 
 def corpus():
+    """Return documents of which each half has every word somewhere and none everywhere."""
     rng = np.random.default_rng(0)
-    return csr_matrix((rng.random((N, V)) < rng.random(V) ** 2).astype("float32"))
+    X = csr_matrix((rng.random((N, V)) < rng.uniform(0.1, 0.6, V)).astype("float32"))
+    for half in (X[::2], X[1::2]):
+        assert half.sum(axis=0).min() > 0 and half.sum(axis=0).max() < N / 2
+    return X
 
 
 def train(kernels, optimizer, steps, *settings):
@@ -359,22 +427,24 @@ def test_200_steps_stay_within_the_noise_of_float32(optimizer):
 
     Two right implementations drift apart, since training amplifies their rounding, so the
     measure is the symbolic run's own distance from a symbolic one in double precision.  Adam and
-    RMSprop amplify most: where a gradient is as small as its own rounding error (a unit that
-    is off for all documents, a word whose error is nil), m / sqrt(v) makes a full step, +-rate,
-    of a rounding error.  Single weights then differ by some steps after some steps, whoever
+    RMSprop amplify most: m / sqrt(v) makes a full step, +-rate, even of a rounding error.  So
+    the corpus has no gradient that is zero in theory and a rounding error in practice, such as
+    that of a word which all documents of a minibatch have: before Batch Normalization it only
+    shifts the mean.  With such a word weights differ by some steps after some steps, whoever
     computes them.
     """
     settings = ("batch_norm.top=true",)
     with double_precision():
-        exact = train("symbolic", optimizer, 200, *settings)
+        exact, exact_losses = train("symbolic", optimizer, 200, *settings)
     weights, losses = {}, {}
     for kernels in ("symbolic", "fused"):
         state, values = train(kernels, optimizer, 200, *settings)
-        weights[kernels] = max(np.abs(state[n] - exact[0][n]).max() for n in exact[0])
-        losses[kernels] = np.abs(np.array(values) - exact[1]).max()
-    assert weights["fused"] < 5 * weights["symbolic"] + 1e-5
-    assert losses["fused"] < 5 * losses["symbolic"] + 1e-3
-    print(optimizer, "largest distance from float64:", weights, losses)
+        squares = [np.square(state[n] - exact[n]).ravel() for n in exact]
+        weights[kernels] = np.sqrt(np.concatenate(squares).mean())
+        losses[kernels] = np.abs(np.array(values) - exact_losses).max()
+    assert weights["fused"] < 5 * weights["symbolic"] + 1e-6
+    assert losses["fused"] < 5 * losses["symbolic"] + 1e-4
+    print(optimizer, "distance from float64:", weights, losses)
 
 
 def test_every_kind_of_model_trains_alike():
@@ -417,12 +487,12 @@ def test_kernels_are_in_use_and_recorded():
     autoencoder = Autoencoder(load_config().model, "adam", V, "fused")
     assert autoencoder.kernels[0] == "fused"
     autoencoder.initialize(corpus(), streams(1), 0.01, load_config().model.dropout)
-    used = {type(node.op).__name__ for node in autoencoder.train.maker.fgraph.apply_nodes}
+    used = {type(node.op).__name__ for node in autoencoder._train.maker.fgraph.apply_nodes}
     assert {"Project", "ProjectTransposed", "Normalize", "NormalizeGradient"} <= used
     assert {"Loss", "Update"} <= used and not {"Dot22", "Gemm", "StructuredDotCSR"} & used
     assert all(
         node.op.inplace
-        for node in autoencoder.train.maker.fgraph.apply_nodes
+        for node in autoencoder._train.maker.fgraph.apply_nodes
         if isinstance(node.op, Update)
     )
     assert Autoencoder(load_config().model, "adam", V, "symbolic").kernels == ["symbolic"]

@@ -8,9 +8,10 @@ from scipy.sparse import csr_matrix
 
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
+from ae_bn.data import batches
 from ae_bn.errors import UserError
 from ae_bn.randomness import streams
-from ae_bn.training import batches, fit
+from ae_bn.training import fit
 
 
 def topics(n=600, n_words=60, n_topics=6, seed=0):

@@ -377,7 +377,6 @@ class Statistics(Kernel):
         mean, variance (m,)
     """
 
-    __props__ = ()
     source = (
         BLOCK
         + r"""
