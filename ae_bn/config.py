@@ -8,9 +8,7 @@ that exclude each other are errors of one line that names the key.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import itertools
-import json
 from pathlib import Path
 from typing import Any, Dict, List, Literal, NamedTuple, Optional
 
@@ -89,6 +87,7 @@ class TrainingConfig(Section):
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)
     seed: int = Field(ge=0)
+    checkpoint_epochs: int = Field(ge=1)
 
 
 class EvaluationConfig(Section):
@@ -243,11 +242,6 @@ def expand_arms(config: Config) -> list[Arm]:
         for name in contrast.plus + contrast.minus:
             check_name(name, known, f"experiment.report.contrasts.{title}")
     return arms
-
-
-def fingerprint(tree: Any) -> str:
-    """Return the SHA-256 of a tree of plain values, as 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def check_name(name: str, known, where: str) -> None:

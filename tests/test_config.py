@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ae_bn.config import DEFAULTS, expand_arms, fingerprint, load_config
+from ae_bn.config import DEFAULTS, expand_arms, load_config
 from ae_bn.errors import UserError
 
 CONFIGS = sorted(set(DEFAULTS.parent.glob("*.yaml")) - {DEFAULTS})
@@ -157,8 +157,3 @@ def test_arms_share_their_seeds():
     config = load_config(None, ["experiment.factors={a: {b: {training.seed: 3}}}"])
     with pytest.raises(UserError, match="arm b: training.seed"):
         expand_arms(config)
-
-
-def test_fingerprint_sees_values_not_order():
-    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
-    assert fingerprint({"a": 1}) != fingerprint({"a": 2})

@@ -15,7 +15,8 @@ import safetensors.numpy
 
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
-from ae_bn.experiment import perform, plan_runs, results_table, tune
+from ae_bn.experiment import perform, plan_runs, results_table
+from ae_bn.sweep import tune
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_COPY = REPOSITORY.parent / "shared" / "scikit_learn_data"
