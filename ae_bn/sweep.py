@@ -11,6 +11,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections import Counter, defaultdict
@@ -220,7 +221,8 @@ def _local_workers(jobs: int) -> Iterator[Callable[[], Executor]]:
     others, started = multiprocessing.active_children(), []
 
     def start():
-        started.append(ProcessPoolExecutor(1, initializer=_leave_interrupts, env=threads))
+        follow = dict(initializer=_follow, initargs=(os.getpid(),))
+        started.append(ProcessPoolExecutor(1, env=threads, **follow))
         return started[-1]
 
     stopped = True
@@ -239,9 +241,16 @@ def _local_workers(jobs: int) -> Iterator[Callable[[], Executor]]:
             executor.shutdown(kill_workers=stopped)
 
 
-def _leave_interrupts():
-    """Ignore Ctrl-C, which reaches the workers too: the sweep stops them."""
+def _follow(parent: int):
+    """Let the sweep decide when a worker stops: ignore Ctrl-C, which reaches it too; go if it dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
