@@ -325,7 +325,7 @@ def results_table(runs: list[Run]) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
-        metrics = run.read_metrics() or _failure(run)
+        metrics = _outcome(run)
         row = {**metrics, "arm": run.arm, "seed": run.seed, "source": run.source}
         row.update(run.levels, data=run.data_fingerprint[:10], run=run.directory.name)
         row["learning_rate"] = None if run.reference else run.config.training.learning_rate
@@ -354,12 +354,15 @@ def describe(run: Run) -> dict:
     }
 
 
-def _failure(run: Run) -> dict:
-    """Return the status of a failed run and, in one line, why it failed."""
-    path = run.directory / "failure.json"
-    if not path.exists():
+def _outcome(run: Run) -> dict:
+    """Return a run's results, or its status and the reason if it failed."""
+    failure = run.directory / "failure.json"
+    if not run.finished and failure.exists():
+        return {"status": "failed", "reason": read_json(failure)["reason"]}
+    metrics = run.read_metrics()
+    if metrics is None:
         raise UserError(f"{run.directory}: not finished; run again")
-    return {"status": "failed", "reason": read_json(path)["reason"]}
+    return metrics
 
 
 def _corpus(run: Run) -> Corpus:

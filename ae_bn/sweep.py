@@ -242,7 +242,7 @@ def _local_workers(jobs: int) -> Iterator[Callable[[], Executor]]:
 
 
 def _follow(parent: int):
-    """Let the sweep decide when a worker stops: ignore Ctrl-C, which reaches it too; go if it dies."""
+    """Stop a worker when its sweep says so or dies, and not at Ctrl-C, which reaches it too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch():
