@@ -158,8 +158,8 @@ def attempt(run: Run, test: bool) -> str:
 
 
 def write_failure(run: Run, reason: str, details: str = "") -> None:
-    """Write down why a run failed."""
-    reason = " ".join(reason.split())[:500]
+    """Write down why a run failed; without its own path, so that equal reasons are counted."""
+    reason = " ".join(reason.replace(f"{run.directory}{os.sep}", "").split())[:500]
     write_json(run.directory / "failure.json", {"reason": reason, "details": details})
 
 
@@ -262,7 +262,9 @@ def _cluster_workers(address: str, jobs: int) -> Iterator[Callable[[], Executor]
         raise UserError("--cluster needs Dask: pip install 'ae_bn[cluster]'") from None
     try:
         if address == "local":
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit this
             address = LocalCluster(jobs, threads_per_worker=1, dashboard_address=None)
+            signal.signal(signal.SIGINT, handler)
         client = Client(address, timeout=CONNECTING)
     except (OSError, ValueError, asyncio.TimeoutError) as error:
         raise UserError(
