@@ -15,7 +15,14 @@ import threading
 import time
 import traceback
 from collections import Counter, defaultdict
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
+)
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Iterator
@@ -97,16 +104,10 @@ def sweep(
                 continue
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 run, executor = running.pop(future)
-                try:
-                    outcome = future.result()
-                except Exception as error:
-                    if isinstance(error, CancelledError):
-                        raise UserError(f"--cluster {cluster}: the scheduler is gone") from None
-                    if not _worker_died(error):
-                        raise
+                outcome = _outcome(future, cluster)
+                if outcome == "died":
                     executor = start()
                     deaths[run.directory] += 1
-                    outcome = "died"
                     if deaths[run.directory] == DEATHS:
                         write_failure(run, f"its worker died {DEATHS} times (out of memory?)")
                         outcome = "done"
@@ -193,8 +194,21 @@ def _choose(pending, graphs, executor, compiled) -> Run:
     return min(pending, key=cost)
 
 
-def _worker_died(error: Exception) -> bool:
-    return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"  # Dask's
+def _outcome(future: Future, cluster: str | None) -> str:
+    """Return what `attempt` returned, or "died" if its worker did."""
+    try:
+        return future.result()
+    except CancelledError:
+        raise UserError(f"--cluster {cluster}: the scheduler is gone") from None
+    except Exception as error:
+        if isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker":  # Dask's
+            return "died"
+        if cluster and not isinstance(error, UserError):
+            raise UserError(
+                f"--cluster {cluster}: its workers cannot do runs ({error!r:.200}); set them up as "
+                "this machine is"
+            ) from error
+        raise
 
 
 def _await_files(runs: list[Run]) -> None:
