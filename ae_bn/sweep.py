@@ -23,7 +23,7 @@ from concurrent.futures import (
     Future,
     wait,
 )
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -271,13 +271,16 @@ def _follow(parent: int):
 def _cluster_workers(address: str, jobs: int) -> Iterator[Callable[[], Executor]]:
     """Yield a function that returns an executor on a Dask cluster."""
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError:
         raise UserError("--cluster needs Dask: pip install 'ae_bn[cluster]'") from None
     try:
         if address == "local":
+            # By default a worker that is not back after 15 seconds is given up for good.
+            dask.config.set({"distributed.deploy.lost-worker-timeout": "1000 days"})
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit this
-            address = LocalCluster(jobs, threads_per_worker=1, dashboard_address=None)
+            address = LocalCluster(jobs, threads_per_worker=1, dashboard_address=":0")
             signal.signal(signal.SIGINT, handler)
         client = Client(address, timeout=CONNECTING)
     except (OSError, ValueError, asyncio.TimeoutError) as error:
@@ -292,7 +295,8 @@ def _cluster_workers(address: str, jobs: int) -> Iterator[Callable[[], Executor]
             yield lambda: executor
         finally:
             if client.cluster is not None:
-                client.cluster.close()
+                with suppress(asyncio.TimeoutError):
+                    client.cluster.close(timeout=2 * GRACE)
 
 
 def tune(config: Config, directory: Path, jobs: int, cluster: str | None = None) -> str:
