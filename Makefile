@@ -23,7 +23,7 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2)/$(1) $
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 3 $(if $(PRESET),--set $(PRESET))
 
-.PHONY: help setup test lint info dropout top_layer reproduce fast bench clean
+.PHONY: help setup test faults lint info dropout top_layer reproduce fast bench clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ setup: $(READY) ## install the pinned packages into .venv (all below do so by th
 
 test: $(READY) ## run the tests
 	$(IN_VENV) -m pytest
+
+faults: $(READY) ## kill, fill and damage everything, for a quarter of an hour
+	$(IN_VENV) -m pytest -m "long or not long" tests/test_faults.py
 
 lint: $(READY) ## check the style
 	$(IN_VENV) -m ruff check .

@@ -25,14 +25,16 @@ setup(
         "matplotlib>=3.5",
         "pandas>=1.4",
         "tabulate>=0.8.9",
-        "joblib>=1.4",
+        "joblib>=1.4",  # whose loky runs the workers
+        "filelock>=3.4",
         "threadpoolctl>=3.0",
         "safetensors>=0.3.1",
         "platformdirs>=2.5",
     ],
     extras_require={
         "fast": ["mkl>=2024; platform_machine == 'x86_64' and sys_platform == 'linux'"],
-        "test": ["pytest>=7", "ruff"],
+        "test": ["pytest>=7", "ruff", "hypothesis>=6", "distributed>=2023.5", "psutil"],
+        "cluster": ["distributed>=2023.5"],
         "bench": ["torch>=2.4"],
     },
 )

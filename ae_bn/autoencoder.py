@@ -291,16 +291,23 @@ class Autoencoder:
             n += m
         return mean, squares / n
 
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Return copies of all parameters and population statistics, by name."""
-        return {name: variable.get_value() for name, variable in self._variables().items()}
+    def get_state(self, training: bool = False) -> dict[str, np.ndarray]:
+        """Return copies of all parameters and population statistics, by name.
 
-    def set_state(self, state: dict[str, np.ndarray]):
+        Parameters
+        ----------
+        training : bool
+            Also what else training changes: the optimiser's state and the generator of dropout
+            masks, so that training can go on from there.
+        """
+        return {name: variable.get_value() for name, variable in self._variables(training).items()}
+
+    def set_state(self, state: dict[str, np.ndarray], training: bool = False):
         """Put back what `get_state` returned."""
-        for name, variable in self._variables().items():
+        for name, variable in self._variables(training).items():
             variable.set_value(state[name])
 
-    def _variables(self):
+    def _variables(self, training):
         variables = {}
         for number, layer in enumerate(self.layers, start=1):
             bn = layer.batch_normalization
@@ -310,6 +317,11 @@ class Autoencoder:
             for name, variable in named.items():
                 if isinstance(variable, theano.compile.SharedVariable):
                     variables[f"layer{number}.{name}"] = variable
+        if training:
+            others = [state for state, _ in self._updates if state not in self.parameters]
+            variables.update((f"optimizer{n}", state) for n, state in enumerate(others))
+            masks = [update[0] for update in self.noise.random.state_updates]
+            variables.update((f"dropout{n}", state) for n, state in enumerate(masks))
         return variables
 
     @cached_property
@@ -358,10 +370,9 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
     """
     stages = STAGES[kernels]
     depth = len(config.layers)
-    sizes = [n_words, *config.layers, *config.layers[-2::-1], n_words]
     switches = config.batch_norm
     layers = []
-    for number, (n_in, n_out) in enumerate(zip(sizes, sizes[1:]), start=1):
+    for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
         is_code, is_top = number == depth, number == 2 * depth
         if config.tied and number > depth:
             W = layers[2 * depth - number].projection.W.T
@@ -394,6 +405,12 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
 def _arrays(X):
     """Return what Theano takes of a csr_matrix."""
     return X.data, X.indices, X.indptr
+
+
+def weight_shapes(config: ModelConfig, n_words: int) -> list[tuple]:
+    """Return the shape of every layer's W, (n_in, n_out)."""
+    sizes = [n_words, *config.layers, *config.layers[-2::-1], n_words]
+    return list(zip(sizes, sizes[1:]))
 
 
 def _as_float(value):

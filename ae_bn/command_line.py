@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from typing import Callable
 
@@ -16,25 +17,35 @@ class OneLineParser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
-def run_program(main: Callable[[list], None], if_interrupted: str) -> None:
-    """Call ``main`` with the arguments of the command line.
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived."""
+
+
+def run_program(main: Callable[[list], object], if_interrupted: str) -> None:
+    """Call ``main`` with the arguments of the command line, and exit with what it returns.
 
     A `UserError` becomes one line and exit code 2 (with ``--debug`` among the arguments it keeps
-    its traceback), an interruption one line and exit code 130.
+    its traceback), an interruption one line and exit code 130, or 143 if it was SIGTERM.
 
     Parameters
     ----------
     main : function of a list of str
+        Returns an exit code, or None for 0.
     if_interrupted : str
         What the user should know then.
     """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
-        main(sys.argv[1:])
+        sys.exit(main(sys.argv[1:]))
     except UserError as error:
         if "--debug" in sys.argv:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print(f"interrupted: {if_interrupted}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(interruption, Terminated) else 130)
+
+
+def _terminate(number, frame):
+    raise Terminated

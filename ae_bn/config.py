@@ -8,17 +8,16 @@ that exclude each other are errors of one line that names the key.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import itertools
-import json
 from pathlib import Path
 from typing import Any, Dict, List, Literal, NamedTuple, Optional
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from ae_bn.errors import UserError
+
+LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
 
 DEFAULTS = Path(__file__).resolve().parent.parent / "configs" / "defaults.yaml"
 
@@ -89,6 +88,7 @@ class TrainingConfig(Section):
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)
     seed: int = Field(ge=0)
+    checkpoint_epochs: int = Field(ge=1)
 
 
 class EvaluationConfig(Section):
@@ -245,11 +245,6 @@ def expand_arms(config: Config) -> list[Arm]:
     return arms
 
 
-def fingerprint(tree: Any) -> str:
-    """Return the SHA-256 of a tree of plain values, as 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-
-
 def check_name(name: str, known, where: str) -> None:
     """Raise a UserError with the nearest known name if a name is not known."""
     if name not in known:
@@ -278,12 +273,38 @@ def _read_yaml(path: Path) -> dict:
 
 def _parse_yaml(text: str, where: str) -> Any:
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError) as error:
+        if len(text) > LARGEST:
+            raise ValueError(f"more than {LARGEST} characters")
+        tree = YAML(typ="safe", pure=True).load(text)
+        _check_plain(tree)
+    except RecursionError:
+        raise UserError(f"{where:.200}: not valid YAML: nested too deeply") from None
+    except Exception as error:  # odd text makes the constructors raise nearly anything
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
-        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
-        raise UserError(f"{where}: not valid YAML{place}: {problem}") from None
+        problem = str(getattr(error, "problem", None) or error) or type(error).__name__
+        raise UserError(f"{where:.200}: not valid YAML{place}: {problem.splitlines()[0]}") from None
+    return tree
+
+
+def _check_plain(tree: Any) -> None:
+    """Refuse what no config holds; aliases can make a short text as large as they like."""
+    values, level = [tree], 0
+    while values:
+        level += 1
+        inner = []
+        for value in values:
+            if isinstance(value, dict):
+                inner += [*value.keys(), *value.values()]
+            elif isinstance(value, (list, tuple, set)):
+                inner += value
+            elif isinstance(value, int) and abs(value) >= 2**63:
+                raise ValueError("a whole number of more than 64 bits")
+            if len(inner) > LARGEST:
+                raise ValueError(f"more than {LARGEST} values")
+        if level > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} levels")
+        values = inner
 
 
 def _merge(tree: dict, changes: dict) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -145,6 +146,7 @@ def read_corpus(path: str | os.PathLike) -> Corpus:
     """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            _check_sizes(arrays.zip)
             return _verified_corpus(arrays)
     except FileNotFoundError:
         raise UserError(f"there is no corpus file {path}: prepare the corpus again") from None
@@ -300,6 +302,19 @@ def _write_corpus(corpus: Corpus, path: Path) -> None:
     metadata = json.dumps({name: getattr(corpus, name) for name in names})
     with atomic_write(path, "wb") as file:
         np.savez(file, metadata=np.array(metadata), **arrays)
+
+
+def _check_sizes(archive) -> None:
+    """Refuse arrays that would take more memory than their file takes of the disk."""
+    for member in archive.infolist():
+        if member.file_size != member.compress_size:
+            raise ValueError(f"{member.filename} is compressed")
+        with archive.open(member) as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError(f"{member.filename} is of another format")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+                raise ValueError(f"{member.filename} is not of its size")
 
 
 def _verified_corpus(arrays) -> Corpus:

@@ -1,47 +1,56 @@
-"""From a config to results: the runs of an experiment, one run, and all of them.
+"""From a config to results: the runs of an experiment, one run, and the table of all.
 
 `plan_runs` turns a config into runs: every arm with every seed, and the reference rows.
 `perform` does one run and fills its directory:
 
-    run.json            config, seed, arm, versions, source and fingerprint of the data; first
-    history.csv         a row per epoch
-    model.safetensors   parameters and population statistics
-    metrics.json        the results; last, so a directory that has it is a finished run
+    run.json                config, seed, arm, versions, source and fingerprint of the data; first
+    checkpoint.safetensors  where training is; until it is over
+    history.csv             a row per epoch
+    model.safetensors       parameters and population statistics
+    metrics.json            the results, and checksums of the two above; last, so a directory that
+                            has it is a finished run
 
-`sweep` does what is not finished yet, in parallel, and `results_table` collects the rows.
+`ae_bn.sweep` does what is not finished yet, in parallel; `results_table` collects the rows.
 """
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Callable, Iterable
+from typing import Iterable
 
 import pandas as pd
-import safetensors.numpy
-import theano
-from joblib import Parallel, delayed
-from tqdm import tqdm
+from pydantic import ValidationError
 
 import ae_bn
 from ae_bn import evaluation
-from ae_bn.autoencoder import Autoencoder
-from ae_bn.config import Arm, Config, DataConfig, ModelConfig, expand_arms, fingerprint
-from ae_bn.data import prepare_corpus, read_corpus, split_validation
+from ae_bn.autoencoder import Autoencoder, weight_shapes
+from ae_bn.config import Arm, Config, DataConfig, ModelConfig, expand_arms, load_config
+from ae_bn.data import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
+from ae_bn.files import (
+    file_digest,
+    fingerprint,
+    read_arrays,
+    read_header,
+    read_json,
+    write_arrays,
+    write_json,
+)
 from ae_bn.paths import atomic_write
 from ae_bn.randomness import streams
-from ae_bn.training import Epoch, fit
+from ae_bn.training import check_batch_size, fit
 
 REFERENCES = {"tfidf": "raw TF-IDF", "svd": "truncated SVD"}
 # Of results.csv, beside the factors; a reference has only some of them.
 COLUMNS = ["arm", "seed", "status", *evaluation.METRICS, "best_epoch", "classifier_c"]
-COLUMNS += ["learning_rate", "source", "data", "run"]
+COLUMNS += ["learning_rate", "source", "data", "run", "reason"]
+PRODUCTS = ("history.csv", "model.safetensors")  # of training
 PACKAGES = ["Theano-PyMC", "numpy", "scipy", "scikit-learn"]
 
 
@@ -62,7 +71,10 @@ class Run:
         Of the vectorised corpus in the cache.
     source, data_fingerprint : str
         Of the corpus.
+    identity : str
+        A hash of everything that decides the numbers.
     directory : Path
+        Absolute.
     """
 
     arm: str
@@ -73,11 +85,34 @@ class Run:
     corpus: Path
     source: str
     data_fingerprint: str
+    identity: str
     directory: Path
 
     @property
     def finished(self) -> bool:
-        return (self.directory / "metrics.json").exists()
+        try:
+            return self.read_metrics() is not None
+        except UserError:
+            return False
+
+    def read_metrics(self) -> dict | None:
+        """Return the results, or None if there are none yet.
+
+        Raises
+        ------
+        UserError
+            If they, or the files they vouch for, are not as they were written.
+        """
+        path = self.directory / "metrics.json"
+        if not path.exists():
+            return None
+        metrics = read_json(path)
+        for name, digest in metrics.pop("files").items():
+            if name not in PRODUCTS:
+                raise UserError(f"{path}: no run has a file {name!r:.80}")
+            if file_digest(self.directory / name) != digest:
+                raise UserError(f"{self.directory / name} is damaged (its checksum does not match)")
+        return metrics
 
 
 def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run]:
@@ -97,7 +132,7 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
     Raises
     ------
     UserError
-        If an arm is invalid or its data cannot be had.
+        If an arm is invalid, its data cannot be had, or they do not fill a minibatch.
     """
     for factor in config.experiment.factors:
         if factor in COLUMNS:
@@ -111,10 +146,15 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
     for arm, reference in arms:
         path = _prepare_corpus(arm.config.data.model_dump_json())
         corpus = _read_corpus(path)
+        if not reference:
+            n, fraction = corpus.train.shape[0], arm.config.data.validation_fraction
+            fit_rows, _ = split_validation(n, fraction, streams(0).split)
+            check_batch_size(len(fit_rows), arm.config.training.batch_size)
         for seed in seeds:
             run_config = arm.config.replace({"training.seed": seed})
             identity = _identity(run_config, reference, corpus.fingerprint)
-            slug = "".join(c if c.isalnum() else "_" for c in arm.name)
+            slug = "".join(c if c.isalnum() else "_" for c in arm.name)[:60]
+            name = f"{slug}-seed{seed}-{identity[:10]}"
             runs.append(
                 Run(
                     arm=arm.name,
@@ -125,7 +165,8 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
                     corpus=path,
                     source=corpus.source,
                     data_fingerprint=corpus.fingerprint,
-                    directory=directory / "runs" / f"{slug}-seed{seed}-{identity[:10]}",
+                    identity=identity,
+                    directory=directory.absolute() / "runs" / name,
                 )
             )
     return runs
@@ -144,28 +185,40 @@ def _identity(config: Config, reference: str | None, data_fingerprint: str) -> s
         )
     else:
         decides.update(config.model_dump(include={"model", "training", "theano"}))
+        del decides["training"]["checkpoint_epochs"]
     return fingerprint(decides)
 
 
-def perform(run: Run, test: bool = True, report: Callable[[Epoch], object] | None = None) -> None:
-    """Do one run and fill its directory.
+def perform(run: Run, test: bool = True) -> None:
+    """Do one run, from its checkpoint if it has one, and fill its directory.
 
     Parameters
     ----------
     run : Run
     test : bool
         False leaves the test documents untouched: for tuning.
-    report : function, optional
-        Called with every epoch.
+
+    Raises
+    ------
+    UserError
+        If the data are not those that the run was planned with, or a file cannot be written.
     """
-    write_json(run.directory / "run.json", describe(run))
-    corpus = _read_corpus(run.corpus)
+    with _one_at_a_time:
+        write_json(run.directory / "run.json", describe(run))
+        metrics = _measure(run, _corpus(run), test)
+        write_json(run.directory / "metrics.json", metrics)
+    for name in ("checkpoint.safetensors", "failure.json"):
+        (run.directory / name).unlink(missing_ok=True)
+
+
+def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
+    """Train, write the files of training, and return all results."""
     stream = streams(run.seed)
     fit_rows, valid_rows = split_validation(
         corpus.train.shape[0], run.config.data.validation_fraction, stream.split
     )
     if run.reference:
-        metrics = {"status": "finished"}
+        metrics = {"status": "finished", "files": {}}
         n_units = run.config.model.layers[-1]
         codes = evaluation.reference_codes(
             run.reference, corpus.train, corpus.test, n_units, run.seed
@@ -173,7 +226,7 @@ def perform(run: Run, test: bool = True, report: Callable[[Epoch], object] | Non
     else:
         autoencoder = _autoencoder(run.config, corpus.train.shape[1])
         X_train, X_valid = corpus.train[fit_rows], corpus.train[valid_rows]
-        metrics = _train(run, autoencoder, X_train, X_valid, stream, report)
+        metrics = _train(run, autoencoder, X_train, X_valid, stream)
         if metrics["best_epoch"] == 0:
             metrics.update(evaluation.chance_metrics(corpus.train_labels, corpus.test_labels))
             test = False
@@ -191,98 +244,75 @@ def perform(run: Run, test: bool = True, report: Callable[[Epoch], object] | Non
                 run.config.evaluation,
             )
         )
-    write_json(run.directory / "metrics.json", metrics)
+    return metrics
 
 
-def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream, report) -> dict:
+def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict:
     """Train, write history and model, and return what training says of itself."""
     training = run.config.training
     autoencoder.initialize(X_train, stream, training.learning_rate, run.config.model.dropout)
-    result = fit(autoencoder, X_train, X_valid, training, stream.order, report)
+    result = fit(
+        autoencoder,
+        X_train,
+        X_valid,
+        training,
+        stream.order,
+        checkpoint=run.directory / "checkpoint.safetensors",
+        identity=fingerprint([run.identity, _versions(), autoencoder.kernels]),
+    )
     with atomic_write(run.directory / "history.csv") as file:
         pd.DataFrame(result.history).to_csv(file, index=False)
-    with atomic_write(run.directory / "model.safetensors", "wb") as file:
-        file.write(safetensors.numpy.save(autoencoder.get_state()))
+    write_arrays(run.directory / "model.safetensors", autoencoder.get_state(), {})
     metrics = {
         "status": "diverged" if result.diverged else "finished",
         "best_epoch": result.best_epoch,
         "epochs": len(result.history),
         "seconds": result.history[-1].seconds,
         "kernels": autoencoder.kernels,
+        "files": {name: file_digest(run.directory / name) for name in PRODUCTS},
     }
     if result.best_epoch > 0:
         metrics["valid_loss"] = result.history[result.best_epoch - 1].valid_loss
     return metrics
 
 
-def sweep(runs: list[Run], jobs: int, test: bool = True, name: str = "runs") -> None:
-    """Do all runs that are not finished, with a progress bar.
+def load_autoencoder(directory: Path) -> Autoencoder:
+    """Return the trained autoencoder of a run's directory, whoever made it.
+
+    Nothing in the directory is executed; the sizes in its files are checked before anything is
+    allocated.
 
     Parameters
     ----------
-    runs : list of Run
-    jobs : int
-        Processes; with more than one each gets its share of the cores' threads.
-    test : bool
-        As for `perform`.
-    name : str
-        Of the progress bar.
-    """
-    pending = [run for run in runs if not run.finished]
-    if len(pending) < len(runs):
-        print(f"{len(runs) - len(pending)} of {len(runs)} runs are finished already")
-    if pending:
-        print(
-            f"compiling Theano's functions first, into {theano.config.compiledir}: "
-            "a minute or so on a new machine, seconds later"
-        )
-    with tqdm(total=len(pending), desc=name, unit="run", disable=not pending) as bar:
-        if jobs == 1:
-            for run in pending:
-                epochs = run.config.training.epochs
-                with tqdm(total=epochs, desc=run.arm, unit="epoch", leave=False) as inner:
-                    perform(run, test, report=lambda epoch, inner=inner: inner.update())
-                bar.update()
-        else:
-            parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
-            for _ in parallel(delayed(perform)(run, test) for run in pending):
-                bar.update()
-
-
-def tune(config: Config, directory: Path, jobs: int) -> str:
-    """Choose every arm's learning rate by its validation loss; the test data are not touched.
-
-    Parameters
-    ----------
-    config : Config
-        Its ``experiment.tuning`` has the rates and the seeds.
     directory : Path
-    jobs : int
 
-    Returns
-    -------
-    str
-        The rates, with the losses they were chosen by, ready to paste into the config.  A rate
-        at the end of the range is marked, since a better one may lie beyond.
+    Raises
+    ------
+    UserError
+        If a file is missing, damaged, or does not fit the others.
     """
-    tuning = config.experiment.tuning
-    config = config.replace({"experiment.references": [], "experiment.learning_rates": {}})
-    runs = []
-    for rate in tuning.learning_rates:
-        at_rate = config.replace({"training.learning_rate": rate})
-        runs += plan_runs(at_rate, tuning.seeds, directory)
-    sweep(runs, jobs, test=False, name="tuning")
-    results = results_table(runs)
-    with atomic_write(directory / "results.csv") as file:
-        results.to_csv(file, index=False)
-    losses = results.groupby(["arm", "learning_rate"], sort=False)["valid_loss"].mean().unstack()
-    lines = ["  learning_rates:"]
-    for arm, row in losses.iterrows():
-        best = row.idxmin()
-        beyond = "; at the end of the range" if best in (row.index[0], row.index[-1]) else ""
-        shown = ", ".join(f"{rate:g}: {loss:.2f}" for rate, loss in row.items())
-        lines.append(f'    "{arm}": {best:g}  # {shown}{beyond}')
-    return "\n".join(lines)
+    described, path = read_json(directory / "run.json"), directory / "model.safetensors"
+    try:
+        config = Config.model_validate(
+            {**load_config().model_dump(), **dict(described.get("config", {}))}
+        )
+    except (ValidationError, TypeError, ValueError):
+        raise UserError(
+            f"{directory / 'run.json'}: not the config of a run of ae_bn {ae_bn.__version__}"
+        ) from None
+    header = read_header(path)
+    n_words = (*header.get("layer1.W", ("", ()))[1], 0)[0]
+    shapes = weight_shapes(config.model, n_words)
+    for number, shape in enumerate(shapes, start=1):
+        tied = config.model.tied and number > len(config.model.layers)
+        if not tied and header.get(f"layer{number}.W", ("", ()))[1] != shape:
+            raise UserError(f"{path}: layer{number}.W does not fit the config in run.json")
+    autoencoder = Autoencoder(
+        config.model, config.training.optimizer, n_words, config.theano.kernels
+    )
+    arrays, _ = read_arrays(path, autoencoder.get_state())
+    autoencoder.set_state(arrays)
+    return autoencoder
 
 
 def results_table(runs: list[Run]) -> pd.DataFrame:
@@ -291,15 +321,11 @@ def results_table(runs: list[Run]) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If a run's metrics cannot be read.
+        If a run is neither finished nor failed, or its results are damaged.
     """
     rows = []
     for run in runs:
-        path = run.directory / "metrics.json"
-        try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: {error}; delete its directory and run again") from None
+        metrics = _outcome(run)
         row = {**metrics, "arm": run.arm, "seed": run.seed, "source": run.source}
         row.update(run.levels, data=run.data_fingerprint[:10], run=run.directory.name)
         row["learning_rate"] = None if run.reference else run.config.training.learning_rate
@@ -323,16 +349,34 @@ def describe(run: Run) -> dict:
             "ae_bn": ae_bn.__version__,
             "git commit": _git_commit(),
             "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
+            **_versions(),
         },
     }
 
 
-def write_json(path: Path, tree: dict) -> None:
-    """Write plain values to a JSON file, atomically."""
-    with atomic_write(path) as file:
-        json.dump(tree, file, indent=1)
-        file.write("\n")
+def _outcome(run: Run) -> dict:
+    """Return a run's results, or its status and the reason if it failed."""
+    failure = run.directory / "failure.json"
+    if not run.finished and failure.exists():
+        return {"status": "failed", "reason": read_json(failure)["reason"]}
+    metrics = run.read_metrics()
+    if metrics is None:
+        raise UserError(f"{run.directory}: not finished; run again")
+    return metrics
+
+
+def _corpus(run: Run) -> Corpus:
+    """Return a run's corpus; on another machine it is prepared there, and must be the same."""
+    try:
+        corpus = _read_corpus(run.corpus)
+    except UserError:
+        corpus = _read_corpus(prepare_corpus(run.config.data))
+    if corpus.fingerprint != run.data_fingerprint:
+        raise UserError(
+            f"{corpus.source} here is another corpus (fingerprint {corpus.fingerprint[:10]}) than "
+            f"{run.source} of the sweep ({run.data_fingerprint[:10]}): give every machine the same"
+        )
+    return corpus
 
 
 @lru_cache(maxsize=None)
@@ -341,19 +385,33 @@ def _prepare_corpus(data: str) -> Path:
 
 
 _read_corpus = lru_cache(maxsize=4)(read_corpus)
+_one_at_a_time = threading.Lock()  # runs in threads of one process would share shared variables
+
+
+def graph(run: Run) -> tuple | None:
+    """Return what is compiled for a run: the same for runs that differ in numbers only."""
+    if run.reference:
+        return None
+    return _graph(run.config)
+
+
+def _graph(config: Config) -> tuple:
+    no_dropout = config.replace({"model.dropout.input": 0.0, "model.dropout.hidden": 0.0})
+    return no_dropout.model.model_dump_json(), config.training.optimizer, config.theano.kernels
 
 
 def _autoencoder(config: Config, n_words: int) -> Autoencoder:
-    """Return an autoencoder for a config; configs that differ in numbers only share one."""
-    model = config.replace({"model.dropout.input": 0.0, "model.dropout.hidden": 0.0}).model
-    return _compiled_autoencoder(
-        model.model_dump_json(), config.training.optimizer, n_words, config.theano.kernels
-    )
+    return _compiled_autoencoder(*_graph(config), n_words)
 
 
 @lru_cache(maxsize=8)
-def _compiled_autoencoder(model: str, optimizer: str, n_words: int, kernels: str) -> Autoencoder:
+def _compiled_autoencoder(model: str, optimizer: str, kernels: str, n_words: int) -> Autoencoder:
     return Autoencoder(ModelConfig.model_validate_json(model), optimizer, n_words, kernels)
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict:
+    return {package: version(package) for package in PACKAGES}
 
 
 @lru_cache(maxsize=1)

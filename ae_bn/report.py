@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from ae_bn.config import ContrastConfig, ExperimentConfig, check_name
+from ae_bn.errors import UserError
 from ae_bn.evaluation import METRICS
 from ae_bn.paths import atomic_write
 
@@ -88,12 +89,16 @@ def markdown_report(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
         Markdown.
     """
     report = experiment.report
+    results = results.reindex(columns=[*results, *set(report.metrics).difference(results)])
+    failed = results[results["status"] == "failed"]
     titles = {metric: METRICS[metric].title for metric in report.metrics}
     rows = []
-    for arm, runs in results.groupby("arm", sort=False):
-        diverged = int((runs["status"] == "diverged").sum())
-        row = {"arm": arm, "n": f"{len(runs)}, {diverged} diverged" if diverged else len(runs)}
-        rate = runs["learning_rate"].iloc[0]
+    for arm, all_runs in results.groupby("arm", sort=False):
+        runs = all_runs[all_runs["status"] != "failed"]
+        counts = all_runs["status"].value_counts()
+        notes = [f"{counts[kind]} {kind}" for kind in ("diverged", "failed") if kind in counts]
+        row = {"arm": arm, "n": ", ".join([str(len(runs)), *notes])}
+        rate = all_runs["learning_rate"].iloc[0]
         row["learning rate"] = "" if pd.isna(rate) else f"{rate:g}"
         row.update((titles[m], _cell(runs[m], METRICS[m].digits)) for m in report.metrics)
         rows.append(row)
@@ -101,6 +106,15 @@ def markdown_report(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
         f"# {experiment.name}",
         pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True),
     ]
+    if len(failed):
+        parts.append(
+            f"{len(failed)} of {len(results)} runs failed and are in no cell; the same command "
+            "tries them again:\n"
+            + "\n".join(
+                f"- {len(runs)} runs, such as {runs['run'].iloc[0]}: {reason}"
+                for reason, runs in failed.groupby("reason", sort=False)
+            )
+        )
     if report.contrasts:
         rows = []
         for name, contrast in report.contrasts.items():
@@ -135,7 +149,18 @@ def draw_figures(results: pd.DataFrame, experiment: ExperimentConfig, directory:
     experiment : ExperimentConfig
     directory : Path
         Of the experiment; the curves are read from its folder ``runs``.
+
+    Raises
+    ------
+    UserError
+        If a run's name in the table leaves that folder.
     """
+    for run in results["run"]:
+        if Path(run).name != run or run in ("", ".", ".."):
+            raise UserError(f"results name a run {run!r:.80}: not the name of a folder in runs")
+    results = results[results["status"] != "failed"]
+    if results["learning_rate"].isna().all():
+        return  # only references: nothing to draw
     for name, draw in [
         ("metrics", _draw_metrics),
         ("learning_curves", _draw_learning_curves),

@@ -1,9 +1,15 @@
-"""The training loop: epochs of minibatches, early stopping, population statistics."""
+"""The training loop: epochs of minibatches, early stopping, population statistics, checkpoints."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from typing import Callable, NamedTuple
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -12,6 +18,9 @@ from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import TrainingConfig
 from ae_bn.data import batches
 from ae_bn.errors import UserError
+from ae_bn.files import read_arrays, write_arrays
+
+BEST = "best."  # before the names of the best epoch's state in a checkpoint
 
 
 class Epoch(NamedTuple):
@@ -31,6 +40,31 @@ class Result(NamedTuple):
     diverged: bool  # the loss stopped being a finite number
 
 
+@dataclass
+class Progress:
+    """How far training is: with the autoencoder's state all that the rest of it depends on."""
+
+    order: dict  # state of the stream of orders before this epoch's permutation
+    losses: list = field(default_factory=list)  # of this epoch's minibatches so far
+    history: list = field(default_factory=list)  # of Epoch
+    best_epoch: int = 0
+    seconds: float = 0.0  # trained so far
+
+    @property
+    def best_loss(self) -> float:
+        return self.history[self.best_epoch - 1].valid_loss if self.best_epoch else np.inf
+
+    @property
+    def diverged(self) -> bool:
+        return bool(self.history) and not np.isfinite(self.history[-1][1:3]).all()
+
+    def ended(self, config: TrainingConfig) -> bool:
+        epochs = len(self.history)
+        return (
+            self.diverged or epochs == config.epochs or epochs - self.best_epoch >= config.patience
+        )
+
+
 def fit(
     autoencoder: Autoencoder,
     X_train: csr_matrix,
@@ -38,6 +72,8 @@ def fit(
     config: TrainingConfig,
     order: np.random.Generator,
     report: Callable[[Epoch], object] | None = None,
+    checkpoint: Path | None = None,
+    identity: str = "",
 ) -> Result:
     """Train an initialised autoencoder; leave it as it was after its best epoch.
 
@@ -48,6 +84,10 @@ def fit(
     them.  Training ends after ``epochs``, or ``patience`` epochs after the best one, or as soon
     as a loss is not finite.
 
+    With a checkpoint, training goes on from it if it is there, to the same numbers.  It is
+    written every ``checkpoint_epochs``, at the end, and when SIGINT or SIGTERM arrives, which
+    take effect after that.
+
     Parameters
     ----------
     autoencoder : Autoencoder
@@ -57,7 +97,10 @@ def fit(
     order : numpy Generator
         Draws the order of the documents.
     report : function, optional
-        Called with every `Epoch`.
+        Called with every `Epoch` that is trained here.
+    checkpoint : Path, optional
+    identity : str
+        Of the run: a checkpoint with another one is not used.
 
     Returns
     -------
@@ -69,29 +112,105 @@ def fit(
         If there are fewer training documents than ``batch_size``.
     """
     n, batch_size = X_train.shape[0], config.batch_size
+    check_batch_size(n, batch_size)
+    progress, best_state = Progress(order.bit_generator.state), autoencoder.get_state()
+    if checkpoint is not None and checkpoint.exists():
+        try:
+            progress, best_state = _resume(checkpoint, identity, autoencoder, order, config)
+        except UserError as error:
+            print(f"training from the start, because {error}", flush=True)
+    began = time.perf_counter() - progress.seconds
+
+    def save():
+        progress.seconds = time.perf_counter() - began
+        if checkpoint is not None:
+            arrays = autoencoder.get_state(training=True)
+            arrays.update((BEST + name, value) for name, value in best_state.items())
+            write_arrays(checkpoint, arrays, {"identity": identity, **asdict(progress)})
+
+    with held_back(signal.SIGINT, signal.SIGTERM) as arrived:
+        while not progress.ended(config):
+            order.bit_generator.state = progress.order
+            shuffled = X_train[order.permutation(n)]
+            for batch in islice(batches(shuffled, batch_size), len(progress.losses), None):
+                if arrived:
+                    save()
+                    raise KeyboardInterrupt
+                progress.losses.append(float(autoencoder.train(batch)))
+            autoencoder.update_population_statistics(X_train)
+            valid_loss = autoencoder.evaluate(X_valid)
+            epoch, seconds = len(progress.history) + 1, time.perf_counter() - began
+            train_loss = float(np.mean(progress.losses))
+            progress.history.append(Epoch(epoch, train_loss, valid_loss, seconds))
+            if report is not None:
+                report(progress.history[-1])
+            if not progress.diverged and valid_loss < progress.best_loss:
+                progress.best_epoch, best_state = epoch, autoencoder.get_state()
+            progress.order, progress.losses = order.bit_generator.state, []
+            if epoch % config.checkpoint_epochs == 0 or progress.ended(config):
+                save()
+    if progress.best_epoch > 0:
+        autoencoder.set_state(best_state)
+    return Result(progress.history, progress.best_epoch, progress.diverged)
+
+
+def check_batch_size(n: int, batch_size: int) -> None:
+    """Raise a UserError if n training documents do not fill one minibatch."""
     if n < batch_size:
         raise UserError(
             f"training.batch_size: {batch_size} is more than the {n} training documents; lower it"
         )
-    history, best_loss, best_epoch, best_state = [], np.inf, 0, None
-    diverged = False
-    began = time.perf_counter()
-    for epoch in range(1, config.epochs + 1):
-        shuffled = X_train[order.permutation(n)]
-        losses = [float(autoencoder.train(batch)) for batch in batches(shuffled, batch_size)]
-        autoencoder.update_population_statistics(X_train)
-        valid_loss = autoencoder.evaluate(X_valid)
-        seconds = time.perf_counter() - began
-        history.append(Epoch(epoch, float(np.mean(losses)), valid_loss, seconds))
-        if report is not None:
-            report(history[-1])
-        diverged = not (np.isfinite(history[-1].train_loss) and np.isfinite(valid_loss))
-        if diverged:
-            break
-        if valid_loss < best_loss:
-            best_loss, best_epoch, best_state = valid_loss, epoch, autoencoder.get_state()
-        elif epoch - best_epoch >= config.patience:
-            break
-    if best_state is not None:
-        autoencoder.set_state(best_state)
-    return Result(history, best_epoch, diverged)
+
+
+@contextmanager
+def held_back(*signals: int) -> Iterator[list]:
+    """Hold signals back inside the ``with`` block: they are listed as they arrive, and act after.
+
+    Only those that are not ignored, and only in a process's main thread: Python gives no other
+    one signals.
+
+    Yields
+    ------
+    list of int
+        The signals that arrived.
+    """
+    arrived = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in signals}
+    handlers = {
+        n: handler for n, handler in handlers.items() if handler not in (signal.SIG_IGN, None)
+    }
+    for number in handlers:
+        signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield arrived
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
+
+
+def _resume(checkpoint, identity, autoencoder, order, config) -> tuple[Progress, dict]:
+    """Put the autoencoder back to where a checkpoint is, and return progress and best state.
+
+    Raises
+    ------
+    UserError
+        If the checkpoint is damaged or of something else; nothing is changed then.
+    """
+    state, best_state = autoencoder.get_state(training=True), autoencoder.get_state()
+    expected = {**state, **{BEST + name: value for name, value in best_state.items()}}
+    arrays, facts = read_arrays(checkpoint, expected)
+    if facts.pop("identity", None) != identity:
+        raise UserError(f"{checkpoint} is of another run or of other versions")
+    try:
+        progress = Progress(**facts)
+        progress.history = [Epoch(*epoch) for epoch in progress.history]
+        order.bit_generator.state = progress.order
+        progress.best_loss, progress.ended(config)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise UserError(f"{checkpoint} is damaged ({error})") from None
+    autoencoder.set_state(arrays, training=True)
+    return progress, {name: arrays[BEST + name] for name in best_state}

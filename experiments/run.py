@@ -2,10 +2,13 @@
 
     python experiments/run.py --config configs/dropout.yaml
     python experiments/run.py --config configs/dropout.yaml --seeds 3 --set training.epochs=5
+    python experiments/run.py --config configs/dropout.yaml --cluster tcp://HOST:8786
 
 Results go to OUT: ``results.csv`` (a row per run), ``table.md``, figures, and a directory per
-run.  Runs that are finished already are not done again.  Exit code 0: done; 2: something in the
-config, an argument or the corpus is wrong, and one line says what; 130: interrupted.
+run.  Runs that are finished already are not done again, others go on from their checkpoints.
+Exit code 0: done; 1: done, but some runs failed, and the table says why; 2: something in the
+config, an argument or the corpus is wrong, or files cannot be written, and one line says what;
+130, 143: interrupted.
 """
 
 from __future__ import annotations
@@ -39,6 +42,11 @@ def parse_arguments(arguments):
     parser.add_argument(
         "--jobs", type=int, default=joblib.cpu_count(), help="processes to train with"
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="train on a Dask cluster instead: the scheduler's tcp://HOST:8786, or local",
+    )
     parser.add_argument("--out", type=Path, help="directory of results; results/NAME if not given")
     parser.add_argument("--dry-run", action="store_true", help="list the runs, train nothing")
     parser.add_argument(
@@ -70,15 +78,17 @@ def choose_seeds(text: str | None, config) -> list[int]:
     return seeds
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
+    """Run the program and return its exit code."""
     options = parse_arguments(arguments)
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: give 1 or more")
 
     from ae_bn.config import load_config
-    from ae_bn.experiment import plan_runs, results_table, sweep, tune
+    from ae_bn.experiment import plan_runs, results_table
     from ae_bn.paths import atomic_write
     from ae_bn.report import check_report, draw_figures, markdown_report
+    from ae_bn.sweep import sweep, tune
 
     config = load_config(options.config, options.set)
     experiment = config.experiment
@@ -87,14 +97,14 @@ def main(arguments: list[str]) -> None:
     if options.tune:
         if options.seeds or options.dry_run:
             raise UserError("--tune has its own seeds, experiment.tuning.seeds, and no dry run")
-        print(tune(config, directory / "tuning", options.jobs))
-        return
+        print(tune(config, directory / "tuning", options.jobs, options.cluster))
+        return 0
     runs = plan_runs(config, choose_seeds(options.seeds, config), directory)
     if options.dry_run:
         for run in runs:
             print(f"{'finished' if run.finished else 'to do':9}{run.directory}")
-        return
-    sweep(runs, options.jobs, name=experiment.name)
+        return 0
+    sweep(runs, options.jobs, options.cluster, name=experiment.name)
     results = results_table(runs)
     with atomic_write(directory / "results.csv") as file:
         results.to_csv(file, index=False)
@@ -103,7 +113,8 @@ def main(arguments: list[str]) -> None:
         file.write(table)
     draw_figures(results, experiment, directory)
     print(f"\n{table}\nresults.csv, table.md and figures are in {directory}")
+    return int((results["status"] == "failed").any())
 
 
 if __name__ == "__main__":
-    run_program(main, "finished runs are kept; the same command goes on")
+    run_program(main, "what is done is kept; the same command goes on from there")

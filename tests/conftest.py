@@ -12,6 +12,21 @@ from theano.compile import mode
 
 import ae_bn  # noqa: F401, sets Theano's flags before any test imports Theano
 
+SMALL = """
+model: {layers: [5]}
+training: {batch_size: 10, epochs: 3, learning_rate: .01}
+evaluation: {classifier_c: [.1, 1.0]}
+experiment:
+  name: small
+  seeds: 3
+  factors:
+    bn: {"off": {model.batch_norm.hidden: false}, "on": {}}
+    dropout: {none: {}, input: {model.dropout.input: .3}}
+  tuning: {learning_rates: [.001, .01], seeds: [7]}
+  report:
+    contrasts: {gain: {plus: [on / input], minus: [on / none]}}
+"""
+
 
 @contextmanager
 def double_precision():
@@ -41,3 +56,24 @@ def documents():
     X = (np.random.default_rng(0).random((40, 12)) < 0.3).astype(np.float32)
     X[3] = 0
     return csr_matrix(X)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Return a folder of 120 documents in three categories, each with words of its own."""
+    rng = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("documents")
+    for category in range(3):
+        (root / f"topic{category}").mkdir()
+        words = [f"{letter}{'xyz'[category]}" for letter in "abcdefghijkl"] + ["common", "words"]
+        for number in range(40):
+            text = " ".join(rng.choice(words, size=12))
+            (root / f"topic{category}" / f"{number}.txt").write_text(text)
+    return root
+
+
+@pytest.fixture
+def config_file(tmp_path, folder):
+    path = tmp_path / "small.yaml"
+    path.write_text(f"data: {{source: folder, folder: {folder}, validation_fraction: .2}}\n{SMALL}")
+    return path

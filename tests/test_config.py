@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
-from ae_bn.config import DEFAULTS, expand_arms, fingerprint, load_config
+from ae_bn.config import DEFAULTS, Config, _keys, expand_arms, load_config
 from ae_bn.errors import UserError
 
 CONFIGS = sorted(set(DEFAULTS.parent.glob("*.yaml")) - {DEFAULTS})
@@ -159,6 +163,76 @@ def test_arms_share_their_seeds():
         expand_arms(config)
 
 
-def test_fingerprint_sees_values_not_order():
-    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
-    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+# Whatever is written into a config, the answer is a config or one line.
+
+KEYS = st.sampled_from(_keys(Config))
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.dates(), st.binary()
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(KEYS, st.text(), st.integers(), st.none()), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+BOMB = "\n".join(
+    ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    + [f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in zip("abcdefghi", "bcdefghij")]
+)
+EASY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def dumped(tree) -> str:
+    stream = io.StringIO()
+    YAML(typ="safe", pure=True).dump(tree, stream)
+    return stream.getvalue()
+
+
+def only_one_line(*arguments):
+    try:
+        expand_arms(load_config(*arguments))
+    except UserError as error:
+        assert len(str(error).splitlines()) <= 1 and len(str(error)) < 1000
+
+
+@EASY
+@given(st.text())
+@example("[" * 10_000)
+@example("{a: " * 5_000)
+@example(BOMB)
+@example("model: &m {model: *m}")
+@example("training: {epochs: 0x" + "f" * 5000 + "}")
+@example("training: {epochs: " + "9" * 5000 + "}")
+@example('experiment: {factors: {"\\uD800": {"\\uDC00": {}}}}')
+@example("? [a, {b: c}]\n: d")
+@example("model: !!set {layers}")
+@example("data: {folder: !!binary AAAA}")
+@example("experiment: {factors: {a: {b: {training.seed: 2001-01-01}}}}")
+@example("%YAML 9.9\n---\na: b")
+@example("a: 1\n---\nb: 2")
+@example("\x00")
+def test_any_text_is_a_config_or_one_line(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    only_one_line(path)
+
+
+@EASY
+@given(st.dictionaries(st.one_of(KEYS, st.text()), TREES, max_size=4))
+def test_any_tree_is_a_config_or_one_line(tmp_path, tree):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(dumped(tree).encode("utf-8", "surrogatepass"))
+    only_one_line(path)
+
+
+@EASY
+@given(st.one_of(KEYS, st.text()), st.one_of(st.text(), TREES.map(dumped)))
+@example("..", "1")
+@example("experiment.factors.a\nb", "1")
+@example("experiment.factors", '{a: {"b\\nc": {model.x: 1}}}')
+@example("model.layers", BOMB)
+@example("\ud800", "\ud800")
+def test_any_override_is_a_config_or_one_line(key, value):
+    only_one_line(None, [f"{key}={value}"])

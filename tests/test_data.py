@@ -412,6 +412,15 @@ def flip_byte(path):
     path.write_bytes(content)
 
 
+def inflate(path, compress):
+    """Put many zeros into little space: squeezed, or only claimed."""
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    (np.savez_compressed if compress else np.savez)(path, **{**content, "idf": np.zeros(10**6)})
+    if not compress:
+        path.write_bytes(path.read_bytes().replace(b"(1000000,)", b"(9999999,)"))
+
+
 def forge(path, **matrix_changes):
     """Write a wrong training matrix with the fingerprint that fits it."""
     corpus = data.read_corpus(path)
@@ -442,6 +451,8 @@ DAMAGES = {
     "idf too short": lambda path: reseal(path, idf=np.ones(4)),
     "no metadata": lambda path: alter(path, metadata=np.array("{}")),
     "pickled object": lambda path: alter(path, idf=np.array([{}], dtype=object)),
+    "squeezed": lambda path: inflate(path, True),
+    "claimed": lambda path: inflate(path, False),
     "column out of bounds": lambda path: forge(path, indices=set_first(5)),
     "negative column": lambda path: forge(path, indices=set_first(-1)),
     "unsorted": lambda path: forge(path, indices=lambda array: array[[1, 0, *range(2, 12)]]),

@@ -15,46 +15,11 @@ import safetensors.numpy
 
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
-from ae_bn.experiment import perform, plan_runs, results_table, tune
+from ae_bn.experiment import _identity, perform, plan_runs, results_table
+from ae_bn.sweep import tune
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_COPY = REPOSITORY.parent / "shared" / "scikit_learn_data"
-
-SMALL = """
-model: {layers: [5]}
-training: {batch_size: 10, epochs: 3, learning_rate: .01}
-evaluation: {classifier_c: [.1, 1.0]}
-experiment:
-  name: small
-  seeds: 3
-  factors:
-    bn: {"off": {model.batch_norm.hidden: false}, "on": {}}
-    dropout: {none: {}, input: {model.dropout.input: .3}}
-  tuning: {learning_rates: [.001, .01], seeds: [7]}
-  report:
-    contrasts: {gain: {plus: [on / input], minus: [on / none]}}
-"""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Return a folder of 120 documents in three categories, each with words of its own."""
-    rng = np.random.default_rng(0)
-    root = tmp_path_factory.mktemp("documents")
-    for category in range(3):
-        (root / f"topic{category}").mkdir()
-        words = [f"{letter}{'xyz'[category]}" for letter in "abcdefghijkl"] + ["common", "words"]
-        for number in range(40):
-            text = " ".join(rng.choice(words, size=12))
-            (root / f"topic{category}" / f"{number}.txt").write_text(text)
-    return root
-
-
-@pytest.fixture
-def config_file(tmp_path, folder):
-    path = tmp_path / "small.yaml"
-    path.write_text(f"data: {{source: folder, folder: {folder}, validation_fraction: .2}}\n{SMALL}")
-    return path
 
 
 def run(*arguments):
@@ -155,7 +120,8 @@ def test_what_decides_the_numbers_names_the_run(config_file, tmp_path):
         config = load_config(config_file, settings)
         return {run.directory.name for run in plan_runs(config, [1], tmp_path)}
 
-    assert names() == names("experiment.report.metrics=[accuracy]", "experiment.name=other")
+    unrelated = ["experiment.report.metrics=[accuracy]", "experiment.name=other"]
+    assert names() == names(*unrelated, "training.checkpoint_epochs=1")
     for setting in (
         "training.epochs=4",
         "model.batch_norm.epsilon=1e-4",
@@ -165,6 +131,48 @@ def test_what_decides_the_numbers_names_the_run(config_file, tmp_path):
     ):
         trained = {name for name in names(setting) if name.startswith(("on", "off"))}
         assert not trained & names(), setting
+
+
+def leaves(tree, prefix=""):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
+    """Data are in the identity by their fingerprint; the share held out is not in that."""
+    others = {"model.hidden_activation": "tanh", "training.optimizer": "sgd"}
+    others.update({"model.loss": "squared_error", "theano.kernels": "symbolic"})
+    config = load_config(None, ["model.output_activation=sigmoid", "model.batch_norm.code=true"])
+    identity = _identity(config, None, "data")
+    same = set()
+    for key, value in leaves(config.run_settings()):
+        if key == "model.output_activation":  # needs another loss too
+            changed = config.replace({key: "linear", "model.loss": "squared_error"})
+            assert _identity(changed, None, "data") != _identity(
+                config.replace({"model.loss": "squared_error"}), None, "data"
+            )
+            continue
+        if key in others:
+            other = others[key]
+        elif isinstance(value, bool):
+            other = not value
+        elif isinstance(value, list) and value and not isinstance(value[0], str):
+            other = [*value, value[-1]]
+        elif isinstance(value, int):
+            other = value + 1
+        elif isinstance(value, float):
+            other = value / 2 + 0.01
+        else:
+            assert key.startswith("data.")
+            continue
+        if _identity(config.replace({key: other}), None, "data") == identity:
+            same.add(key)
+    assert same == {"training.checkpoint_epochs", "data.vocabulary_size", "data.test_fraction"}
+    assert _identity(config, None, "other data") != identity
+    assert _identity(config, "svd", "data") != identity
 
 
 def test_a_factor_may_not_hide_a_column(config_file, tmp_path):

@@ -1,0 +1,147 @@
+"""Files of a run that vouch for themselves: JSON and arrays, each with a checksum.
+
+Reading one executes nothing, and allocates nothing before names, types and sizes are known to be
+as expected.  A file that was cut, altered or exchanged is told in one line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from ae_bn.errors import UserError
+from ae_bn.paths import atomic_write
+
+LARGEST_JSON = 10_000_000  # bytes
+DTYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}  # of safetensors
+
+
+def fingerprint(tree: Any) -> str:
+    """Return the SHA-256 of a tree of plain values, as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    return digest.hexdigest()
+
+
+def write_json(path: Path, tree: dict) -> None:
+    """Write plain values to a JSON file, atomically, with their checksum as ``sha256``."""
+    with atomic_write(path) as file:
+        json.dump({**tree, "sha256": fingerprint(tree)}, file, indent=1)
+        file.write("\n")
+
+
+def read_json(path: Path) -> dict:
+    """Return what `write_json` wrote.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or is not as it was written.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(LARGEST_JSON + 1)
+        if len(text) > LARGEST_JSON:
+            raise ValueError(f"more than {LARGEST_JSON} bytes")
+        tree = json.loads(text)
+        if not isinstance(tree, dict) or tree.pop("sha256", None) != fingerprint(tree):
+            raise ValueError("its checksum does not match")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error})") from None
+    return tree
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:
+    """Write arrays and plain values to one safetensors file, atomically, with a checksum."""
+    text = json.dumps(facts)
+    metadata = {"facts": text, "sha256": _digest(arrays, text)}
+    with atomic_write(path, "wb") as file:
+        file.write(safetensors.numpy.save(arrays, metadata))
+
+
+def read_arrays(path: Path, expected: dict[str, np.ndarray]) -> tuple[dict, dict]:
+    """Return the arrays and the plain values that `write_arrays` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    expected : dict of str to ndarray
+        Arrays with the names, shapes and dtypes that the file must have.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, has other arrays, or is not as it was written.
+    """
+    wanted = {name: (str(array.dtype), array.shape) for name, array in expected.items()}
+    found = read_header(path)
+    for name in sorted({*wanted, *found}):
+        if wanted.get(name) != found.get(name):
+            is_there, should_be = (_show(kinds.get(name)) for kinds in (found, wanted))
+            raise UserError(f"{path}: {name!r:.80} is {is_there}, should be {should_be}")
+    with _opened(path) as file:
+        arrays = {name: file.get_tensor(name) for name in wanted}
+        metadata = file.metadata() or {}
+    text = metadata.get("facts", "")
+    if metadata.get("sha256") != _digest(arrays, text):
+        raise UserError(f"{path} is damaged (its checksum does not match)")
+    return arrays, json.loads(text)
+
+
+def read_header(path: Path) -> dict[str, tuple[str, tuple]]:
+    """Return the dtype and shape of every array in a safetensors file, by name.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or is none.
+    """
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}
+        return {
+            name: (DTYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape()))
+            for name, part in slices.items()
+        }
+
+
+def _opened(path: Path):
+    try:
+        return safe_open(str(path), framework="numpy")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {path} ({error})") from None
+
+
+def _digest(arrays: dict[str, np.ndarray], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _show(kind) -> str:
+    return f"{kind[0]} of shape {kind[1]}" if kind else "not there"

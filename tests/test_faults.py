@@ -1,0 +1,516 @@
+"""Whatever dies, stops or is damaged: the same numbers in the end, or one line that says why not.
+
+Processes here compute with Theano's Python mode and one thread: nothing to compile, and equal
+bits whoever does a run.  The long part (`make faults`) kills more, and on a real cluster too.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import safetensors.numpy
+from filelock import FileLock
+
+from ae_bn import experiment, paths, report
+from ae_bn.autoencoder import Autoencoder
+from ae_bn.config import load_config
+from ae_bn.errors import UserError
+from ae_bn.experiment import load_autoencoder, plan_runs, results_table
+from ae_bn.files import fingerprint, read_json
+from ae_bn.randomness import streams
+from ae_bn.sweep import attempt, sweep
+from ae_bn.training import fit
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, **ALONE, "PYTHONPATH": str(REPOSITORY)}
+ENVIRONMENT["THEANO_FLAGS"] = "mode=FAST_COMPILE"
+SLOWER = ["training.epochs=40", "training.patience=40", "training.checkpoint_epochs=2"]
+
+
+def start(*arguments, **options):
+    """Start `experiments/run.py` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "experiments" / "run.py"), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        **options,
+    )
+
+
+def finish(process, code=0):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == code, output
+    return output
+
+
+def workers(process) -> list[psutil.Process]:
+    """Return the worker processes of a sweep, of loky or of Dask."""
+    found = []
+    try:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            command = " ".join(child.cmdline())
+            if "popen_loky" in command or "spawn_main" in command:
+                found.append(child)
+    except psutil.NoSuchProcess:
+        pass
+    return found
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def results(out) -> bytes:
+    """Return results.csv without its column of time."""
+    table = pd.read_csv(out / "results.csv", dtype=str, keep_default_na=False)
+    return table.drop(columns="seconds").to_csv(index=False).encode()
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory, folder):
+    """Return a config file, and the results of its sweep that nothing disturbed."""
+    from conftest import SMALL
+
+    directory = tmp_path_factory.mktemp("small")
+    path = directory / "small.yaml"
+    settings = f"data: {{source: folder, folder: {folder}, validation_fraction: .2}}\n{SMALL}"
+    path.write_text(settings)
+    finish(start("--config", path, "--jobs", 2, "--out", directory / "out", "--set", *SLOWER))
+    return path, results(directory / "out")
+
+
+@pytest.fixture
+def one(config_file, tmp_path):
+    """Return one planned run."""
+    return plan_runs(load_config(config_file), [1], tmp_path)[-1]
+
+
+# Checkpoints.
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "nesterov"])
+def test_training_goes_on_to_the_same_bits(optimizer, tmp_path, documents, monkeypatch):
+    """Interrupted at any minibatch, any number of times, by either signal."""
+    settings = ["model.layers=[4]", "training.batch_size=10", "training.epochs=5"]
+    settings += ["model.dropout={input: .2, hidden: .2}", f"training.optimizer={optimizer}"]
+    config = load_config(None, [*settings, "training.checkpoint_epochs=2"])
+    monkeypatch.setattr("theano.config.mode", "FAST_COMPILE")
+    autoencoder = Autoencoder(config.model, optimizer, 12, "symbolic")
+    train, path = autoencoder.train, tmp_path / "checkpoint.safetensors"
+
+    def fitted(checkpoint):
+        stream = streams(1)
+        autoencoder.initialize(documents, stream, 0.05, config.model.dropout)
+        data = documents, documents, config.training, stream.order
+        result = fit(autoencoder, *data, checkpoint=checkpoint, identity="this")
+        return [epoch[:3] for epoch in result.history], autoencoder.get_state(training=True)
+
+    expected = fitted(None)
+    steps = iter(range(1000))
+
+    def interrupted(X):
+        if next(steps) in (2, 9, 10):
+            signal.raise_signal(signal.SIGINT)
+        return train(X)
+
+    monkeypatch.setitem(autoencoder.__dict__, "train", interrupted)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            fitted(path)
+    history, state = fitted(path)
+    assert history == expected[0] and next(steps) == 5 * 4
+    for name, value in expected[1].items():
+        np.testing.assert_array_equal(state[name], value, err_msg=name)
+
+
+def damage_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [damage_byte, cut, empty])
+def test_a_damaged_checkpoint_is_not_used(damage, one, tmp_path, capsys, monkeypatch):
+    attempt(one, True)
+    expected = metrics(one)
+    again = replace(one, directory=tmp_path / "again")
+    checkpoint = again.directory / "checkpoint.safetensors"
+    write = experiment.write_arrays
+
+    def stop(path, *content):
+        if path.name == "model.safetensors":
+            raise KeyboardInterrupt
+        write(path, *content)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(experiment, "write_arrays", stop)
+        attempt(again, True)
+    damage(checkpoint)
+    attempt(again, True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if str(checkpoint) in line]
+    assert len(lines) == 1 and "from the start" in lines[0]
+    assert metrics(again) == expected and not checkpoint.exists()
+
+
+def test_a_checkpoint_of_another_run_is_not_used(one, tmp_path, capsys):
+    other = replace(one, identity="other", directory=tmp_path / "other")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda *_, **__: None)
+        attempt(other, True)
+    (other.directory / "checkpoint.safetensors").rename(tmp_path / "checkpoint.safetensors")
+    one.directory.mkdir(parents=True)
+    (tmp_path / "checkpoint.safetensors").rename(one.directory / "checkpoint.safetensors")
+    attempt(one, True)
+    assert "of another run" in capsys.readouterr().out and one.finished
+
+
+def metrics(run):
+    """Return results, and history, without their times."""
+    found = {k: v for k, v in run.read_metrics().items() if k not in ("seconds", "files")}
+    history = pd.read_csv(run.directory / "history.csv").drop(columns="seconds")
+    return found, history.to_csv()
+
+
+# Files.
+
+
+@pytest.mark.parametrize("damage", [damage_byte, cut, empty, Path.unlink])
+@pytest.mark.parametrize("name", ["metrics.json", "history.csv", "model.safetensors"])
+def test_damaged_results_are_told_and_made_again(name, damage, one, capsys):
+    attempt(one, True)
+    expected = metrics(one)
+    damage(one.directory / name)
+    assert not one.finished
+    if (name, damage) != ("metrics.json", Path.unlink):
+        with pytest.raises(UserError, match=name):
+            results_table([one])
+    assert attempt(one, True) == "done"
+    assert metrics(one) == expected
+
+
+def test_a_full_disk_fails_the_run_and_loses_nothing(one, monkeypatch):
+    """Full at one file, the run fails and says so; where that cannot be written, the sweep ends."""
+    replace_file = os.replace
+
+    def full(names):
+        def refuse(source, target):
+            if Path(target).name in names:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            replace_file(source, target)
+
+        return refuse
+
+    names = ["run.json", "checkpoint.safetensors", "history.csv", "model.safetensors"]
+    for name in [*names, "metrics.json"]:
+        monkeypatch.setattr(paths.os, "replace", full([name]))
+        assert attempt(one, True) == "done" and not one.finished
+        row = results_table([one]).iloc[0]
+        assert row["status"] == "failed"
+        assert name in row["reason"] and "No space left" in row["reason"]
+    monkeypatch.setattr(paths.os, "replace", full(["metrics.json", "failure.json"]))
+    with pytest.raises(UserError, match="failure.json: No space left"):
+        attempt(one, True)
+    monkeypatch.setattr(paths.os, "replace", replace_file)
+    attempt(one, True)
+    assert one.finished and not list(one.directory.glob("failure*"))
+    assert not list(one.directory.glob(".*.tmp"))
+
+
+def test_leftovers_of_killed_processes_go(one):
+    one.directory.mkdir(parents=True)
+    (one.directory / ".metrics.json.0.tmp").write_text("half a fil")
+    attempt(one, True)
+    assert not list(one.directory.glob(".*.tmp"))
+
+
+def test_a_clock_that_runs_backwards_changes_nothing(one, monkeypatch):
+    now = iter(range(10**6, 0, -100))
+    monkeypatch.setattr(time, "time", lambda: next(now))
+    attempt(one, True)
+    seconds = pd.read_csv(one.directory / "history.csv")["seconds"]
+    assert (seconds.diff().dropna() >= 0).all() and seconds.iloc[0] > 0
+
+
+def test_a_corpus_is_prepared_again_where_it_is_missing_and_must_be_the_same(one, tmp_path):
+    attempt(one, True)
+    expected = metrics(one)
+    moved = replace(one, corpus=tmp_path / "gone.npz", directory=tmp_path / "moved")
+    attempt(moved, True)
+    assert metrics(moved) == expected
+    other = replace(moved, data_fingerprint="0" * 64, directory=tmp_path / "other")
+    attempt(other, True)
+    assert "another corpus" in results_table([other]).iloc[0]["reason"]
+
+
+def test_a_failing_run_does_not_stop_the_others(config_file, tmp_path):
+    """What stands in one run's way: a folder where its metrics should be."""
+    config = load_config(config_file)
+    out = tmp_path / "out"
+    runs = plan_runs(config, [1, 2], out)
+    blocked = runs[-1].directory / "metrics.json"
+    (blocked / "x").mkdir(parents=True)
+    command = ["--config", config_file, "--seeds", 2, "--jobs", 2, "--out", out]
+    output = finish(start(*command), code=1)
+    assert "1 of 12 runs failed" in output and "Traceback" not in output
+    table = pd.read_csv(out / "results.csv")
+    assert list(table["status"]).count("failed") == 1
+    assert "1, 1 failed" in (out / "table.md").read_text()
+    assert "metrics.json" in (out / "table.md").read_text()
+    (blocked / "x").rmdir()
+    blocked.rmdir()
+    assert "11 of 12 runs are finished already" in finish(start(*command))
+    assert "failed" not in (out / "table.md").read_text()
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(config_file, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "runs").write_text("not a folder")
+    output = finish(start("--config", config_file, "--out", tmp_path / "out"), code=2)
+    assert "error: cannot" in output and "Traceback" not in output
+
+
+def test_altered_results_table_is_written_anew(small, tmp_path, config_file):
+    out = tmp_path / "out"
+    command = ["--config", config_file, "--seeds", 1, "--out", out, "--jobs", 1]
+    finish(start(*command))
+    written = (out / "results.csv").read_bytes()
+    damage_byte(out / "results.csv")
+    finish(start(*command))
+    assert (out / "results.csv").read_bytes() == written
+
+
+# Files of others.
+
+
+def test_models_can_be_passed_on(one, tmp_path):
+    attempt(one, True)
+    autoencoder = load_autoencoder(one.directory)
+    corpus = experiment._corpus(one)
+    assert autoencoder.evaluate(corpus.test) == one.read_metrics()["test_loss"]
+
+    described = read_json(one.directory / "run.json")
+
+    def describe(**model):
+        config = json.loads(json.dumps(described["config"]))
+        config["model"].update(model)
+        tree = {**described, "config": config}
+        text = json.dumps({**tree, "sha256": fingerprint(tree)})
+        (one.directory / "run.json").write_text(text)
+
+    for model in ({"layers": [10**12]}, {"layers": [5, 10**12, 5]}, {"tied": True}):
+        describe(**model)
+        with pytest.raises(UserError, match="model.safetensors"):
+            load_autoencoder(one.directory)
+    for model in ({"layers": "many"}, {"of a newer version": 1}):
+        describe(**model)
+        with pytest.raises(UserError, match="run.json"):
+            load_autoencoder(one.directory)
+    describe()
+    state = safetensors.numpy.load_file(one.directory / "model.safetensors")
+    state["layer1.W"] = state["layer1.W"].astype(np.float64)
+    safetensors.numpy.save_file(state, one.directory / "model.safetensors")
+    with pytest.raises(UserError, match="layer1.W"):
+        load_autoencoder(one.directory)
+
+
+def test_paths_do_not_leave_the_directory(one, tmp_path):
+    attempt(one, True)
+    (tmp_path / "secret").write_text("x")
+    for name in ("../../secret", str(tmp_path / "secret")):
+        tree = {**read_json(one.directory / "metrics.json"), "files": {name: "0"}}
+        text = json.dumps({**tree, "sha256": fingerprint(tree)})
+        (one.directory / "metrics.json").write_text(text)
+        with pytest.raises(UserError, match="no run has a file"):
+            one.read_metrics()
+    table = pd.DataFrame({"run": ["../runs/x"], "status": ["finished"], "learning_rate": [1.0]})
+    with pytest.raises(UserError, match="results name a run"):
+        report.draw_figures(table, None, tmp_path)
+
+
+# Processes.
+
+
+def test_a_run_of_another_process_is_waited_for(one, monkeypatch):
+    attempt(one, True)
+    with FileLock(one.directory / "lock"):
+        assert attempt(one, True) == "held"
+    assert attempt(one, True) == "finished"
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_sweep_stops_soon_and_goes_on(small, tmp_path, number, code):
+    config, expected = small
+    command = ["--config", config, "--jobs", 2, "--out", tmp_path, "--set", *SLOWER]
+    process = start(*command)
+    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoint.safetensors")))
+    team = workers(process)
+    os.killpg(process.pid, number) if code == 130 else process.send_signal(number)
+    output = finish(process, code)
+    assert "the same command goes on" in output and "Traceback" not in output
+    wait_for(lambda: not any(worker.is_running() for worker in team), seconds=5)
+    assert list(tmp_path.glob("runs/*/checkpoint.safetensors"))
+    finish(start(*command))
+    assert results(tmp_path) == expected
+    assert not list(tmp_path.glob("runs/*/checkpoint.safetensors"))
+
+
+def test_two_sweeps_share_the_work(small, tmp_path):
+    config, expected = small
+    command = ["--config", config, "--jobs", 1, "--out", tmp_path, "--set", *SLOWER]
+    pair = [start(*command), start(*command)]
+    outputs = [finish(process) for process in pair]
+    assert results(tmp_path) == expected
+    elsewhere = [
+        int(line.split()[0])
+        for output in outputs
+        for line in output.splitlines()
+        if "done by another process" in line or "finished already" in line
+    ]
+    assert sum(elsewhere) == 18  # each was found done by the one that did not do it
+
+
+def kill_during(command, out, kills, expected, seed=0):
+    """Run a sweep again and again, killing workers, or now and then the sweep itself."""
+    chance, killed, round_ = random.Random(seed), 0, 0
+    while killed < kills:
+        round_ += 1
+        directory = out / str(round_)
+        while True:
+            process = start(*command, "--out", directory)
+            while process.poll() is None:
+                time.sleep(chance.uniform(0.2, 6))
+                team = workers(process)
+                if killed < kills and team:
+                    victim = process if chance.random() < 0.1 else chance.choice(team)
+                    try:
+                        victim.kill()
+                    except psutil.NoSuchProcess:
+                        continue
+                    killed += 1
+            process.communicate()
+            assert process.returncode in (0, 1, -signal.SIGKILL)
+            if process.returncode == 0:
+                break
+        assert results(directory) == expected, f"round {round_}"
+
+
+def test_killed_workers_change_no_number(small, tmp_path):
+    config, expected = small
+    command = ["--config", config, "--jobs", 2, "--set", *SLOWER]
+    kill_during(command, tmp_path, 4, expected)
+
+
+def test_a_worker_that_always_dies_fails_its_run_only(small, tmp_path, monkeypatch):
+    config, _ = small
+    runs = plan_runs(load_config(config), [1], tmp_path)
+    poison = runs[0].directory
+    monkeypatch.setattr("ae_bn.sweep.attempt", Poisoned(str(poison)))
+    sweep(runs, 1)
+    table = results_table(runs)
+    assert list(table["status"] == "failed") == [True] + [False] * 5
+    assert "died 3 times" in table["reason"].iloc[0]
+
+
+class Poisoned:
+    """`attempt`, but one run kills its worker."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def __call__(self, run, test):
+        if str(run.directory) == self.directory:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return attempt(run, test)
+
+
+def test_a_cluster_that_is_not_there(small, tmp_path):
+    command = ["--config", small[0], "--out", tmp_path, "--cluster"]
+    for address in ("tcp://127.0.0.1:9", "nowhere"):
+        output = finish(start(*command, address), code=2)
+        assert f"error: --cluster {address}" in output and "Traceback" not in output
+
+
+# The long part.
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("where", [[], ["--cluster", "local"]], ids=["loky", "dask"])
+def test_fifty_kills(where, small, tmp_path):
+    config, expected = small
+    command = ["--config", config, "--jobs", 2, *where, "--set", *SLOWER]
+    kill_during(command, tmp_path, 50, expected, seed=1)
+
+
+@pytest.mark.long
+def test_a_real_cluster_that_loses_a_worker(small, tmp_path):
+    config, expected = small
+    scheduler_file = tmp_path / "scheduler.json"
+
+    def launch(kind, *arguments):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *map(str, arguments)]
+        return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+
+    place = ["--host", "127.0.0.1", "--no-dashboard"]
+    started = [launch("scheduler", *place, "--port", 0, "--scheduler-file", scheduler_file)]
+    try:
+        wait_for(scheduler_file.exists)
+        for _ in range(2):
+            one_thread = ["--scheduler-file", scheduler_file, "--nthreads", 1, "--no-nanny"]
+            started.append(launch("worker", *one_thread, *place))
+        address = json.loads(scheduler_file.read_text())["address"]
+        out = tmp_path / "out"
+        process = start("--config", config, "--cluster", address, "--out", out, "--set", *SLOWER)
+        wait_for(lambda: len(list(out.glob("runs/*/metrics.json"))) > 7)
+        started[1].kill()
+        assert not (out / "results.csv").exists()
+        finish(process)
+        assert results(out) == expected
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.long
+def test_a_disk_that_is_full_for_real(small, tmp_path):
+    """No file may be longer than a limit: runs that write longer ones fail, no number is wrong."""
+    config, expected = small
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+
+    command = ["--config", config, "--jobs", 2, "--out", tmp_path, "--set", *SLOWER]
+    output = finish(start(*command, preexec_fn=limit), code=1)  # Theano itself has much to say
+    assert "12 runs, such as" in output
+    assert "cannot write checkpoint.safetensors: File too large" in output
+    finish(start(*command))
+    assert results(tmp_path) == expected
