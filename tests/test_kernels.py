@@ -28,7 +28,7 @@ from ae_bn.kernels.normalization import (
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.stages import STAGES
-from ae_bn.kernels.updates import RULES, STATE, Update
+from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, Update
 from ae_bn.optimizers import OPTIMIZERS
 from ae_bn.randomness import streams
 
@@ -231,6 +231,29 @@ def test_masks_are_those_of_theanos_generator(dtype):
     kernel = Compiled(Mask(), state, rate.get_value(), np.zeros((2, 2), dtype))
     kernel.check(state, rate.get_value(), np.zeros((4, 3), dtype))
     kernel.check(strided(state), rate.get_value(), np.zeros((4, 3), dtype))
+
+
+@pytest.mark.parametrize("rule", ["nesterov", "adam"])
+def test_projection_update(dtype, rule):
+    """The same as a gradient by `ProjectTransposed` and an `Update` by it."""
+    rng = np.random.default_rng(0)
+    rate, t = (np.asarray(v, dtype) for v in (0.1, 3))
+    kernel = None
+    for n, n_words, m in [(1, 1, 1), (5, 7, 3), (6, 500, 37), (100, 70, 128)]:
+        x = documents((n, n_words), dtype, rng)
+        delta = rng.normal(size=(n, m)).astype(dtype)
+        values = rng.uniform(0.5, 1, (1 + len(STATE[rule]), n_words, m)).astype(dtype)
+        arguments = [rate, t, x.data, x.indices, x.indptr, delta, *values]
+        if kernel is None:
+            kernel = Compiled(ProjectionUpdate(rule, hyperparameters(rule)), *arguments)
+            dense = Compiled(Update(rule, hyperparameters(rule)), rate, t, values[0], *values)
+        new = kernel.check(*arguments, scale=10)
+        gradient = np.asarray((x.T @ delta), dtype)
+        for one, other in zip(new, dense.check(rate, t, gradient, *values, scale=10)):
+            np.testing.assert_allclose(one, other, 1e-4, 1e-5)
+    kernel.check(*arguments[:5], *map(strided, arguments[5:]), scale=10)
+    with pytest.raises(ValueError, match="as many columns"):
+        kernel.function(*arguments[:5], delta[:, :-1].copy(), *values)
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -488,8 +511,8 @@ def test_kernels_are_in_use_and_recorded():
     assert autoencoder.kernels[0] == "fused"
     autoencoder.initialize(corpus(), streams(1), 0.01, load_config().model.dropout)
     used = {type(node.op).__name__ for node in autoencoder._train.maker.fgraph.apply_nodes}
-    assert {"Project", "ProjectTransposed", "Normalize", "NormalizeGradient"} <= used
-    assert {"Loss", "Update"} <= used and not {"Dot22", "Gemm", "StructuredDotCSR"} & used
+    assert {"Project", "ProjectionUpdate", "Normalize", "NormalizeGradient"} <= used
+    assert {"Loss", "Update", "Mask"} <= used and not {"Dot22", "Gemm", "StructuredDotCSR"} & used
     assert all(
         node.op.inplace
         for node in autoencoder._train.maker.fgraph.apply_nodes

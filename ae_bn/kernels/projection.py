@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import theano.sparse as sparse
 import theano.tensor as T
 from scipy.sparse import csr_matrix
 from theano.gradient import DisconnectedType, grad_undefined
@@ -83,11 +82,54 @@ class Project(Kernel):
         return [(n - 1, n_out)]
 
 
+# x by words instead of documents; also used by the updates.
+WORDS = r"""
+class Words {
+    std::vector<int> start, document;  // of the non-zeros, sorted by word
+    std::vector<real> value;
+  public:
+    Words(const Csr<real>& x, npy_intp n_words)  // a counting sort
+        : start(n_words + 2, 0), document(x.indices.columns), value(x.indices.columns) {
+        const int* column = x.indices.data;
+        for (npy_intp k = 0; k < x.indices.columns; k++) start[column[k] + 2]++;
+        for (npy_intp c = 0; c < n_words; c++) start[c + 2] += start[c + 1];
+        for (npy_intp r = 0; r < x.rows; r++)
+            for (int k = x.indptr.data[r]; k < x.indptr.data[r + 1]; k++) {
+                const int to = start[column[k] + 1]++;
+                document[to] = r;
+                value[to] = x.data.data[k];
+            }
+    }
+
+    // Puts a word's row of x^T delta into o.
+    void multiply(npy_intp word, const Input<real>& delta, real* __restrict__ o) const {
+        const npy_intp m = delta.columns;
+        std::fill(o, o + m, real(0));
+        const int end = start[word + 1];
+        int k = start[word];
+        for (; k + 4 <= end; k += 4) {
+            const int* d = document.data() + k;
+            const real *d0 = delta.data + d[0] * m, *d1 = delta.data + d[1] * m,
+                       *d2 = delta.data + d[2] * m, *d3 = delta.data + d[3] * m;
+            const real *v = value.data() + k, v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
+            #pragma omp simd
+            for (npy_intp j = 0; j < m; j++)
+                o[j] += v0 * d0[j] + v1 * d1[j] + v2 * d2[j] + v3 * d3[j];
+        }
+        for (; k < end; k++) {
+            const real *d = delta.data + document[k] * m, v = value[k];
+            #pragma omp simd
+            for (npy_intp j = 0; j < m; j++) o[j] += v * d[j];
+        }
+    }
+};
+"""
+
+
 class ProjectTransposed(Kernel):
     r"""out = x^T delta, dense, for a CSR matrix x: the gradient of W in x W.
 
-    The words are shared out over the threads.  A counting sort turns x into CSC first, so that
-    each row of the result is written once.
+    The words are shared out over the threads, and each row of the result is written once.
 
     Inputs
         data, indices, indptr: x, (n, n_words), as for `Project`; delta (n, m); n_words (scalar)
@@ -95,7 +137,9 @@ class ProjectTransposed(Kernel):
         out (n_words, m)
     """
 
-    source = r"""
+    source = (
+        WORDS
+        + r"""
     static void kernel(PyArrayObject* data, PyArrayObject* indices, PyArrayObject* indptr,
                        PyArrayObject* delta_, PyArrayObject* n_words_, PyArrayObject** out_) {
         Input<real> delta(delta_);
@@ -104,46 +148,17 @@ class ProjectTransposed(Kernel):
         Csr<real> x(data, indices, indptr, n_words);
         require(x.rows == delta.rows, "x and delta must have the same number of rows");
         real* out = output<real>(out_, {n_words, m});
-
-        const int* column = x.indices.data;
-        const npy_intp nnz = x.indices.columns;
-        std::vector<int> start(n_words + 2, 0), document(nnz);
-        std::vector<real> value(nnz);
-        for (npy_intp k = 0; k < nnz; k++) start[column[k] + 2]++;
-        for (npy_intp c = 0; c < n_words; c++) start[c + 2] += start[c + 1];
-        for (npy_intp r = 0; r < x.rows; r++)
-            for (int k = x.indptr.data[r]; k < x.indptr.data[r + 1]; k++) {
-                const int to = start[column[k] + 1]++;
-                document[to] = r;
-                value[to] = x.data.data[k];
-            }
+        const Words x_by_word(x, n_words);
         #pragma omp parallel
         {
             FlushDenormals flush;
             #pragma omp for schedule(dynamic, 64)
-            for (npy_intp c = 0; c < n_words; c++) {
-                real* __restrict__ o = out + c * m;
-                std::fill(o, o + m, real(0));
-                const int end = start[c + 1];
-                int k = start[c];
-                for (; k + 4 <= end; k += 4) {
-                    const int* d = document.data() + k;
-                    const real *d0 = delta.data + d[0] * m, *d1 = delta.data + d[1] * m,
-                               *d2 = delta.data + d[2] * m, *d3 = delta.data + d[3] * m;
-                    const real *v = value.data() + k, v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
-                    #pragma omp simd
-                    for (npy_intp j = 0; j < m; j++)
-                        o[j] += v0 * d0[j] + v1 * d1[j] + v2 * d2[j] + v3 * d3[j];
-                }
-                for (; k < end; k++) {
-                    const real *d = delta.data + document[k] * m, v = value[k];
-                    #pragma omp simd
-                    for (npy_intp j = 0; j < m; j++) o[j] += v * d[j];
-                }
-            }
+            for (npy_intp word = 0; word < n_words; word++)
+                x_by_word.multiply(word, delta, out + word * m);
         }
     }
     """
+    )
 
     def make_node(self, data, indices, indptr, delta, n_words):
         inputs = [T.as_tensor_variable(v) for v in (data, indices, indptr, delta)]
@@ -168,9 +183,3 @@ def checked_csr(data, indices, indptr, n_words):
     if not x.has_sorted_indices:
         raise ValueError("CSR: column indices must be sorted in every row (sort_indices())")
     return x
-
-
-def project(x, W):
-    """Return x W for a theano CSR matrix x."""
-    data, indices, indptr, _ = sparse.csm_properties(x)
-    return Project()(data, indices, indptr, W)

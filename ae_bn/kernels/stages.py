@@ -23,8 +23,8 @@ from ae_bn.kernels.losses import Loss
 from ae_bn.kernels.masks import Mask
 from ae_bn.kernels.normalization import Normalize, Standardisation, Statistics
 from ae_bn.kernels.product import Product
-from ae_bn.kernels.projection import Project
-from ae_bn.kernels.updates import STATE, Update
+from ae_bn.kernels.projection import Project, ProjectTransposed
+from ae_bn.kernels.updates import STATE, ProjectionUpdate, Update
 
 
 class Stages(NamedTuple):
@@ -91,11 +91,13 @@ def _loss(name):
 
 
 def _optimizer(rule):
-    """Return one of `ae_bn.optimizers.OPTIMIZERS`, with the same hyperparameters."""
+    """Return one of `ae_bn.optimizers.OPTIMIZERS`, with the same hyperparameters.
+
+    A gradient x^T delta is merged into the update of its W.
+    """
     signature = inspect.signature(optimizers.OPTIMIZERS[rule]).parameters.values()
-    update = Update(
-        rule,
-        tuple((p.name, p.default) for p in signature if p.default is not inspect.Parameter.empty),
+    hyperparameters = tuple(
+        (p.name, p.default) for p in signature if p.default is not inspect.Parameter.empty
     )
 
     def updates(parameters, gradients, learning_rate):
@@ -104,7 +106,11 @@ def _optimizer(rule):
         pairs = [(t, t_new)] if rule == "adam" else []
         for p, d in zip(parameters, gradients):
             variables = [p, *(optimizers._zeros_like(p) for _ in STATE[rule])]
-            pairs += zip(variables, update(learning_rate, t_new, d, *variables, return_list=True))
+            update, gradient = Update(rule, hyperparameters), [d]
+            if d.owner and isinstance(d.owner.op, ProjectTransposed):
+                update, gradient = ProjectionUpdate(rule, hyperparameters), d.owner.inputs[:4]
+            new = update(learning_rate, t_new, *gradient, *variables, return_list=True)
+            pairs += zip(variables, new)
         return pairs
 
     return updates

@@ -7,6 +7,7 @@ import theano.tensor as T
 from theano.graph.basic import Apply
 
 from ae_bn.kernels.kernel import Kernel
+from ae_bn.kernels.projection import WORDS, checked_csr
 
 # The equations of `ae_bn.optimizers`, for one number each: p is the parameter, d its gradient,
 # rate the learning rate; the state's names are in STATE.  They are valid C++ and, with
@@ -22,7 +23,7 @@ RULES = {
     "adam": """
         m = beta1 * m + (1 - beta1) * d;
         v = beta2 * v + (1 - beta2) * (d * d);
-        p = p - rate / correction1 * m / (sqrt(v / correction2) + epsilon);
+        p = p - rate * correction1 * m / (sqrt(v) * correction2 + epsilon);
     """,
     "adadelta": """
         v = decay * v + (1 - decay) * (d * d);
@@ -56,18 +57,21 @@ class Update(Kernel):
     """
 
     __props__ = ("rule", "hyperparameters", "inplace")
-
-    def in_place(self, fgraph, node):
-        """Return the form that overwrites p and the state."""
-        return Update(self.rule, self.hyperparameters, inplace=True)
+    gradient = ["d"]  # the inputs that give it
 
     def __init__(self, rule, hyperparameters, inplace=False):
         self.rule, self.hyperparameters, self.inplace = rule, hyperparameters, inplace
         if inplace:
-            self.destroy_map = {i: [3 + i] for i in range(1 + len(STATE[rule]))}
+            first = 2 + len(self.gradient)
+            self.destroy_map = {i: [first + i] for i in range(1 + len(STATE[rule]))}
+
+    def in_place(self, fgraph, node):
+        """Return the form that overwrites p and the state."""
+        return type(self)(self.rule, self.hyperparameters, inplace=True)
 
     @property
     def source(self):
+        """The part before the loop, and the loop of `Update` or another one."""
         names = ["p", *STATE[self.rule]]
         each = "".join
         return f"""
@@ -85,34 +89,43 @@ class Update(Kernel):
                                                        PyArray_DIMS(in) + PyArray_NDIM(in)));
     }}
 
-    static void kernel(PyArrayObject* rate_, PyArrayObject* t_, PyArrayObject* d_,
+    #define STEP(i, d) {{ \\
+        {each(f"real {name}_i = {name}_in.data[i]; " for name in names)} \\
+        step({each(f"{name}_i, " for name in names)}d, rate, correction1, correction2); \\
+        {each(f"{name}[i] = {name}_i; " for name in names)} \\
+    }}
+
+    static void kernel(PyArrayObject* rate_, PyArrayObject* t_,
+                       {each(f"PyArrayObject* {name}_, " for name in self.gradient)}
                        {each(f"PyArrayObject* {name}_, " for name in names)}
                        {", ".join(f"PyArrayObject** {name}_out" for name in names)}) {{
         const real rate = *(real*)PyArray_DATA(rate_);
         const double t = *(real*)PyArray_DATA(t_);
-        const real correction1 = 1 - std::pow(beta1, t), correction2 = 1 - std::pow(beta2, t);
-        Input<real> d(d_){each(f", {name}_in({name}_)" for name in names)};
+        const real correction1 = 1 / (1 - std::pow(beta1, t)),
+                   correction2 = 1 / std::sqrt(1 - std::pow(beta2, t));
+        {each(f"Input<real> {name}_in({name}_);" for name in names)}
         {
             each(
-                f'require(PyArray_SAMESHAPE(d_, {name}_), "p, d and state must be of one shape");'
-                for name in names
+                f'require(PyArray_SAMESHAPE(p_, {name}_), "p and state must be of one shape");'
+                for name in names[1:]
             )
         }
-        const npy_intp size = PyArray_SIZE(d_);
         {each(f"real* {name} = target({name}_, {name}_out);" for name in names)}
+        {self.loop}
+    }}
+    """
+
+    loop = r"""
+        Input<real> d(d_);
+        require(PyArray_SAMESHAPE(p_, d_), "p and d must be of one shape");
+        const npy_intp size = PyArray_SIZE(d_);
         #pragma omp parallel if (size > 10000)
-        {{
+        {
             FlushDenormals flush;
             const Share share(size, 16);
             #pragma omp simd
-            for (npy_intp i = share.begin; i < share.end; i++) {{
-                {each(f"real {name}_i = {name}_in.data[i];" for name in names)}
-                step({each(f"{name}_i, " for name in names)}d.data[i], rate, correction1,
-                     correction2);
-                {each(f"{name}[i] = {name}_i;" for name in names)}
-            }}
-        }}
-    }}
+            for (npy_intp i = share.begin; i < share.end; i++) STEP(i, d.data[i])
+        }
     """
 
     def constants(self):
@@ -125,7 +138,7 @@ class Update(Kernel):
 
     def make_node(self, *inputs):
         inputs = [T.as_tensor_variable(v) for v in inputs]
-        return Apply(self, inputs, [v.type() for v in inputs[3:]])
+        return Apply(self, inputs, [v.type() for v in inputs[2 + len(self.gradient) :]])
 
     def perform(self, node, inputs, outputs):
         rate, t, d, *values = inputs
@@ -137,8 +150,8 @@ class Update(Kernel):
             rate=rate,
             sqrt=np.sqrt,
             **decays,
-            correction1=1 - decays.get("beta1", 0) ** float(t),
-            correction2=1 - decays.get("beta2", 0) ** float(t),
+            correction1=1 / (1 - decays.get("beta1", 0) ** float(t)),
+            correction2=1 / np.sqrt(1 - decays.get("beta2", 0) ** float(t)),
         )
         exec("\n".join(line.strip() for line in RULES[self.rule].splitlines()), scope)
         for name, value, output in zip(names, values, outputs):
@@ -149,4 +162,46 @@ class Update(Kernel):
                 output[0] = np.asarray(scope[name], dtype=value.dtype)
 
     def infer_shape(self, fgraph, node, shapes):
-        return shapes[3:]
+        return shapes[2 + len(self.gradient) :]
+
+
+class ProjectionUpdate(Update):
+    """`Update` of W in x W, whose gradient x^T delta is used word by word as it is formed.
+
+    Inputs
+        as of `Update`, but instead of d: data, indices, indptr, which are x, CSR, (n, n_words),
+        as for `ae_bn.kernels.projection.Project`; delta (n, m).  p and state are (n_words, m).
+    Outputs
+        the new p and the new state
+    """
+
+    gradient = ["data", "indices", "indptr", "delta"]
+    loop = r"""
+        Input<real> delta(delta_);
+        const npy_intp n_words = p_in.rows, n_units = p_in.columns;
+        const Csr<real> x(data_, indices_, indptr_, n_words);
+        require(x.rows == delta.rows, "x and delta must have the same number of rows");
+        require(delta.columns == n_units, "delta must have as many columns as W");
+        const Words x_by_word(x, n_words);
+        #pragma omp parallel
+        {
+            FlushDenormals flush;
+            std::vector<real> row(n_units);
+            real* d = row.data();
+            #pragma omp for schedule(dynamic, 64)
+            for (npy_intp word = 0; word < n_words; word++) {
+                x_by_word.multiply(word, delta, d);
+                #pragma omp simd
+                for (npy_intp j = 0; j < n_units; j++) STEP(word * n_units + j, d[j])
+            }
+        }
+    """
+
+    @property
+    def source(self):
+        return WORDS + super().source
+
+    def perform(self, node, inputs, outputs):
+        rate, t, *x, delta, W = inputs[:7]
+        d = checked_csr(*x, n_words=len(W)).T @ delta
+        super().perform(node, [rate, t, d, *inputs[6:]], outputs)
