@@ -211,7 +211,7 @@ def expand_arms(config: Config) -> list[Arm]:
     ------
     UserError
         For a level with an invalid setting, or a name in ``skip``, ``learning_rates`` or
-        ``report.contrasts`` that no factor or arm has.
+        ``report.contrasts`` that no factor or arm has; skipped arms may have learning rates.
     """
     experiment = config.experiment
     factors = experiment.factors
@@ -219,12 +219,13 @@ def expand_arms(config: Config) -> list[Arm]:
         for factor, level in combination.items():
             check_name(factor, factors, "experiment.skip")
             check_name(level, factors[factor], f"experiment.skip.{factor}")
-    arms = []
+    arms, combinations = [], []
     for names in itertools.product(*factors.values()):
         levels = dict(zip(factors, names))
+        name = " / ".join(names) or experiment.name
+        combinations.append(name)
         if any(skipped.items() <= levels.items() for skipped in experiment.skip):
             continue
-        name = " / ".join(names) or experiment.name
         settings = {}
         for factor, level in levels.items():
             settings.update(factors[factor][level])
@@ -238,7 +239,7 @@ def expand_arms(config: Config) -> list[Arm]:
             raise UserError(f"arm {name}: {error}") from None
     known = [arm.name for arm in arms]
     for name in experiment.learning_rates:
-        check_name(name, known, "experiment.learning_rates")
+        check_name(name, combinations, "experiment.learning_rates")
     for title, contrast in experiment.report.contrasts.items():
         for name in contrast.plus + contrast.minus:
             check_name(name, known, f"experiment.report.contrasts.{title}")

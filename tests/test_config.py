@@ -112,7 +112,7 @@ experiment:
     noise: {"0": {}, "1": {model.dropout.input: .5}}
     width: {small: {model.layers: [4]}, large: {model.layers: [9], training.epochs: 2}}
   skip: [{noise: "1", width: small}]
-  learning_rates: {0 / large: .25}
+  learning_rates: {0 / large: .25, 1 / small: .5}  # of a skipped arm, too
 """
 
 
