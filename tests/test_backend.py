@@ -252,5 +252,5 @@ def test_make_passes_on_only_what_the_user_set(make, python_of):
     assert not re.search("--seeds|--jobs|--set", plain)
     variables = ["SEEDS=1,2", "JOBS=3", "SET=a=1 b=2", "OUT=elsewhere"]
     *_, first, second = make("-n", "reproduce", python, *variables).stdout.splitlines()
-    assert "--out elsewhere/dropout --seeds 3" in first
-    assert second.split("--seeds 3")[1].endswith("--seeds 1,2 --jobs 3 --set a=1 b=2")
+    assert "--out elsewhere/dropout --seeds 4" in first
+    assert second.split("--seeds 4")[1].endswith("--seeds 1,2 --jobs 3 --set a=1 b=2")
