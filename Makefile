@@ -1,7 +1,7 @@
 # What `make reproduce` changes in the configs to finish sooner.
 PRESET := training.epochs=10 evaluation.retrieval_queries=500
 FEWER := 'experiment.skip=[{dropout: input .1}, {dropout: input .5}, {dropout: hidden .1}, \
-	{dropout: hidden .5}]'
+	{dropout: hidden .5}, {dropout: hidden .7}]'
 
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
