@@ -21,10 +21,12 @@ from theano.sandbox.rng_mrg import MRG_RandomStream
 from ae_bn.backend import require_compiler
 from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
+from ae_bn.evaluation import saturated
 from ae_bn.kernels.stages import STAGES, missing
 from ae_bn.randomness import Streams
 from ae_bn.stages import BatchNormalization, Projection, random_state
 
+PERCENTILES = [15, 50, 85]  # of pre-activations, as Ioffe and Szegedy (2015) show them
 CHUNK = 1000  # documents passed at a time through everything but training
 TINY = 1e-12  # keeps a division by a variance of 0 finite
 
@@ -143,7 +145,7 @@ class Autoencoder:
         require_compiler()
         self.config = config
         self.n_words = n_words
-        self.kernels = [kernels, *(missing() if kernels == "fused" else [])]
+        self.kernels = [kernels, *(missing(config.loss) if kernels == "fused" else [])]
         self.layers = build_layers(config, n_words, kernels)
         self.parameters = [
             parameter
@@ -156,6 +158,7 @@ class Autoencoder:
             if isinstance(parameter, theano.compile.SharedVariable)
         ]
         self.learning_rate = _shared(0, "learning rate")
+        self.word_variance = _shared(np.ones(n_words), "word variance")
         self.noise = Noise(
             STAGES[kernels].dropout_mask,
             MRG_RandomStream(1),
@@ -171,14 +174,16 @@ class Autoencoder:
         self._batch = forward(x, self.layers, noise=self.noise)
         self._whole = forward(x, self.layers, population=True)
         self._batch_loss, self._whole_loss = (
-            STAGES[kernels].losses[config.loss](signals[-1].z, target, self.layers[-1].activation)
+            STAGES[kernels].losses[config.loss](
+                signals[-1].z, target, self.layers[-1].activation, self.word_variance
+            )
             for signals in (self._batch, self._whole)
         )
-        gradients = T.grad(self._batch_loss, self.parameters)
+        self._gradients = gradients = T.grad(self._batch_loss, self.parameters)
         optimize = STAGES[kernels].optimizers[optimizer]
         self._updates = optimize(self.parameters, gradients, self.learning_rate)
         self._batch_statistics = STAGES[kernels].batch_statistics
-        self._statistics = {}  # number of a layer: its compiled statistics
+        self._statistics = {}  # number of a layer, noise or not: its compiled statistics
 
     def initialize(
         self, X: csr_matrix, streams: Streams, learning_rate: float, dropout: DropoutConfig
@@ -186,11 +191,11 @@ class Autoencoder:
         """Start a new run: parameters, optimiser state, dropout and learning rate.
 
         W is drawn as Glorot and Bengio (2010) do, uniform in +-sqrt(6 / (n_in + n_out)); a is
-        1 and b is 0.  The output layer starts from the data in every arm alike: b is the
-        inverse activation of each word's mean (sigmoid: log-odds).  A linear or ReLU output
-        starts no wider than the data: standardised, it has each word's standard deviation as
-        a; otherwise the columns of W that give more are scaled down to it (not if tied: W is
-        the encoder's too).
+        1 and b is 0.  With output_start "data" the output layer starts from the data in every
+        arm alike: b is the inverse activation of each word's mean (sigmoid: log-odds).  A linear
+        or ReLU output starts no wider than the data: standardised, it has each word's standard
+        deviation as a; otherwise the columns of W that give more are scaled down to it (not if
+        tied: W is the encoder's too).
 
         Parameters
         ----------
@@ -212,25 +217,25 @@ class Autoencoder:
                 _set(bn.a, np.ones(bn.a.get_value().shape))
             for statistic in (bn.mean, bn.variance):
                 _set(statistic, np.full(statistic.get_value().shape, np.nan))
-        self._start_output(X)
+        mean, deviation = _word_moments(X)
+        _set(self.word_variance, deviation**2 + self.config.batch_norm.epsilon)
+        if self.config.output_start == "data":
+            self._start_output(X, mean, deviation)
         self.learning_rate.set_value(_as_float(learning_rate))
         self.noise.input.set_value(_as_float(dropout.input))
         self.noise.hidden.set_value(_as_float(dropout.hidden))
         for state, *_ in self.noise.random.state_updates:
             state.set_value(random_state(streams.dropout))
 
-    def _start_output(self, X):
+    def _start_output(self, X, mean, deviation):
         W, bn = self.layers[-1].projection.W, self.layers[-1].batch_normalization
         n = X.shape[0]
-        mean = np.asarray(X.sum(axis=0), dtype=np.float64).ravel() / n
-        mean_square = np.asarray(X.multiply(X).sum(axis=0), dtype=np.float64).ravel() / n
         activation = self.config.output_activation
         if bn.b is not None:
             # A word in no document, or in all, has no log-odds: count half a document more.
             smoothed = (mean * n + 0.5) / (n + 1)
             _set(bn.b, INVERSES[activation](smoothed if activation == "sigmoid" else mean))
         if activation in ("linear", "relu"):
-            deviation = np.sqrt(np.maximum(mean_square - mean**2, 0))
             if bn.normalize and bn.a is not None:
                 _set(bn.a, deviation)
             elif not bn.normalize and not self.config.tied:
@@ -274,15 +279,17 @@ class Autoencoder:
                 _set(bn.mean, mean)
                 _set(bn.variance, variance)
 
-    def _population_statistics(self, number, X):
+    def _population_statistics(self, number, X, noise=False):
         """Return mean and biased variance, (n_units,) each, of a layer's g over documents X."""
-        if number not in self._statistics:
-            statistics = self._batch_statistics(self._whole[number].g)
-            self._statistics[number] = theano.function(self._inputs, statistics, name="statistics")
+        if (number, noise) not in self._statistics:
+            signals = self._batch if noise else self._whole
+            statistics = self._batch_statistics(signals[number].g)
+            function = theano.function(self._inputs, statistics, name="statistics")
+            self._statistics[number, noise] = function
         n, mean, squares = 0, 0.0, 0.0  # squares: summed squared distance from the mean
         for chunk in self._chunks(X):
             chunk_mean, chunk_variance = (
-                v.astype(np.float64) for v in self._statistics[number](*_arrays(chunk))
+                v.astype(np.float64) for v in self._statistics[number, noise](*_arrays(chunk))
             )
             m = chunk.shape[0]
             difference = chunk_mean - mean
@@ -290,6 +297,60 @@ class Autoencoder:
             squares = squares + chunk_variance * m + difference**2 * n * m / (n + m)
             n += m
         return mean, squares / n
+
+    def variance_shift(self, X) -> dict[str, float]:
+        """Return how far dropout shifts the variance that Batch Normalization divides by.
+
+        For a unit it is max(r, 1 / r), r the variance of g with dropout on, as in training,
+        divided by that with nothing dropped (Li et al. 2018, arXiv 1801.05134, figure 1).
+
+        Parameters
+        ----------
+        X : csr_matrix, (n, n_words)
+
+        Returns
+        -------
+        dict of float
+            ``variance_shift1`` for the lowest layer and so on, the medians over units; only
+            layers with Batch Normalization.
+        """
+        shifts = {}
+        for number, layer in enumerate(self.layers):
+            if layer.batch_normalization.needs_statistics:
+                _, noisy = self._population_statistics(number, X, noise=True)
+                _, clean = self._population_statistics(number, X)
+                ratio = (noisy + TINY) / (clean + TINY)
+                shift = float(np.median(np.maximum(ratio, 1 / ratio)))
+                shifts[f"variance_shift{number + 1}"] = shift
+        return shifts
+
+    def observe(self, X) -> dict[str, float]:
+        """Return where pre-activations and gradients are, on one batch, as training sees it.
+
+        Parameters
+        ----------
+        X : csr_matrix, (n, n_words)
+
+        Returns
+        -------
+        dict of float
+            For each hidden layer, from 1: ``z1_p15``, ``z1_p50``, ``z1_p85``, percentiles of
+            a * h(g) + b over documents and units; ``saturated1``, the share of outputs within
+            1 % of a bound of the activation, if it has any.  For every layer: ``gradient1``, the
+            Euclidean norm of the gradient of W.
+        """
+        depth, values = len(self.layers) - 1, self._observe(*_arrays(X))
+        observed = {}
+        for number, z in enumerate(values[:depth], start=1):
+            for percent in PERCENTILES:
+                observed[f"z{number}_p{percent}"] = float(np.percentile(z, percent))
+        for number, out in enumerate(values[depth : 2 * depth], start=1):
+            share = saturated(out, self.config.hidden_activation)
+            if share is not None:
+                observed[f"saturated{number}"] = share
+        for number, norm in enumerate(values[2 * depth :], start=1):
+            observed[f"gradient{number}"] = float(norm)
+        return observed
 
     def get_state(self, training: bool = False) -> dict[str, np.ndarray]:
         """Return copies of all parameters and population statistics, by name.
@@ -317,6 +378,8 @@ class Autoencoder:
             for name, variable in named.items():
                 if isinstance(variable, theano.compile.SharedVariable):
                     variables[f"layer{number}.{name}"] = variable
+        if self.config.loss == "standardised_error":
+            variables["word_variance"] = self.word_variance
         if training:
             others = [state for state, _ in self._updates if state not in self.parameters]
             variables.update((f"optimizer{n}", state) for n, state in enumerate(others))
@@ -327,6 +390,16 @@ class Autoencoder:
     @cached_property
     def _train(self):
         return theano.function(self._inputs, self._batch_loss, updates=self._updates, name="train")
+
+    @cached_property
+    def _observe(self):
+        hidden = self._batch[:-1]
+        weights = [layer.projection.W for layer in self.layers]
+        gradients = dict(zip(self.parameters, self._gradients))
+        norms = [T.sqrt(T.sqr(gradients[W]).sum()) for W in weights if W in gradients]
+        outputs = [signals.z for signals in hidden] + [signals.out for signals in hidden] + norms
+        # Without default updates the masks of training stay as they would have been.
+        return theano.function(self._inputs, outputs, name="observe", no_default_updates=True)
 
     @cached_property
     def _encode(self):
@@ -378,8 +451,11 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
             W = layers[2 * depth - number].projection.W.T
         else:
             W = theano.shared(np.zeros((n_in, n_out), theano.config.floatX), name=f"W{number}")
+        scale, shift = switches.scale, switches.shift
         if is_top:
             batch_norm = switches.top
+            scale = scale if switches.top_scale is None else switches.top_scale
+            shift = shift if switches.top_shift is None else switches.top_shift
         elif is_code and switches.code is not None:
             batch_norm = switches.code
         else:
@@ -392,14 +468,23 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
                     n_out,
                     center=batch_norm and switches.center,
                     normalize=batch_norm and switches.normalize,
-                    scale=batch_norm and switches.scale,
-                    shift=switches.shift if batch_norm else True,
+                    scale=batch_norm and scale,
+                    shift=shift if batch_norm else True,
                     epsilon=switches.epsilon,
+                    gradient=switches.gradient,
                 ),
                 stages.activations[activation],
             )
         )
     return layers
+
+
+def _word_moments(X):
+    """Return mean and standard deviation of every word, (n_words,) each, of X, (n, n_words)."""
+    n = X.shape[0]
+    mean = np.asarray(X.sum(axis=0), dtype=np.float64).ravel() / n
+    mean_square = np.asarray(X.multiply(X).sum(axis=0), dtype=np.float64).ravel() / n
+    return mean, np.sqrt(np.maximum(mean_square - mean**2, 0))
 
 
 def _arrays(X):

@@ -55,6 +55,9 @@ class BatchNormConfig(Section):
     normalize: bool
     scale: bool
     shift: bool
+    top_scale: Optional[bool]
+    top_shift: Optional[bool]
+    gradient: Literal["full", "constant", "only"]
     epsilon: float = Field(gt=0)
 
 
@@ -68,7 +71,8 @@ class ModelConfig(Section):
     tied: bool
     hidden_activation: Activation
     output_activation: Activation
-    loss: Literal["cross_entropy", "squared_error"]
+    output_start: Literal["data", "plain"]
+    loss: Literal["cross_entropy", "squared_error", "standardised_error"]
     batch_norm: BatchNormConfig
     dropout: DropoutConfig
 
@@ -89,10 +93,12 @@ class TrainingConfig(Section):
     patience: int = Field(ge=1)
     seed: int = Field(ge=0)
     checkpoint_epochs: int = Field(ge=1)
+    observe_steps: Optional[int] = Field(ge=1)
 
 
 class EvaluationConfig(Section):
     classifier_c: List[float] = Field(min_length=1)
+    softmax_probe: bool
     retrieval_queries: Optional[int] = Field(ge=1)
 
     @model_validator(mode="after")
@@ -112,8 +118,14 @@ class ContrastConfig(Section):
     minus: List[str] = Field(min_length=1)
 
 
+class HeadlineConfig(Section):
+    seeds: int = Field(ge=1)
+    arms: List[str]
+
+
 class ReportConfig(Section):
     metrics: List[str] = Field(min_length=1)
+    target_loss: Optional[float]
     contrasts: Dict[str, ContrastConfig]
 
 
@@ -124,6 +136,7 @@ class TheanoConfig(Section):
 class ExperimentConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     seeds: int = Field(ge=1)
+    headline: HeadlineConfig
     factors: Dict[str, Dict[str, Dict[str, Any]]]
     skip: List[Dict[str, str]]
     references: List[Literal["tfidf", "svd"]]
@@ -210,8 +223,9 @@ def expand_arms(config: Config) -> list[Arm]:
     Raises
     ------
     UserError
-        For a level with an invalid setting, or a name in ``skip``, ``learning_rates`` or
-        ``report.contrasts`` that no factor or arm has; skipped arms may have learning rates.
+        For a level with an invalid setting, or a name in ``skip``, ``headline``,
+        ``learning_rates`` or ``report.contrasts`` that no factor or arm has; skipped arms may be
+        named.
     """
     experiment = config.experiment
     factors = experiment.factors
@@ -237,12 +251,13 @@ def expand_arms(config: Config) -> list[Arm]:
             arms.append(Arm(name, levels, config.replace(settings)))
         except UserError as error:
             raise UserError(f"arm {name}: {error}") from None
-    known = [arm.name for arm in arms]
     for name in experiment.learning_rates:
         check_name(name, combinations, "experiment.learning_rates")
+    for name in experiment.headline.arms:
+        check_name(name, combinations, "experiment.headline.arms")
     for title, contrast in experiment.report.contrasts.items():
         for name in contrast.plus + contrast.minus:
-            check_name(name, known, f"experiment.report.contrasts.{title}")
+            check_name(name, combinations, f"experiment.report.contrasts.{title}")
     return arms
 
 

@@ -6,8 +6,9 @@
     run.json                config, seed, arm, versions, source and fingerprint of the data; first
     checkpoint.safetensors  where training is; until it is over
     history.csv             a row per epoch
+    observations.csv        a row every training.observe_steps steps, if that is set
     model.safetensors       parameters and population statistics
-    metrics.json            the results, and checksums of the two above; last, so a directory that
+    metrics.json            the results, and checksums of the files above; last, so a directory that
                             has it is a finished run
 
 `ae_bn.sweep` does what is not finished yet, in parallel; `results_table` collects the rows.
@@ -30,7 +31,15 @@ from pydantic import ValidationError
 import ae_bn
 from ae_bn import evaluation
 from ae_bn.autoencoder import Autoencoder, weight_shapes
-from ae_bn.config import Arm, Config, DataConfig, ModelConfig, expand_arms, load_config
+from ae_bn.config import (
+    Arm,
+    Config,
+    DataConfig,
+    DropoutConfig,
+    ModelConfig,
+    expand_arms,
+    load_config,
+)
 from ae_bn.data import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
 from ae_bn.files import (
@@ -50,7 +59,7 @@ REFERENCES = {"tfidf": "raw TF-IDF", "svd": "truncated SVD"}
 # Of results.csv, beside the factors; a reference has only some of them.
 COLUMNS = ["arm", "seed", "status", *evaluation.METRICS, "best_epoch", "classifier_c"]
 COLUMNS += ["learning_rate", "source", "data", "run", "reason"]
-PRODUCTS = ("history.csv", "model.safetensors")  # of training
+PRODUCTS = ("history.csv", "observations.csv", "model.safetensors")  # of training
 PACKAGES = ["Theano-PyMC", "numpy", "scipy", "scikit-learn"]
 
 
@@ -115,7 +124,9 @@ class Run:
         return metrics
 
 
-def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run]:
+def plan_runs(
+    config: Config, seeds: Iterable[int], directory: Path, headline: Iterable[int] = ()
+) -> list[Run]:
     """Return all runs of an experiment, references first.
 
     A run's directory is named by arm, seed and a hash of everything that decides its numbers,
@@ -128,6 +139,8 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
     seeds : iterable of int
     directory : Path
         Of the experiment; runs go to its folder ``runs``.
+    headline : iterable of int
+        Further seeds for the arms in ``experiment.headline``.
 
     Raises
     ------
@@ -150,7 +163,8 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
             n, fraction = corpus.train.shape[0], arm.config.data.validation_fraction
             fit_rows, _ = split_validation(n, fraction, streams(0).split)
             check_batch_size(len(fit_rows), arm.config.training.batch_size)
-        for seed in seeds:
+        further = headline if arm.name in config.experiment.headline.arms else ()
+        for seed in [*seeds, *further]:
             run_config = arm.config.replace({"training.seed": seed})
             identity = _identity(run_config, reference, corpus.fingerprint)
             slug = "".join(c if c.isalnum() else "_" for c in arm.name)[:60]
@@ -173,7 +187,10 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
 
 
 def _identity(config: Config, reference: str | None, data_fingerprint: str) -> str:
-    """Return a hash of all that decides a run's numbers."""
+    """Return a hash of all that decides a run's numbers.
+
+    What is null is left out: a feature that is not used is the same as one that did not exist.
+    """
     decides = {
         "data": data_fingerprint,
         "validation_fraction": config.data.validation_fraction,
@@ -186,7 +203,13 @@ def _identity(config: Config, reference: str | None, data_fingerprint: str) -> s
     else:
         decides.update(config.model_dump(include={"model", "training", "theano"}))
         del decides["training"]["checkpoint_epochs"]
-    return fingerprint(decides)
+    return fingerprint(_without_nulls(decides))
+
+
+def _without_nulls(tree):
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _without_nulls(value) for key, value in tree.items() if value is not None}
 
 
 def perform(run: Run, test: bool = True) -> None:
@@ -263,16 +286,26 @@ def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict
     with atomic_write(run.directory / "history.csv") as file:
         pd.DataFrame(result.history).to_csv(file, index=False)
     write_arrays(run.directory / "model.safetensors", autoencoder.get_state(), {})
+    products = [PRODUCTS[0], PRODUCTS[-1]]
+    if result.observations:
+        products.append("observations.csv")
+        with atomic_write(run.directory / "observations.csv") as file:
+            pd.DataFrame(result.observations).to_csv(file, index=False)
     metrics = {
         "status": "diverged" if result.diverged else "finished",
         "best_epoch": result.best_epoch,
         "epochs": len(result.history),
+        "steps_per_epoch": X_train.shape[0] // training.batch_size,
         "seconds": result.history[-1].seconds,
         "kernels": autoencoder.kernels,
-        "files": {name: file_digest(run.directory / name) for name in PRODUCTS},
+        "files": {name: file_digest(run.directory / name) for name in products},
     }
     if result.best_epoch > 0:
         metrics["valid_loss"] = result.history[result.best_epoch - 1].valid_loss
+        metrics["train_loss"] = autoencoder.evaluate(X_train)
+        metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
+        if run.config.model.dropout != DropoutConfig(input=0, hidden=0):
+            metrics.update(autoencoder.variance_shift(X_train))
     return metrics
 
 
@@ -329,6 +362,11 @@ def results_table(runs: list[Run]) -> pd.DataFrame:
         row = {**metrics, "arm": run.arm, "seed": run.seed, "source": run.source}
         row.update(run.levels, data=run.data_fingerprint[:10], run=run.directory.name)
         row["learning_rate"] = None if run.reference else run.config.training.learning_rate
+        target = run.config.experiment.report.target_loss
+        if target is not None and not run.reference and "steps_per_epoch" in metrics:
+            history = pd.read_csv(run.directory / "history.csv")
+            met = history["epoch"][history["valid_loss"] <= target]
+            row["steps_to_target"] = met.min() * metrics["steps_per_epoch"]  # NaN: not met
         rows.append(row)
     factors = list(dict.fromkeys(factor for run in runs for factor in run.levels))
     table = pd.DataFrame(rows)

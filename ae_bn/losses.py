@@ -1,7 +1,7 @@
-"""The two losses, in natural units per document: summed over words, mean over documents.
+"""The losses, in natural units per document: summed over words, mean over documents.
 
-Both take z, what the output layer hands to its activation, (n, n_words), and the target,
-(n, n_words), the dense form of one minibatch.
+All take z, what the output layer hands to its activation, (n, n_words), the target, (n, n_words),
+the dense form of one minibatch, and the words' variance over the training documents, (n_words,).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import theano.tensor as T
 
 
-def cross_entropy(z, target, activation):
+def cross_entropy(z, target, activation, variance=None):
     """Return the binary cross-entropy of sigmoid(z), in nats, from the logits z.
 
     -t log s(z) - (1 - t) log(1 - s(z)) = softplus(z) - t z, which no z can overflow.
@@ -19,6 +19,8 @@ def cross_entropy(z, target, activation):
     z, target : theano matrices, (n, n_words); the target in [0, 1]
     activation : function
         Not applied: the formula has the sigmoid inside.
+    variance
+        Not used.
 
     Returns
     -------
@@ -27,13 +29,15 @@ def cross_entropy(z, target, activation):
     return (T.nnet.softplus(z) - target * z).sum(axis=1).mean()
 
 
-def squared_error(z, target, activation):
+def squared_error(z, target, activation, variance=None):
     """Return the squared distance between the target and activation(z).
 
     Parameters
     ----------
     z, target : theano matrices, (n, n_words)
     activation : function, expression to expression
+    variance
+        Not used.
 
     Returns
     -------
@@ -42,4 +46,31 @@ def squared_error(z, target, activation):
     return T.sqr(activation(z) - target).sum(axis=1).mean()
 
 
-LOSSES = {"cross_entropy": cross_entropy, "squared_error": squared_error}
+def standardised_error(z, target, activation, variance):
+    """Return the squared distance of target and activation(z), both standardised alike.
+
+    As the ladder network compares a layer with its reconstruction (Rasmus et al. 2015, arXiv
+    1507.02672, section 2.2): both less the mean, divided by the deviation, of the clean layer;
+    here of the words over the training documents, since most words are constant, absent, in a
+    minibatch.  The mean cancels:
+
+    (f - mean) / std - (t - mean) / std = (f - t) / std
+
+    Parameters
+    ----------
+    z, target : theano matrices, (n, n_words)
+    activation : function, expression to expression
+    variance : theano vector, (n_words,), positive
+
+    Returns
+    -------
+    theano scalar
+    """
+    return (T.sqr(activation(z) - target) / variance).sum(axis=1).mean()
+
+
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "squared_error": squared_error,
+    "standardised_error": standardised_error,
+}

@@ -118,6 +118,8 @@ def markdown_report(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     if report.contrasts:
         rows = []
         for name, contrast in report.contrasts.items():
+            if not set(contrast.plus + contrast.minus) <= set(results["arm"]):
+                continue  # an arm is skipped
             differences = {m: paired_difference(results, contrast, m) for m in report.metrics}
             row = {"difference": name, "n": max(len(d) for d in differences.values())}
             for metric, difference in differences.items():

@@ -26,7 +26,8 @@ The contract of Batch Normalization, kept by `BatchNormalization` and tested:
   batch, or a batch of one document, therefore gives h = 0 and a zero gradient, not NaN.
 - Stored as population statistics are the mean and the biased variance (without epsilon) over
   the whole training part; `ae_bn.autoencoder` computes them, training never reads them.
-- Gradients flow through mean and std of the batch.
+- Gradients flow through mean and std of the batch (gradient "full"; "constant" takes them as
+  constants; "only" leaves g as it is and divides its gradient by std, a learning rate per unit).
 - Four switches: center (subtract the mean), normalize (divide by std), scale (multiply by a),
   shift (add b).  A plain layer, f(x W + b), is the one with only shift switched on.
 """
@@ -37,6 +38,7 @@ import numpy as np
 import theano
 import theano.sparse as sparse
 import theano.tensor as T
+from theano.gradient import disconnected_grad
 
 MASK_STREAMS = 256  # parallel lanes of Theano's generator
 
@@ -137,6 +139,7 @@ class BatchNormalization:
         The four switches.
     epsilon : float
         Added to the variance, in its unit (the square of g's).
+    gradient : {"full", "constant", "only"}
 
     Attributes
     ----------
@@ -146,8 +149,9 @@ class BatchNormalization:
         Population statistics; NaN until they are computed.
     """
 
-    def __init__(self, n_units, center, normalize, scale, shift, epsilon):
+    def __init__(self, n_units, center, normalize, scale, shift, epsilon, gradient="full"):
         self.center, self.normalize, self.epsilon = center, normalize, epsilon
+        self.gradient = gradient
         self.a = _shared_vector(1, n_units, "a") if scale else None
         self.b = _shared_vector(0, n_units, "b") if shift else None
         self.mean = _shared_vector(np.nan, n_units, "mean")
@@ -163,19 +167,34 @@ class BatchNormalization:
             Standardise by the stored population statistics, not by those of this batch.
         """
         mean, variance = (self.mean, self.variance) if population else batch_statistics(g)
+        if self.gradient != "full":
+            mean, variance = disconnected_grad(mean), disconnected_grad(variance)
+        mean = mean if self.center else 0
+        std = T.sqrt(variance + self.epsilon) if self.normalize else 1
+        if self.gradient == "only":
+            standardised = g if population else divide_gradient(g, std)
+        else:
+            standardised = h(g, mean, std)
         a = 1 if self.a is None else self.a
         b = 0 if self.b is None else self.b
-        standardised = h(
-            g,
-            mean=mean if self.center else 0,
-            std=T.sqrt(variance + self.epsilon) if self.normalize else 1,
-        )
         return f(standardised, a, b, Linear)
 
     @property
     def needs_statistics(self):
         """Whether any statistics enter the output."""
-        return self.center or self.normalize
+        return (self.center or self.normalize) and self.gradient != "only"
+
+
+def divide_gradient(g, std):
+    """Return g itself, whose gradient is divided by std, a constant to the gradient.
+
+    Parameters
+    ----------
+    g : theano matrix, (n, n_units)
+    std : theano vector, (n_units,)
+    """
+    quotient = g / std
+    return quotient + disconnected_grad(g - quotient)
 
 
 def batch_statistics(g):

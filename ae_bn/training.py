@@ -14,7 +14,7 @@ from typing import Callable, Iterator, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ae_bn.autoencoder import Autoencoder
+from ae_bn.autoencoder import CHUNK, Autoencoder
 from ae_bn.config import TrainingConfig
 from ae_bn.data import batches
 from ae_bn.errors import UserError
@@ -36,6 +36,7 @@ class Result(NamedTuple):
     """What `fit` returns."""
 
     history: list  # of Epoch
+    observations: list  # of dict, see `Autoencoder.observe`, with the step they were made at
     best_epoch: int  # the one with the lowest validation loss; 0 if none was finite
     diverged: bool  # the loss stopped being a finite number
 
@@ -47,6 +48,7 @@ class Progress:
     order: dict  # state of the stream of orders before this epoch's permutation
     losses: list = field(default_factory=list)  # of this epoch's minibatches so far
     history: list = field(default_factory=list)  # of Epoch
+    observations: list = field(default_factory=list)  # of dict
     best_epoch: int = 0
     seconds: float = 0.0  # trained so far
 
@@ -84,6 +86,9 @@ def fit(
     them.  Training ends after ``epochs``, or ``patience`` epochs after the best one, or as soon
     as a loss is not finite.
 
+    With ``observe_steps``, `Autoencoder.observe` looks at the first 1,000 training documents
+    every so many steps, before the step.
+
     With a checkpoint, training goes on from it if it is there, to the same numbers.  It is
     written every ``checkpoint_epochs``, at the end, and when SIGINT or SIGTERM arrives, which
     take effect after that.
@@ -120,6 +125,7 @@ def fit(
         except UserError as error:
             print(f"training from the start, because {error}", flush=True)
     began = time.perf_counter() - progress.seconds
+    observed = X_train[:CHUNK]
 
     def save():
         progress.seconds = time.perf_counter() - began
@@ -136,6 +142,9 @@ def fit(
                 if arrived:
                     save()
                     raise KeyboardInterrupt
+                step = len(progress.history) * (n // batch_size) + len(progress.losses)
+                if config.observe_steps and step % config.observe_steps == 0:
+                    progress.observations.append({"step": step, **autoencoder.observe(observed)})
                 progress.losses.append(float(autoencoder.train(batch)))
             autoencoder.update_population_statistics(X_train)
             valid_loss = autoencoder.evaluate(X_valid)
@@ -151,7 +160,7 @@ def fit(
                 save()
     if progress.best_epoch > 0:
         autoencoder.set_state(best_state)
-    return Result(progress.history, progress.best_epoch, progress.diverged)
+    return Result(progress.history, progress.observations, progress.best_epoch, progress.diverged)
 
 
 def check_batch_size(n: int, batch_size: int) -> None:

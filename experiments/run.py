@@ -58,9 +58,15 @@ def parse_arguments(arguments):
     return parser.parse_args(arguments)
 
 
-def choose_seeds(text: str | None, config) -> list[int]:
-    """Return the seeds to run: those that ``--seeds`` lists, or so many from training.seed on."""
-    text = str(config.experiment.seeds) if text is None else text
+def choose_seeds(text: str | None, config) -> tuple[list[int], list[int]]:
+    """Return the seeds of all arms, and further ones of the headline arms.
+
+    They are those that ``--seeds`` lists, or so many from training.seed on.
+    """
+    if text is None:
+        every, _ = choose_seeds(str(config.experiment.seeds), config)
+        more, _ = choose_seeds(str(config.experiment.headline.seeds), config)
+        return every, more[len(every) :]
     try:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
@@ -75,7 +81,7 @@ def choose_seeds(text: str | None, config) -> list[int]:
             f"--seeds {text}: learning rates are tuned with {min(tuned)}; take other seeds, or "
             "change experiment.tuning.seeds"
         )
-    return seeds
+    return seeds, []
 
 
 def main(arguments: list[str]) -> int:
@@ -99,7 +105,8 @@ def main(arguments: list[str]) -> int:
             raise UserError("--tune has its own seeds, experiment.tuning.seeds, and no dry run")
         print(tune(config, directory / "tuning", options.jobs, options.cluster))
         return 0
-    runs = plan_runs(config, choose_seeds(options.seeds, config), directory)
+    seeds, headline = choose_seeds(options.seeds, config)
+    runs = plan_runs(config, seeds, directory, headline)
     if options.dry_run:
         for run in runs:
             print(f"{'finished' if run.finished else 'to do':9}{run.directory}")

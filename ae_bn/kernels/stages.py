@@ -15,6 +15,8 @@ from typing import Callable, NamedTuple
 import numpy as np
 import theano
 import theano.sparse as sparse
+import theano.tensor as T
+from theano.gradient import disconnected_grad
 
 from ae_bn import losses, optimizers, stages
 from ae_bn.kernels import rewrites  # noqa: F401, registers what compiling needs
@@ -55,11 +57,19 @@ class BatchNormalization(stages.BatchNormalization):
 
     def __call__(self, g, population=False):
         """Return a * h(g) + b, (n, n_units)."""
-        how = Standardisation(bool(self.center), bool(self.normalize), self.epsilon, population)
+        mean, variance, center, normalize = self.mean, self.variance, self.center, self.normalize
+        if self.gradient != "full" and not population:
+            mean, variance = (disconnected_grad(statistic) for statistic in Statistics()(g))
+            if self.gradient == "only" and normalize:
+                g = stages.divide_gradient(g, T.sqrt(variance + self.epsilon))
+            population = True  # given from outside, as constants
+        if self.gradient == "only":
+            center = normalize = False
+        how = Standardisation(bool(center), bool(normalize), self.epsilon, population)
         n_units = self.mean.get_value(borrow=True).shape
         a = np.ones(n_units, g.dtype) if self.a is None else self.a
         b = np.zeros(n_units, g.dtype) if self.b is None else self.b
-        return Normalize(how, "linear")(g, a, b, self.mean, self.variance)
+        return Normalize(how, "linear")(g, a, b, mean, variance)
 
 
 class Activation:
@@ -79,13 +89,13 @@ class Activation:
 def _loss(name):
     """Return one of `ae_bn.losses.LOSSES`, merged with its neighbours on both sides."""
 
-    def loss(z, target, activation):
+    def loss(z, target, activation, variance=None):
         op, dense = z.owner and z.owner.op, target.owner and target.owner.op
         if isinstance(op, Normalize) and isinstance(dense, sparse.DenseFromSparse):
             csr = sparse.csm_properties(target.owner.inputs[0])[:3]
             return Loss(op.standardisation, activation.name, name)(*z.owner.inputs, *csr)[0]
         warnings.warn(f"no kernel for {name} of {z}: symbolic instead", stacklevel=2)
-        return losses.LOSSES[name](z, target, activation)
+        return losses.LOSSES[name](z, target, activation, variance)
 
     return loss
 
@@ -124,9 +134,11 @@ def dropout_mask(values, rate, random):
     return mask
 
 
-def missing() -> list[str]:
-    """Return what kernels cannot do on this machine; then the symbolic stage stands in."""
+def missing(loss: str | None = None) -> list[str]:
+    """Return what kernels cannot do, here or at all; then the symbolic stage stands in."""
     notes = []
+    if loss == "standardised_error":
+        notes.append("loss: symbolic, it has no kernel")
     if not _has_blas():
         notes.append("product: symbolic, there is no BLAS to link to")
     if not openmp_flags():
@@ -152,7 +164,7 @@ STAGES = {
         Projection,
         BatchNormalization,
         {name: Activation(name) for name in stages.ACTIVATIONS},
-        {name: _loss(name) for name in losses.LOSSES},
+        {**losses.LOSSES, **{name: _loss(name) for name in ("cross_entropy", "squared_error")}},
         {rule: _optimizer(rule) for rule in optimizers.OPTIMIZERS},
         Statistics(),
         dropout_mask,
