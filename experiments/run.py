@@ -65,7 +65,8 @@ def choose_seeds(text: str | None, config) -> tuple[list[int], list[int]]:
     """
     if text is None:
         every, _ = choose_seeds(str(config.experiment.seeds), config)
-        more, _ = choose_seeds(str(config.experiment.headline.seeds), config)
+        headline = config.experiment.headline
+        more = choose_seeds(str(headline.seeds), config)[0] if headline.arms else []
         return every, more[len(every) :]
     try:
         seeds = [int(part) for part in text.split(",")]

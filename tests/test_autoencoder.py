@@ -117,6 +117,76 @@ def test_gradients_against_finite_differences(float64, documents, tied, loss, ke
     np.testing.assert_allclose(slope, (loss_at(step) - loss_at(-step)) / (2 * step), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["batch_norm.gradient=constant"],
+        ["batch_norm.gradient=only", "batch_norm.scale=false"],
+        ["loss=standardised_error", "output_activation=linear", "batch_norm.top=true"],
+        ["batch_norm.top=true", "batch_norm.top_scale=false"],
+        ["batch_norm.top=true", "batch_norm.top_shift=false", "output_start=plain"],
+        ["hidden_activation=sigmoid", "dropout.input=.3", "dropout.hidden=.2"],
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_symbolic_and_fused_agree(documents, settings):
+    """In training, evaluation, observation, and what is kept."""
+    results = []
+    for kernels in ("symbolic", "fused"):
+        config = model("batch_norm.hidden=true", *settings)
+        autoencoder = started(config, documents, optimizer="nesterov", kernels=kernels)
+        losses = [float(autoencoder.train(documents[i : i + 20])) for i in (0, 20, 0)]
+        autoencoder.update_population_statistics(documents)
+        results.append([losses, autoencoder.evaluate(documents)])
+        results[-1] += [*autoencoder.observe(documents).values()]
+        results[-1] += [*autoencoder.get_state(training=True).values()]
+    for symbolic, fused in zip(*results):
+        np.testing.assert_allclose(symbolic, fused, rtol=1e-4, atol=1e-5)
+
+
+def test_top_switches_are_the_top_layers_own():
+    layers = build_layers(model(*ALL_BN, "batch_norm.top_scale=false"), 12, "symbolic")
+    assert layers[0].batch_normalization.a is not None
+    assert layers[1].batch_normalization.a is None
+    layers = build_layers(model(*ALL_BN, "batch_norm.top_shift=false"), 12, "symbolic")
+    assert layers[0].batch_normalization.b is not None
+    assert layers[1].batch_normalization.b is None
+
+
+def test_a_plain_start_is_one_and_zero(documents):
+    autoencoder = started(model(*ALL_BN, "output_start=plain"), documents)
+    state = autoencoder.get_state()
+    assert (state["layer2.a"] == 1).all() and (state["layer2.b"] == 0).all()
+
+
+def test_observation_is_of_the_batch(float64, documents):
+    """Standardised pre-activations of a batch: mean 0, and percentiles to match."""
+    X = documents.astype("float64")
+    autoencoder = started(model("batch_norm.hidden=true"), X, kernels="symbolic")
+    W = autoencoder.get_state()["layer1.W"]
+    before = autoencoder.get_state(training=True)
+    observed = autoencoder.observe(X)
+    g = X @ W
+    z = (g - g.mean(axis=0)) / np.sqrt(g.var(axis=0) + 1e-5)
+    for percent in (15, 50, 85):
+        assert observed[f"z1_p{percent}"] == pytest.approx(np.percentile(z, percent))
+    assert "saturated1" not in observed  # ReLU has no bounds
+    assert observed["gradient1"] > 0 and observed["gradient2"] > 0
+    for name, value in autoencoder.get_state(training=True).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_variance_shift_of_masking_noise_is_what_theory_says():
+    """Words that occur alone: x / (1 - p) kept with 1 - p multiplies E[g^2] by 1 / (1 - p)."""
+    X = csr_matrix(np.tile(np.eye(12, dtype="f4"), (2000, 1)))
+    autoencoder = started(model("batch_norm.hidden=true", "dropout.input=0.5"), X)
+    W = autoencoder.get_state()["layer1.W"].astype(float)
+    noisy, clean = 2 * (W**2).mean(axis=0) - W.mean(axis=0) ** 2, W.var(axis=0)
+    shift = autoencoder.variance_shift(X)
+    assert list(shift) == ["variance_shift1"]
+    assert shift["variance_shift1"] == pytest.approx(np.median(noisy / clean), rel=0.05)
+
+
 def test_sparse_and_dense_input_agree(float64, documents):
     config = model(*ALL_BN)
     layers = build_layers(config, documents.shape[1], "symbolic")
@@ -275,7 +345,7 @@ def test_only_needed_statistics_are_compiled(documents):
     autoencoder = started(model("batch_norm.top=true", "batch_norm.hidden=false"), documents)
     assert not autoencoder._statistics
     autoencoder.update_population_statistics(documents)
-    assert list(autoencoder._statistics) == [1]
+    assert list(autoencoder._statistics) == [(1, False)]
 
 
 COUNT_COMPILED = """

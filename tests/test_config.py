@@ -139,6 +139,7 @@ def test_without_factors_there_is_one_arm():
         ("experiment.skip=[{nois: '1'}]", ["skip", "nois", "'noise'"]),
         ("experiment.skip=[{noise: '2'}]", ["skip.noise", "'2'"]),
         ("experiment.learning_rates={0 / larg: 1}", ["learning_rates", "0 / larg", "'0 / large'"]),
+        ("experiment.headline.arms=[0 / larg]", ["headline.arms", "'0 / large'"]),
         ("experiment.report.contrasts={c: {plus: [x], minus: [y]}}", ["contrasts.c", "'x'"]),
     ],
 )

@@ -9,7 +9,7 @@ from sklearn.preprocessing import normalize
 
 from ae_bn import evaluation
 from ae_bn.config import load_config
-from ae_bn.evaluation import Split
+from ae_bn.evaluation import Split, softmax_accuracy
 
 
 def test_retrieval_by_hand():
@@ -131,3 +131,12 @@ def test_references():
     _, _, components = np.linalg.svd(X[:15].toarray(), full_matrices=False)
     np.testing.assert_allclose(np.abs(test), np.abs(X[15:] @ components[:3].T), rtol=1e-6)
     assert evaluation.reference_codes("svd", X[:15], X[15:], 128, seed=0)[0].shape == (15, 5)
+
+
+def test_softmax_probe_on_separable_codes():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=6000)
+    codes = (np.eye(3)[labels] * 4 + rng.normal(size=(6000, 3))).astype("f4")
+    train, test = Split(codes[:5000], labels[:5000]), Split(codes[5000:], labels[5000:])
+    assert softmax_accuracy(train, test) > 0.9
+    assert softmax_accuracy(train, test) == softmax_accuracy(train, test)

@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
-from ae_bn.experiment import _identity, perform, plan_runs, results_table
+from ae_bn.experiment import _identity, _without_nulls, perform, plan_runs, results_table
 from ae_bn.sweep import tune
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -145,6 +145,11 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     """Data are in the identity by their fingerprint; the share held out is not in that."""
     others = {"model.hidden_activation": "tanh", "training.optimizer": "sgd"}
     others.update({"model.loss": "squared_error", "theano.kernels": "symbolic"})
+    others.update({"model.output_start": "plain", "model.batch_norm.gradient": "constant"})
+    others.update(
+        dict.fromkeys(["model.batch_norm.top_scale", "model.batch_norm.top_shift"], False)
+    )
+    others["training.observe_steps"] = 5
     config = load_config(None, ["model.output_activation=sigmoid", "model.batch_norm.code=true"])
     identity = _identity(config, None, "data")
     same = set()
@@ -251,6 +256,44 @@ def test_mistakes_are_one_line_and_exit_code_2(config_file, tmp_path, arguments,
     assert "Traceback" in debug.stderr and debug.returncode != 0
 
 
+def test_headline_arms_have_more_seeds(config_file, tmp_path):
+    settings = ["experiment.seeds=2", "experiment.headline={seeds: 4, arms: [on / none]}"]
+    arguments = ["--config", config_file, "--out", tmp_path / "out", "--dry-run"]
+    lines = run(*arguments, "--set", *settings).stdout.splitlines()
+    seeds = [line.split("-seed")[1][0] for line in lines if "on___none" in line]
+    assert seeds == ["1", "2", "3", "4"]
+    assert len([line for line in lines if "-seed3-" in line]) == 1
+    listed = run(*arguments, "--seeds", "1,2", "--set", *settings).stdout.splitlines()
+    assert len([line for line in listed if "on___none" in line]) == 2
+
+
+def test_what_is_not_used_is_not_in_the_identity():
+    config = load_config()
+    assert config.training.observe_steps is None
+    tree = config.model_dump(include={"model", "training", "theano"})
+    del tree["training"]["observe_steps"]
+    assert _without_nulls(config.model_dump(include={"model", "training", "theano"})) == (
+        _without_nulls(tree)
+    )
+
+
+def test_observations_and_steps_to_target(config_file, tmp_path):
+    settings = ["training.observe_steps=4", "experiment.report.target_loss=1000"]
+    config = load_config(config_file, settings)
+    runs = [run for run in plan_runs(config, [1], tmp_path) if run.arm == "on / input"]
+    perform(runs[0])
+    observations = pd.read_csv(runs[0].directory / "observations.csv")
+    assert list(observations["step"]) == [0, 4, 8, 12, 16, 20]  # 3 epochs of 7 steps
+    assert np.isfinite(observations.to_numpy()).all()
+    row = results_table(runs).iloc[0]
+    assert row["steps_to_target"] == 7  # met at once, after the first epoch
+    assert row["gap"] == pytest.approx(row["valid_loss"] - row["train_loss"])
+    assert row["variance_shift1"] > 1
+    with open(runs[0].directory / "observations.csv", "a") as file:
+        file.write("1\n")
+    assert not runs[0].finished
+
+
 @pytest.mark.parametrize("name", ["dropout", "top_layer"])
 def test_every_arm_of_the_experiments_on_real_data(name, tmp_path, monkeypatch):
     """One epoch of 20 Newsgroups in each arm, from whichever source there is."""
@@ -262,7 +305,7 @@ def test_every_arm_of_the_experiments_on_real_data(name, tmp_path, monkeypatch):
     done = run("--config", config, "--seeds", "1", "--out", tmp_path, "--set", *settings)
     assert done.returncode == 0, done.stderr
     results = pd.read_csv(tmp_path / "results.csv")
-    assert len(results) == {"dropout": 20, "top_layer": 14}[name]
+    assert len(results) == {"dropout": 36, "top_layer": 32}[name]
     assert (results["accuracy"] > 0.055).all()  # chance is .05
     trained = results[results["learning_rate"].notna()]
     assert np.isfinite(trained["test_loss"]).all() and set(trained["status"]) == {"finished"}

@@ -6,16 +6,16 @@ import numpy as np
 import theano
 import theano.tensor as T
 
-from ae_bn.losses import cross_entropy, squared_error
+from ae_bn.losses import cross_entropy, squared_error, standardised_error
 from ae_bn.stages import ReLU, Sigmoid
 
 Z = np.array([[0.0, 2.0, -3.0], [1.0, -1.0, 0.5]])
 TARGET = np.array([[1.0, 0.0, 0.25], [0.0, 1.0, 0.5]])
 
 
-def compiled(loss, activation):
+def compiled(loss, activation, variance=None):
     z, target = T.matrix(), T.matrix()
-    value = loss(z, target, activation)
+    value = loss(z, target, activation, variance)
     return theano.function([z, target], [value, T.grad(value, z)])
 
 
@@ -39,3 +39,11 @@ def test_squared_error(float64):
     out = np.maximum(0, Z)
     np.testing.assert_allclose(value, ((out - TARGET) ** 2).sum() / 2)
     np.testing.assert_allclose(gradient, (out - TARGET) * (Z > 0))
+
+
+def test_standardised_error_is_the_squared_error_of_standardised_values(float64):
+    mean, deviation = np.array([0.5, 0.2, 0.1]), np.array([0.5, 2.0, 0.1])
+    value, gradient = compiled(standardised_error, ReLU, T.constant(deviation**2))(Z, TARGET)
+    out, target = ((x - mean) / deviation for x in (np.maximum(0, Z), TARGET))
+    np.testing.assert_allclose(value, ((out - target) ** 2).sum() / 2)
+    np.testing.assert_allclose(gradient, (out - target) / deviation * (Z > 0))

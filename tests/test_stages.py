@@ -188,3 +188,29 @@ def test_second_derivatives_are_symmetric_and_right(float64):
     step = 1e-6
     difference = (first(G + step * w) - first(G - step * w)) / (2 * step)
     np.testing.assert_allclose(product(G, w), difference, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_constant_statistics_are_those_of_the_batch_and_have_no_gradient(float64, switches):
+    """Value as ever; gradient as if the batch's statistics were the population's."""
+    layer = BatchNormalization(3, *switches, EPSILON, gradient="constant")
+    full = BatchNormalization(3, *switches, EPSILON)
+    layer.mean.set_value(G.mean(axis=0))
+    layer.variance.set_value(G.var(axis=0))
+    np.testing.assert_allclose(apply(layer, G), apply(full, G), atol=1e-12)
+    g, weights = T.matrix(), np.random.default_rng(0).normal(size=G.shape)
+    gradients = [
+        theano.function([g], T.grad((layer(g, population) * weights).sum(), g))(G)
+        for population in (False, True)
+    ]
+    np.testing.assert_allclose(*gradients, atol=1e-12)
+
+
+def test_a_rate_per_unit_changes_the_gradient_only(float64):
+    layer = BatchNormalization(3, True, True, False, True, EPSILON, gradient="only")
+    assert not layer.needs_statistics
+    g, weights = T.matrix(), np.random.default_rng(0).normal(size=G.shape)
+    np.testing.assert_allclose(apply(layer, G), G)
+    np.testing.assert_allclose(apply(layer, G, population=True), G)
+    gradient = theano.function([g], T.grad((layer(g) * weights).sum(), g))(G)
+    np.testing.assert_allclose(gradient, weights / np.sqrt(G.var(axis=0) + EPSILON))
