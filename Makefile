@@ -1,7 +1,13 @@
 # What `make reproduce` changes in the configs to finish sooner.
 PRESET := training.epochs=10 evaluation.retrieval_queries=500
-FEWER := 'experiment.skip=[{dropout: input .1}, {dropout: input .5}, {dropout: hidden .1}, \
+FEWER_dropout := 'experiment.skip=[{activation: sigmoid}, {dropout: input .1}, \
+	{dropout: input .2}, {dropout: input .5}, {dropout: input .9}, {dropout: hidden .1}, \
 	{dropout: hidden .5}, {dropout: hidden .7}]'
+FEWER_top_layer := 'experiment.skip=[{loss: "cross-entropy, log count"}, \
+	{loss: "squared error, ReLU"}, {loss: standardised error}, \
+	{batch_norm: "no BN, plain start"}, {batch_norm: "hidden + top, plain start"}, \
+	{batch_norm: "hidden + top, no scale"}, {batch_norm: "hidden + top, no shift"}]'
+EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate curvature batch_size depth
 
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
@@ -25,10 +31,12 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2)/$(1) $
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
-.PHONY: help setup test faults lint info dropout top_layer reproduce fast bench clean
+.PHONY: help setup test faults lint info $(EXPERIMENTS) experiments reproduce fast bench clean
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
+	@echo 'make EXPERIMENT   run one experiment in full:'
+	@echo '                  $(EXPERIMENTS)'
 	@echo
 	@echo 'SEEDS=5 or SEEDS=1,2,3   seeds of the runs'
 	@echo 'JOBS=4                   runs at a time'
@@ -51,15 +59,14 @@ lint: $(READY) ## check the style
 info: $(READY) ## show versions, compiler and BLAS, and measure their speed
 	@$(IN_VENV) -m ae_bn
 
-dropout: $(READY) ## run the dropout experiment in full
+$(EXPERIMENTS): $(READY)
 	$(call run,$@,$(or $(OUT),results))
 
-top_layer: $(READY) ## run the top layer experiment in full
-	$(call run,$@,$(or $(OUT),results))
+experiments: $(EXPERIMENTS) ## run all experiments in full; this takes a day on two cores
 
-reproduce: $(READY) ## run both experiments, smaller: four seeds, fewer rates, shorter training
-	$(call run,dropout,$(or $(OUT),results/reproduce),$(QUICK) $(FEWER))
-	$(call run,top_layer,$(or $(OUT),results/reproduce),$(QUICK))
+reproduce: $(READY) ## run dropout and top_layer, smaller: four seeds, fewer arms, shorter training
+	$(call run,dropout,$(or $(OUT),results/reproduce),$(QUICK) $(FEWER_dropout))
+	$(call run,top_layer,$(or $(OUT),results/reproduce),$(QUICK) $(FEWER_top_layer))
 
 fast: $(READY) ## install Intel's MKL (0.9 GB) into .venv; matrix products are quicker then
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \

@@ -327,7 +327,9 @@ def tune(config: Config, directory: Path, jobs: int, cluster: str | None = None)
     runs = []
     for rate in tuning.learning_rates:
         at_rate = config.replace({"training.learning_rate": rate})
-        runs += plan_runs(at_rate, tuning.seeds, directory)
+        planned = plan_runs(at_rate, tuning.seeds, directory)
+        # Not the arms whose levels have a rate of their own.
+        runs += [run for run in planned if run.config.training.learning_rate == rate]
     sweep(runs, jobs, cluster, test=False, name="tuning")
     results = results_table(runs)
     with atomic_write(directory / "results.csv") as file:
