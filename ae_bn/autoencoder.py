@@ -169,21 +169,37 @@ class Autoencoder:
         data, indices, indptr = T.vector("data"), T.ivector("indices"), T.ivector("indptr")
         self._inputs = [data, indices, indptr]
         shape = T.cast(T.stack([indptr.shape[0] - 1, n_words]), "int32")
-        x = sparse.CSR(data, indices, indptr, shape)
-        target = sparse.dense_from_sparse(x)
+        self._x = x = sparse.CSR(data, indices, indptr, shape)
         self._batch = forward(x, self.layers, noise=self.noise)
         self._whole = forward(x, self.layers, population=True)
-        self._batch_loss, self._whole_loss = (
-            STAGES[kernels].losses[config.loss](
-                signals[-1].z, target, self.layers[-1].activation, self.word_variance
-            )
-            for signals in (self._batch, self._whole)
-        )
+        self._batch_loss, self._whole_loss = map(self._loss, (self._batch, self._whole))
         self._gradients = gradients = T.grad(self._batch_loss, self.parameters)
         optimize = STAGES[kernels].optimizers[optimizer]
         self._updates = optimize(self.parameters, gradients, self.learning_rate)
         self._batch_statistics = STAGES[kernels].batch_statistics
         self._statistics = {}  # number of a layer, noise or not: its compiled statistics
+
+    def _loss(self, signals):
+        z, activation = signals[-1].z, self.layers[-1].activation
+        target = sparse.dense_from_sparse(self._x)
+        loss = STAGES[self.kernels[0]].losses[self.config.loss]
+        return loss(z, target, activation, self.word_variance)
+
+    def clean_loss(self, population: bool):
+        """Return the loss as an expression, nothing dropped, and what it is a function of.
+
+        Parameters
+        ----------
+        population : bool
+            Standardise by population statistics instead of those of the minibatch.
+
+        Returns
+        -------
+        loss : theano scalar
+        inputs : list of theano vectors
+            ``data``, ``indices`` and ``indptr`` of the documents' csr_matrix.
+        """
+        return self._loss(forward(self._x, self.layers, population)), self._inputs
 
     def initialize(
         self, X: csr_matrix, streams: Streams, learning_rate: float, dropout: DropoutConfig

@@ -96,10 +96,25 @@ class TrainingConfig(Section):
     observe_steps: Optional[int] = Field(ge=1)
 
 
+class CurvatureConfig(Section):
+    epochs: List[int]
+    documents: int = Field(ge=1)
+    eigenvalues: int = Field(ge=1, le=10)
+    draws: int = Field(ge=1)
+    steps: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if min(self.epochs, default=0) < 0:
+            raise ValueError("epochs must not be negative; 0 is the initialisation")
+        return self
+
+
 class EvaluationConfig(Section):
     classifier_c: List[float] = Field(min_length=1)
     softmax_probe: bool
     retrieval_queries: Optional[int] = Field(ge=1)
+    curvature: Optional[CurvatureConfig]
 
     @model_validator(mode="after")
     def _check(self):

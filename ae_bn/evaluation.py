@@ -67,6 +67,29 @@ METRICS = {
         "that is larger; median over units",
     ),
     "variance_shift2": Metric("variance shift 2", 3, "the same in the second layer"),
+    "top_eigenvalue": Metric(
+        "top eigenvalue",
+        2,
+        "largest eigenvalue of the Hessian of the training loss at the best epoch, statistics of "
+        "minibatches, nothing dropped; weights that feed a normalised unit scaled to norm 1, "
+        "others as they are",
+    ),
+    "top_eigenvalue_initial": Metric("top eigenvalue, initial", 2, "the same before training"),
+    "top_eigenvalue_population": Metric(
+        "top eigenvalue, population", 2, "the same at the best epoch, statistics held constant"
+    ),
+    "relative_eigenvalue": Metric(
+        "relative eigenvalue",
+        2,
+        "as top eigenvalue, along changes of every column of W relative to its norm, with BN or "
+        "without",
+    ),
+    "relative_eigenvalue_initial": Metric(
+        "relative eigenvalue, initial", 2, "the same before training"
+    ),
+    "relative_eigenvalue_population": Metric(
+        "relative eigenvalue, population", 2, "the same at the best epoch, statistics held constant"
+    ),
     "steps_to_target": Metric(
         "steps to target", 0, "steps until the validation loss is at most report.target_loss"
     ),

@@ -29,7 +29,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 import ae_bn
-from ae_bn import evaluation
+from ae_bn import curvature, evaluation
 from ae_bn.autoencoder import Autoencoder, weight_shapes
 from ae_bn.config import (
     Arm,
@@ -163,6 +163,7 @@ def plan_runs(
             n, fraction = corpus.train.shape[0], arm.config.data.validation_fraction
             fit_rows, _ = split_validation(n, fraction, streams(0).split)
             check_batch_size(len(fit_rows), arm.config.training.batch_size)
+            curvature.check(arm.config, len(fit_rows))
         further = headline if arm.name in config.experiment.headline.arms else ()
         for seed in [*seeds, *further]:
             run_config = arm.config.replace({"training.seed": seed})
@@ -272,7 +273,15 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
 
 def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict:
     """Train, write history and model, and return what training says of itself."""
-    training = run.config.training
+    training, settings = run.config.training, run.config.evaluation.curvature
+
+    def measure(epoch=None):
+        if epoch is not None and epoch not in settings.epochs:
+            return None
+        hessian = _hessian(_graph(run.config)[0], X_train.shape[1])
+        state = autoencoder.get_state()
+        return curvature.measure(hessian, state, X_train, training.batch_size, settings)
+
     autoencoder.initialize(X_train, stream, training.learning_rate, run.config.model.dropout)
     result = fit(
         autoencoder,
@@ -280,6 +289,7 @@ def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict
         X_valid,
         training,
         stream.order,
+        measure=None if settings is None else measure,
         checkpoint=run.directory / "checkpoint.safetensors",
         identity=fingerprint([run.identity, _versions(), autoencoder.kernels]),
     )
@@ -306,6 +316,10 @@ def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict
         metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
         if run.config.model.dropout != DropoutConfig(input=0, hidden=0):
             metrics.update(autoencoder.variance_shift(X_train))
+    if settings is not None:
+        measured = {epoch: m for epoch, m in enumerate(result.measurements) if m is not None}
+        best = measured.get(result.best_epoch) or measure() if result.best_epoch > 0 else None
+        metrics.update(curvature.summarize(measured, best))
     return metrics
 
 
@@ -445,6 +459,11 @@ def _autoencoder(config: Config, n_words: int) -> Autoencoder:
 @lru_cache(maxsize=8)
 def _compiled_autoencoder(model: str, optimizer: str, kernels: str, n_words: int) -> Autoencoder:
     return Autoencoder(ModelConfig.model_validate_json(model), optimizer, n_words, kernels)
+
+
+@lru_cache(maxsize=1)
+def _hessian(model: str, n_words: int) -> curvature.Hessian:
+    return curvature.Hessian(ModelConfig.model_validate_json(model), n_words)
 
 
 @lru_cache(maxsize=1)

@@ -37,6 +37,7 @@ class Result(NamedTuple):
 
     history: list  # of Epoch
     observations: list  # of dict, see `Autoencoder.observe`, with the step they were made at
+    measurements: list  # what ``measure`` returned, from epoch 0
     best_epoch: int  # the one with the lowest validation loss; 0 if none was finite
     diverged: bool  # the loss stopped being a finite number
 
@@ -49,6 +50,7 @@ class Progress:
     losses: list = field(default_factory=list)  # of this epoch's minibatches so far
     history: list = field(default_factory=list)  # of Epoch
     observations: list = field(default_factory=list)  # of dict
+    measurements: list = field(default_factory=list)  # one per epoch, from 0
     best_epoch: int = 0
     seconds: float = 0.0  # trained so far
 
@@ -74,6 +76,7 @@ def fit(
     config: TrainingConfig,
     order: np.random.Generator,
     report: Callable[[Epoch], object] | None = None,
+    measure: Callable[[int], object] | None = None,
     checkpoint: Path | None = None,
     identity: str = "",
 ) -> Result:
@@ -103,6 +106,10 @@ def fit(
         Draws the order of the documents.
     report : function, optional
         Called with every `Epoch` that is trained here.
+    measure : function, optional
+        Called with the number of every epoch once its population statistics are there, and before
+        the first with 0.  What it returns, plain values, is kept in checkpoints; its time is not
+        counted.
     checkpoint : Path, optional
     identity : str
         Of the run: a checkpoint with another one is not used.
@@ -134,7 +141,16 @@ def fit(
             arrays.update((BEST + name, value) for name, value in best_state.items())
             write_arrays(checkpoint, arrays, {"identity": identity, **asdict(progress)})
 
+    def take_measurement(epoch):
+        nonlocal began
+        start = time.perf_counter()
+        progress.measurements.append(measure(epoch))
+        began += time.perf_counter() - start
+
     with held_back(signal.SIGINT, signal.SIGTERM) as arrived:
+        if measure is not None and not progress.measurements:
+            autoencoder.update_population_statistics(X_train)
+            take_measurement(0)
         while not progress.ended(config):
             order.bit_generator.state = progress.order
             shuffled = X_train[order.permutation(n)]
@@ -153,6 +169,8 @@ def fit(
             progress.history.append(Epoch(epoch, train_loss, valid_loss, seconds))
             if report is not None:
                 report(progress.history[-1])
+            if measure is not None:
+                take_measurement(epoch)
             if not progress.diverged and valid_loss < progress.best_loss:
                 progress.best_epoch, best_state = epoch, autoencoder.get_state()
             progress.order, progress.losses = order.bit_generator.state, []
@@ -160,7 +178,13 @@ def fit(
                 save()
     if progress.best_epoch > 0:
         autoencoder.set_state(best_state)
-    return Result(progress.history, progress.observations, progress.best_epoch, progress.diverged)
+    return Result(
+        progress.history,
+        progress.observations,
+        progress.measurements,
+        progress.best_epoch,
+        progress.diverged,
+    )
 
 
 def check_batch_size(n: int, batch_size: int) -> None:
