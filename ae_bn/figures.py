@@ -92,10 +92,9 @@ def _draw_metrics(trained, references, curves, experiment, config):
     figure, axes = plt.subplots(
         len(panels),
         len(metrics),
-        figsize=(3 * len(metrics) + 2, 0.3 * sum(map(len, names)) + 0.9 * len(panels)),
+        figsize=(3 * len(metrics) + 2, 0.3 * sum(map(len, names)) + 1.1 * len(panels)),
         gridspec_kw={"height_ratios": [len(arms) for arms in names]},
         squeeze=False,
-        sharex="col",
         layout="constrained",
     )
     for row_axes, (title, rows), arms in zip(axes, panels, names):
@@ -111,9 +110,8 @@ def _draw_metrics(trained, references, curves, experiment, config):
             axis.set_ylim(-0.6, len(arms) - 0.4)
             axis.grid(axis="x", alpha=0.3)
             axis.tick_params(labelleft=axis is row_axes[0])
+            axis.set_xlabel(_label(metric))
         row_axes[0].set_title(title, loc="left")
-    for axis, metric in zip(axes[-1], metrics):
-        axis.set_xlabel(_label(metric))
     return figure
 
 
