@@ -8,7 +8,7 @@ written to ``NAME.png`` (the kind, if there is no name).  The kinds, and their f
                  ``metrics``
 ``response``     metrics over the numbers in the names of factor ``x``'s levels; ``metrics``
 ``curves``       ``curves: {name: label, ...}``, the names as in ``curves.csv``, over their x
-``bands``        ``curves`` likewise, but percentiles, named without their ends ``_p15``, ``_p50`` and
+``bands``        ``curves`` likewise, but percentiles, named without their ends ``_p15``, ``_p50``,
                  ``_p85``: a line and a band for each arm
 
 ``response`` and ``curves`` have a line for every combination of the factors in ``lines``, and a
@@ -73,11 +73,18 @@ def draw_figures(
     trained = results[results["learning_rate"].notna()]
     if trained.empty:
         return  # only references: nothing to draw
+    references = results[results["learning_rate"].isna()]
     for config in experiment.report.figures:
+        if config.kind == "differences" and not experiment.report.contrasts:
+            continue
         chosen = trained
         for factor, levels in config.only.items():
             chosen = chosen[chosen[factor].isin(levels)]
-        references = results[results["learning_rate"].isna()]
+        if chosen.empty:
+            raise UserError(
+                f"experiment.report.figures, {config.file_name}: no runs have these levels; "
+                "change only"
+            )
         figure = KINDS[config.kind](chosen, references, curves, experiment, config)
         with atomic_write(directory / config.file_name, "wb") as file:
             figure.savefig(file, format="png", dpi=120)
@@ -118,27 +125,27 @@ def _draw_metrics(trained, references, curves, experiment, config):
 def _draw_differences(trained, references, curves, experiment, config):
     """A panel per metric, a row per contrast; filled if significant, the margin shaded."""
     report = experiment.report
-    metrics = config.metrics or report.metrics
-    names = list(report.contrasts)[::-1]
+    compared = {
+        metric: compare(trained, report.contrasts, metric, report.margins.get(metric))
+        for metric in config.metrics or report.metrics
+    }
+    names = list(compared[next(iter(compared))])[::-1]
     figure, axes = plt.subplots(
         1,
-        len(metrics),
-        figsize=(2.8 * len(metrics) + 3, 0.34 * len(names) + 1.2),
+        len(compared),
+        figsize=(2.8 * len(compared) + 3, 0.34 * len(names) + 1.2),
         squeeze=False,
         sharey=True,
         layout="constrained",
     )
-    for axis, metric in zip(axes[0], metrics):
-        margin = report.margins.get(metric)
+    for axis, (metric, comparisons) in zip(axes[0], compared.items()):
         axis.axvline(0, color="0.3", linewidth=1)
-        if margin is not None:
-            axis.axvspan(-margin, margin, color="0.88", zorder=0)
-        compared = compare(trained, report.contrasts, metric, margin)
+        if metric in report.margins:
+            axis.axvspan(-report.margins[metric], report.margins[metric], color="0.88", zorder=0)
         for height, name in enumerate(names):
-            summary, p = compared[name].summary, compared[name].p_holm
-            centre, low, high = _centre(summary, metric)
+            centre, low, high = _centre(comparisons[name].summary, metric)
             axis.plot([low, high], [height, height], color=COLORS[0], linewidth=2)
-            fill = COLORS[0] if p < ALPHA else "white"
+            fill = COLORS[0] if comparisons[name].p_holm < ALPHA else "white"
             axis.plot(centre, height, "o", color=COLORS[0], markerfacecolor=fill)
         axis.set_xlabel(f"difference in {METRICS[metric].title}")
         axis.grid(axis="x", alpha=0.3)
@@ -154,10 +161,14 @@ def _draw_response(trained, references, curves, experiment, config):
     x = trained[config.x].map(lambda level: numbers[level][1])
     prefix = trained[config.x].map(lambda level: numbers[level][0])
     line_factors, panel_factors = _lines_and_panels(experiment, config)
+    prefixes = list(dict.fromkeys(prefix.dropna()))
     panels = [
-        (" / ".join(filter(None, [title, name])), rows.assign(x=x)[prefix.isin([name, None])])
+        (
+            " / ".join(filter(None, [title, name if len(prefixes) > 1 else ""])),
+            rows.assign(x=x)[prefix[rows.index].isin([name, None])],
+        )
         for title, rows in _panels(trained, panel_factors)
-        for name in dict.fromkeys(prefix.dropna())
+        for name in prefixes
     ]
     lines = _line_styles(trained, line_factors)
     figure, axes = plt.subplots(
@@ -192,41 +203,44 @@ def _draw_response(trained, references, curves, experiment, config):
 def _draw_curves(trained, references, curves, experiment, config):
     """A row per curve, a column per combination of the factors that have panels.
 
-    Lines go as far as half of the seeds do.
+    Curves are side by side if there is only one panel each.  Lines go as far as half of the seeds.
     """
     line_factors, panel_factors = _lines_and_panels(experiment, config)
     panels = _panels(trained, panel_factors)
     lines = _line_styles(trained, line_factors)
+    shape = (len(config.curves), len(panels)) if len(panels) > 1 else (1, len(config.curves))
     figure, axes = plt.subplots(
-        len(config.curves),
-        len(panels),
-        figsize=(4 * len(panels) + 2, 3.2 * len(config.curves) + 0.5),
+        *shape,
+        figsize=(4 * shape[1] + 2, 3.2 * shape[0] + 0.5),
         squeeze=False,
-        sharex=True,
-        sharey="row",
+        sharex=len(panels) > 1,
+        sharey="row" if len(panels) > 1 else False,
         layout="constrained",
     )
-    for row_axes, (name, label) in zip(axes, config.curves.items()):
+    for curve_axes, (name, label) in zip(
+        axes.reshape(len(config.curves), -1), config.curves.items()
+    ):
         points = _curve(curves, name)
-        for axis, (title, rows) in zip(row_axes, panels):
+        for axis, (title, rows) in zip(curve_axes, panels):
             for arm, style in zip(references["arm"].unique(), STYLES[1:]):
                 ours = points[points["arm"] == arm]
                 if len(ours):
                     axis.plot(ours["x"], ours["mean"], ls=style, color=GREY, lw=2.5, label=arm)
             arms = rows.drop_duplicates("arm")
-            for arm, label in zip(arms["arm"], _line_labels(arms, line_factors)):
-                ours, style = points[points["arm"] == arm], lines[label]
+            for arm, line in zip(arms["arm"], _line_labels(arms, line_factors)):
+                ours, style = points[points["arm"] == arm], lines[line]
                 every = max(1, len(ours) // 8)
                 axis.plot(ours["x"], ours["mean"], markevery=every, **style)
                 axis.fill_between(
                     ours["x"], ours["low"], ours["high"], color=style["color"], alpha=0.15, lw=0
                 )
             axis.set_title(title, loc="left", fontsize="medium")
+            axis.set_xlabel(config.x_label or "epoch")
+            if len(panels) > 1:
+                axis.label_outer()
             axis.grid(alpha=0.3)
             _scale(axis, config)
-        row_axes[0].set_ylabel(label)
-    for axis in axes[-1]:
-        axis.set_xlabel(config.x_label or "epoch")
+        curve_axes[0].set_ylabel(label)
     _legend(figure, axes)
     return figure
 
@@ -251,7 +265,7 @@ def _draw_bands(trained, references, curves, experiment, config):
                 low["x"], low["mean"], high["mean"], color=COLORS[0], alpha=0.25, lw=0
             )
             axis.plot(middle["x"], middle["mean"], color=COLORS[0], label="median")
-            for edge, label in ((low, "15th percentile"), (high, "85th percentile")):
+            for edge, label in ((low, "15th and 85th percentile"), (high, None)):
                 axis.plot(edge["x"], edge["mean"], ls="--", lw=1, color=COLORS[0], label=label)
             axis.grid(alpha=0.3)
             _scale(axis, config)
@@ -260,6 +274,7 @@ def _draw_bands(trained, references, curves, experiment, config):
         axis.set_title(arm, loc="left", fontsize="medium")
     for axis in axes[-1]:
         axis.set_xlabel(config.x_label or "epoch")
+    _legend(figure, axes)
     return figure
 
 

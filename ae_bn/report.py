@@ -106,7 +106,7 @@ def write_report(
         file.write(text)
     with atomic_write(directory / "table.tex") as file:
         file.write(latex_report(results, experiment))
-    draw_figures(results, curves, experiment, directory)
+    draw_figures(with_censored(results), curves, experiment, directory)
     return text
 
 

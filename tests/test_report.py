@@ -251,7 +251,8 @@ def test_levels_are_numbers_and_panels():
 
 FIGURES = """experiment.report.figures=[
   {kind: metrics}, {kind: differences}, {kind: response, x: noise, lines: [bn]},
-  {kind: curves, curves: {valid_loss: loss, precision: precision}, log: [x, y]}, {kind: bands, curves: {z1: z}},
+  {kind: curves, curves: {valid_loss: loss, precision: precision}, log: [x, y]},
+  {kind: bands, curves: {z1: z}},
   {kind: curves, name: some, curves: {valid_loss: loss}, only: {noise: [none]}}]"""
 
 

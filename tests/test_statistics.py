@@ -126,12 +126,15 @@ def test_interaction_by_hand():
 
 
 def test_only_seeds_that_all_arms_have():
-    table = results(on_some=[0.9, 0.8, 0.7], on_none=[0.5, None, 0.6])
+    """An arm that was skipped leaves its contrasts out; one without common seeds has no data."""
+    table = results(on_some=[0.9, 0.8, 0.7], on_none=[0.5, None, 0.6], off_none=[None, 0.1])
     assert list(paired_differences(table, GAIN, "accuracy").index) == [1, 3]
-    assert len(paired_differences(table, INTERACTION, "accuracy")) == 0
-    comparison = compare(table, {"there": GAIN, "missing": INTERACTION}, "accuracy", 0.1)
-    assert comparison["missing"].verdict == "no data" and np.isnan(comparison["missing"].p_holm)
-    assert comparison["there"].p_holm == comparison["there"].p
+    apart = ContrastConfig(plus=["on / none"], minus=["off / none"])
+    contrasts = {"there": GAIN, "skipped": INTERACTION, "apart": apart}
+    compared = compare(table, contrasts, "accuracy", 0.1)
+    assert set(compared) == {"there", "apart"}
+    assert compared["apart"].verdict == "no data" and np.isnan(compared["apart"].p_holm)
+    assert compared["there"].p_holm == compared["there"].p == 0.5
 
 
 def test_seeds_infinite_on_both_sides_are_counted():
