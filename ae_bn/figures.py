@@ -75,8 +75,6 @@ def draw_figures(
         return  # only references: nothing to draw
     references = results[results["learning_rate"].isna()]
     for config in experiment.report.figures:
-        if config.kind == "differences" and not experiment.report.contrasts:
-            continue
         chosen = trained
         for factor, levels in config.only.items():
             chosen = chosen[chosen[factor].isin(levels)]
@@ -86,9 +84,10 @@ def draw_figures(
                 "change only"
             )
         figure = KINDS[config.kind](chosen, references, curves, experiment, config)
-        with atomic_write(directory / config.file_name, "wb") as file:
-            figure.savefig(file, format="png", dpi=120)
-        plt.close(figure)
+        if figure is not None:
+            with atomic_write(directory / config.file_name, "wb") as file:
+                figure.savefig(file, format="png", dpi=120)
+            plt.close(figure)
 
 
 def _draw_metrics(trained, references, curves, experiment, config):
@@ -130,6 +129,8 @@ def _draw_differences(trained, references, curves, experiment, config):
         for metric in config.metrics or report.metrics
     }
     names = list(compared[next(iter(compared))])[::-1]
+    if not names:
+        return None  # nothing to compare
     figure, axes = plt.subplots(
         1,
         len(compared),
@@ -155,7 +156,10 @@ def _draw_differences(trained, references, curves, experiment, config):
 
 
 def _draw_response(trained, references, curves, experiment, config):
-    """A column per metric, a row of panels per combination of other factors and x's prefix."""
+    """A column per metric, a row of panels per combination of other factors and x's prefix.
+
+    Panels are side by side if there is only one metric.
+    """
     metrics = config.metrics or experiment.report.metrics
     numbers = _numbers(trained[config.x].unique(), config)
     x = trained[config.x].map(lambda level: numbers[level][1])
@@ -171,16 +175,17 @@ def _draw_response(trained, references, curves, experiment, config):
         for name in prefixes
     ]
     lines = _line_styles(trained, line_factors)
+    shape = (len(panels), len(metrics)) if len(metrics) > 1 else (1, len(panels))
     figure, axes = plt.subplots(
-        len(panels),
-        len(metrics),
-        figsize=(3.6 * len(metrics) + 1, 2.5 * len(panels) + 0.6),
+        *shape,
+        figsize=(3.6 * shape[1] + 1, 2.5 * shape[0] + 0.6),
         squeeze=False,
         sharex=True,
         layout="constrained",
     )
-    for row_axes, (title, rows) in zip(axes, panels):
-        for axis, metric in zip(row_axes, metrics):
+    ticks = sorted(x.unique())
+    for panel_axes, (title, rows) in zip(axes.reshape(len(panels), -1), panels):
+        for axis, metric in zip(panel_axes, metrics):
             for label, style in lines.items():
                 ours = rows[_line_labels(rows, line_factors) == label]
                 points = [(at, *_point(r[metric], metric)) for at, r in ours.groupby("x")]
@@ -191,8 +196,8 @@ def _draw_response(trained, references, curves, experiment, config):
             axis.set_ylabel(_label(metric))
             axis.grid(alpha=0.3)
             _scale(axis, config)
-            if "x" in config.log:
-                axis.set_xticks(sorted(x.unique()), [f"{at:g}" for at in sorted(x.unique())])
+            if "x" in config.log or len(ticks) < 7:
+                axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
                 axis.minorticks_off()
     for axis in axes[-1]:
         axis.set_xlabel(config.x_label or config.x.replace("_", " "))
@@ -203,7 +208,7 @@ def _draw_response(trained, references, curves, experiment, config):
 def _draw_curves(trained, references, curves, experiment, config):
     """A row per curve, a column per combination of the factors that have panels.
 
-    Curves are side by side if there is only one panel each.  Lines go as far as half of the seeds.
+    Curves are side by side if each has only one panel.  Lines go as far as half of the seeds.
     """
     line_factors, panel_factors = _lines_and_panels(experiment, config)
     panels = _panels(trained, panel_factors)
@@ -213,8 +218,6 @@ def _draw_curves(trained, references, curves, experiment, config):
         *shape,
         figsize=(4 * shape[1] + 2, 3.2 * shape[0] + 0.5),
         squeeze=False,
-        sharex=len(panels) > 1,
-        sharey="row" if len(panels) > 1 else False,
         layout="constrained",
     )
     for curve_axes, (name, label) in zip(
@@ -236,8 +239,6 @@ def _draw_curves(trained, references, curves, experiment, config):
                 )
             axis.set_title(title, loc="left", fontsize="medium")
             axis.set_xlabel(config.x_label or "epoch")
-            if len(panels) > 1:
-                axis.label_outer()
             axis.grid(alpha=0.3)
             _scale(axis, config)
         curve_axes[0].set_ylabel(label)
@@ -265,8 +266,8 @@ def _draw_bands(trained, references, curves, experiment, config):
                 low["x"], low["mean"], high["mean"], color=COLORS[0], alpha=0.25, lw=0
             )
             axis.plot(middle["x"], middle["mean"], color=COLORS[0], label="median")
-            for edge, label in ((low, "15th and 85th percentile"), (high, None)):
-                axis.plot(edge["x"], edge["mean"], ls="--", lw=1, color=COLORS[0], label=label)
+            for edge, entry in ((low, "15th and 85th percentile"), (high, None)):
+                axis.plot(edge["x"], edge["mean"], ls="--", lw=1, color=COLORS[0], label=entry)
             axis.grid(alpha=0.3)
             _scale(axis, config)
         row_axes[0].set_ylabel(label)
