@@ -31,7 +31,8 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2)/$(1) $
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
-.PHONY: help setup test faults lint info $(EXPERIMENTS) experiments reproduce fast bench clean
+.PHONY: help setup test faults lint info $(EXPERIMENTS) experiments reproduce report fast bench \
+	clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
@@ -67,6 +68,9 @@ experiments: $(EXPERIMENTS) ## run all experiments in full; this takes a day on 
 reproduce: $(READY) ## run dropout and top_layer, smaller: four seeds, fewer arms, shorter training
 	$(call run,dropout,$(or $(OUT),results/reproduce),$(QUICK) $(FEWER_dropout))
 	$(call run,top_layer,$(or $(OUT),results/reproduce),$(QUICK) $(FEWER_top_layer))
+
+report: $(READY) ## make tables, figures and results/REPORT.md again from results/*/*.csv
+	$(IN_VENV) experiments/report.py
 
 fast: $(READY) ## install Intel's MKL (0.9 GB) into .venv; matrix products are quicker then
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \

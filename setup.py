@@ -22,7 +22,7 @@ setup(
         "pydantic>=2.0,<3",
         "ruamel.yaml>=0.17.21",
         "tqdm>=4.60",
-        "matplotlib>=3.5",
+        "matplotlib>=3.7",
         "pandas>=1.4",
         "tabulate>=0.8.9",
         "joblib>=1.4",  # whose loky runs the workers
@@ -30,6 +30,9 @@ setup(
         "threadpoolctl>=3.0",
         "safetensors>=0.3.1",
         "platformdirs>=2.5",
+        "statsmodels>=0.13.5",
+        "jinja2>=3.0",
+        "markdown>=3.4",
     ],
     extras_require={
         "fast": ["mkl>=2024; platform_machine == 'x86_64' and sys_platform == 'linux'"],

@@ -12,7 +12,7 @@ import itertools
 from pathlib import Path
 from typing import Any, Dict, List, Literal, NamedTuple, Optional
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 from ruamel.yaml import YAML
 
 from ae_bn.errors import UserError
@@ -138,10 +138,48 @@ class HeadlineConfig(Section):
     arms: List[str]
 
 
+class PublishedConfig(Section):
+    """A row of numbers that others have published; its further keys are metrics."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: Dict[str, float]
+
+    arm: str
+    source: str
+
+
+class FigureConfig(Section):
+    """A figure; which keys go with which kind: ``ae_bn.figures``."""
+
+    kind: Literal["metrics", "differences", "response", "curves", "bands"]
+    name: Optional[str] = Field(None, pattern=r"^[A-Za-z0-9_-]+$")  # of the file; the kind if null
+    metrics: Optional[List[str]] = Field(None, min_length=1)  # report.metrics if null
+    x: Optional[str] = None
+    curves: Optional[Dict[str, str]] = Field(None, min_length=1)  # with their labels
+    lines: Optional[List[str]] = Field(None, min_length=1)
+    only: Dict[str, List[str]] = {}
+    log: List[Literal["x", "y"]] = []
+    x_label: Optional[str] = None  # the factor x, or epoch, if null
+
+    @model_validator(mode="after")
+    def _check(self):
+        for kinds, key in ((["response"], "x"), (["curves", "bands"], "curves")):
+            if (self.kind in kinds) != (getattr(self, key) is not None):
+                raise ValueError(f"{key} goes with kind {' and '.join(kinds)}, and must be there")
+        return self
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name or self.kind}.png"
+
+
 class ReportConfig(Section):
     metrics: List[str] = Field(min_length=1)
     target_loss: Optional[float]
     contrasts: Dict[str, ContrastConfig]
+    margins: Dict[str, PositiveFloat]
+    published: List[PublishedConfig]
+    figures: List[FigureConfig]
 
 
 class TheanoConfig(Section):

@@ -25,6 +25,8 @@ class Metric(NamedTuple):
     title: str
     digits: int
     meaning: str
+    unit: str = ""  # on axes
+    censored: bool = False  # empty means "not met", longer than any number
 
 
 METRICS = {
@@ -33,19 +35,24 @@ METRICS = {
         3,
         "loss per test document (summed over words, in nats for cross-entropy), population "
         "statistics, nothing dropped; lower is better",
+        unit="per document",
     ),
-    "valid_loss": Metric("validation loss", 3, "the same on the validation documents"),
+    "valid_loss": Metric(
+        "validation loss", 3, "the same on the validation documents", unit="per document"
+    ),
     "accuracy": Metric(
         "accuracy",
         3,
         "share of test documents whose newsgroup (or other label) a logistic regression on the "
         "frozen codes finds",
+        unit="share of test documents",
     ),
     "precision": Metric(
         "precision",
         3,
         "share of documents with the query's label among the nearest 2 % of the training "
         "documents, by cosine, mean over test queries",
+        unit="at 2 % retrieved",
     ),
     "dead_units": Metric("dead units", 3, "share of code units that never change over test data"),
     "saturated": Metric(
@@ -58,8 +65,12 @@ METRICS = {
         3,
         "the same by softmax regression trained by Adam, as Chen and Zaki (2017) measure codes",
     ),
-    "train_loss": Metric("training loss", 3, "the same as test loss on the training documents"),
-    "gap": Metric("gap", 3, "validation loss less training loss, both as test loss"),
+    "train_loss": Metric(
+        "training loss", 3, "the same as test loss on the training documents", unit="per document"
+    ),
+    "gap": Metric(
+        "gap", 3, "validation loss less training loss, both as test loss", unit="per document"
+    ),
     "variance_shift1": Metric(
         "variance shift",
         3,
@@ -91,7 +102,10 @@ METRICS = {
         "relative eigenvalue, population", 2, "the same at the best epoch, statistics held constant"
     ),
     "steps_to_target": Metric(
-        "steps to target", 0, "steps until the validation loss is at most report.target_loss"
+        "steps to target",
+        0,
+        "steps until the validation loss is at most report.target_loss",
+        censored=True,
     ),
     "epochs": Metric("epochs", 1, "epochs trained"),
     "seconds": Metric("seconds", 1, "time of training, validation included"),

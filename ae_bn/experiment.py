@@ -11,7 +11,8 @@
     metrics.json            the results, and checksums of the files above; last, so a directory that
                             has it is a finished run
 
-`ae_bn.sweep` does what is not finished yet, in parallel; `results_table` collects the rows.
+`ae_bn.sweep` does what is not finished yet, in parallel; `results_table` collects the rows, and
+`curves_table` the curves.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Iterable
 
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
@@ -53,6 +55,7 @@ from ae_bn.files import (
 )
 from ae_bn.paths import atomic_write
 from ae_bn.randomness import streams
+from ae_bn.statistics import mean_interval
 from ae_bn.training import check_batch_size, fit
 
 REFERENCES = {"tfidf": "raw TF-IDF", "svd": "truncated SVD"}
@@ -386,6 +389,61 @@ def results_table(runs: list[Run]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     columns = ["arm", *factors, *(column for column in COLUMNS[1:] if column in table)]
     return table[columns]
+
+
+def curves_table(runs: list[Run]) -> pd.DataFrame:
+    """Return all curves of the runs, means over seeds point by point.
+
+    They are the columns of ``history.csv`` over the epoch and of ``observations.csv`` over the
+    step, ``precision`` over recall, and what ``metrics.json`` has as ``spectra``:
+    {name: {"x": [...], "y": [...]}}.
+
+    Parameters
+    ----------
+    runs : list of Run
+        Finished or failed; failed ones have no curves.
+
+    Returns
+    -------
+    DataFrame
+        A row per point: ``arm``, ``curve``, ``x`` (mean), ``n`` (seeds that go so far), ``mean``,
+        ``low`` and ``high`` (see `ae_bn.statistics.mean_interval`).
+    """
+    seeds = {}  # (arm, curve): a list of (x, y), one per seed
+    for run in runs:
+        for curve, xy in _curves(run).items():
+            seeds.setdefault((run.arm, curve), []).append(np.array(xy, dtype=float))
+    parts = []
+    for (arm, curve), pairs in seeds.items():
+        start = 0
+        for stop in sorted({pair.shape[1] for pair in pairs}):
+            reaching = np.array([pair[:, start:stop] for pair in pairs if pair.shape[1] >= stop])
+            mean, low, high = mean_interval(reaching[:, 1])
+            points = {"x": reaching[:, 0].mean(axis=0), "n": len(reaching)}
+            points.update(mean=mean, low=low, high=high)
+            parts.append(pd.DataFrame({"arm": arm, "curve": curve, **points}))
+            start = stop
+    columns = ["arm", "curve", "x", "n", "mean", "low", "high"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def _curves(run: Run) -> dict[str, tuple]:
+    """Return x and y of each curve of a run."""
+    metrics, curves = _outcome(run), {}
+    if metrics["status"] == "failed":
+        return {}
+    if not run.reference:
+        tables = [pd.read_csv(run.directory / "history.csv").drop(columns="seconds")]
+        if (run.directory / "observations.csv").exists():
+            tables.append(pd.read_csv(run.directory / "observations.csv"))
+        for table in tables:
+            x, *columns = table.columns
+            curves.update((column, (table[x], table[column])) for column in columns)
+    if "curve" in metrics:
+        curves["precision"] = (metrics["curve"]["recall"], metrics["curve"]["precision"])
+    for name, spectrum in metrics.get("spectra", {}).items():
+        curves[name] = (spectrum["x"], spectrum["y"])
+    return curves
 
 
 def describe(run: Run) -> dict:

@@ -1,295 +1,267 @@
-"""From a results table to what people read: a Markdown table and figures.
+"""From results to what people read: tables in Markdown and LaTeX; figures are `ae_bn.figures`.
 
-Everything here reads the table of `ae_bn.experiment.results_table`, one row per run, and (for
-curves) the runs' own files.
+Everything is made from an experiment's config and the two tables that `experiments/run.py` writes,
+``results.csv`` (`ae_bn.experiment.results_table`) and ``curves.csv``
+(`ae_bn.experiment.curves_table`), so it can be made again without the runs.
 """
 
 from __future__ import annotations
 
-import json
+import html
 from pathlib import Path
+from typing import NamedTuple
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from scipy import stats
+from tabulate import tabulate
 
-from ae_bn.config import ContrastConfig, ExperimentConfig, check_name
+from ae_bn.config import ExperimentConfig, check_name
 from ae_bn.errors import UserError
 from ae_bn.evaluation import METRICS
+from ae_bn.figures import draw_figures
 from ae_bn.paths import atomic_write
+from ae_bn.statistics import CONFIDENCE, RESAMPLES, Summary, compare, summarize
 
-CONFIDENCE = 0.95
-STYLES = ["-", "--", "-.", ":"]
+
+class Table(NamedTuple):
+    """A table as it is shown: all cells are text."""
+
+    title: str
+    header: list
+    rows: list
 
 
 def check_report(experiment: ExperimentConfig) -> None:
-    """Raise a UserError if the report asks for a metric that does not exist."""
-    for metric in experiment.report.metrics:
-        check_name(metric, METRICS, "experiment.report.metrics")
-
-
-def mean_interval(values) -> tuple[float, float, float]:
-    """Return mean and confidence limits, by Student's t, of one value per seed.
-
-    Parameters
-    ----------
-    values : array_like of float, (n,)
-
-    Returns
-    -------
-    mean, low, high : float
-        The limits are NaN for a single value, or where a value is not finite.
-    """
-    values = np.asarray(values, dtype=float)
-    mean = float(np.mean(values))
-    if len(values) < 2 or not np.isfinite(mean):
-        return mean, np.nan, np.nan
-    half = stats.sem(values) * stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    return mean, mean - half, mean + half
-
-
-def paired_difference(results: pd.DataFrame, contrast: ContrastConfig, metric: str) -> pd.Series:
-    """Return, for each seed, the sum of a metric over the plus arms less that over the minus.
-
-    Parameters
-    ----------
-    results : DataFrame
-        One row per run.
-    contrast : ContrastConfig
-    metric : str
-
-    Returns
-    -------
-    Series of float, by seed
-        Only seeds that all arms have.
-    """
-    by_seed = results.pivot(index="seed", columns="arm", values=metric)
-    plus, minus = by_seed[contrast.plus], by_seed[contrast.minus]
-    difference = plus.sum(axis=1, skipna=False) - minus.sum(axis=1, skipna=False)
-    return difference.dropna()
-
-
-def markdown_report(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
-    """Return the report: the arms' table, the contrasts' table, and what they mean.
-
-    Parameters
-    ----------
-    results : DataFrame
-        One row per run.
-    experiment : ExperimentConfig
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Raise a UserError if the report asks for a metric, factor or level that does not exist."""
     report = experiment.report
-    results = results.reindex(columns=[*results, *set(report.metrics).difference(results)])
-    failed = results[results["status"] == "failed"]
-    titles = {metric: METRICS[metric].title for metric in report.metrics}
-    rows = []
-    for arm, all_runs in results.groupby("arm", sort=False):
-        runs = all_runs[all_runs["status"] != "failed"]
-        counts = all_runs["status"].value_counts()
-        notes = [f"{counts[kind]} {kind}" for kind in ("diverged", "failed") if kind in counts]
-        row = {"arm": arm, "n": ", ".join([str(len(runs)), *notes])}
-        rate = all_runs["learning_rate"].iloc[0]
-        row["learning rate"] = "" if pd.isna(rate) else f"{rate:g}"
-        row.update((titles[m], _cell(runs[m], METRICS[m].digits)) for m in report.metrics)
-        rows.append(row)
-    parts = [
-        f"# {experiment.name}",
-        pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True),
-    ]
-    if len(failed):
-        parts.append(
-            f"{len(failed)} of {len(results)} runs failed and are in no cell; the same command "
-            "tries them again:\n"
-            + "\n".join(
-                f"- {len(runs)} runs, such as {runs['run'].iloc[0]}: {reason}"
-                for reason, runs in failed.groupby("reason", sort=False)
-            )
-        )
-    if report.contrasts:
-        rows = []
-        for name, contrast in report.contrasts.items():
-            if not set(contrast.plus + contrast.minus) <= set(results["arm"]):
-                continue  # an arm is skipped
-            differences = {m: paired_difference(results, contrast, m) for m in report.metrics}
-            row = {"difference": name, "n": max(len(d) for d in differences.values())}
-            for metric, difference in differences.items():
-                row[titles[metric]] = _cell(difference, METRICS[metric].digits, "+")
-            rows.append(row)
-        parts += [
-            "Differences between arms, seed by seed:",
-            pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True),
-        ]
-    sources = results.groupby("source", sort=False)["data"].unique()
-    parts.append(
-        f"Cells: mean over n seeds [{CONFIDENCE:.0%} interval, Student's t]. A diverged run scores "
-        "the weights of its best epoch; without a finite epoch, chance and an infinite loss.\n"
-        + "\n".join(f"- {METRICS[m].title}: {METRICS[m].meaning}." for m in report.metrics)
-        + "\n\nData: "
-        + "; ".join(f"{source} (fingerprint {', '.join(data)})" for source, data in sources.items())
-        + "."
-    )
-    return "\n\n".join(parts) + "\n"
+    for metric in report.metrics:
+        check_name(metric, METRICS, "experiment.report.metrics")
+    for metric in report.margins:
+        check_name(metric, METRICS, "experiment.report.margins")
+    for row in report.published:
+        for metric in row.model_extra:
+            check_name(metric, METRICS, f"experiment.report.published, {row.arm}")
+    names = [figure.file_name for figure in report.figures]
+    for figure in report.figures:
+        where = f"experiment.report.figures, {figure.file_name}"
+        if names.count(figure.file_name) > 1:
+            raise UserError(f"{where}: two figures of this name; give one another name")
+        for metric in figure.metrics or []:
+            check_name(metric, METRICS, where)
+        for factor in [*(figure.lines or []), *figure.only, *([figure.x] if figure.x else [])]:
+            check_name(factor, experiment.factors, where)
+        for factor, levels in figure.only.items():
+            for level in levels:
+                check_name(level, experiment.factors[factor], f"{where}, only.{factor}")
 
 
-def draw_figures(results: pd.DataFrame, experiment: ExperimentConfig, directory: Path) -> None:
-    """Write ``metrics.png``, ``learning_curves.png`` and ``precision_recall.png``.
-
-    Parameters
-    ----------
-    results : DataFrame
-        One row per run.
-    experiment : ExperimentConfig
-    directory : Path
-        Of the experiment; the curves are read from its folder ``runs``.
+def read_tables(directory: Path, experiment: ExperimentConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return ``results.csv`` and ``curves.csv`` of an experiment's directory.
 
     Raises
     ------
     UserError
-        If a run's name in the table leaves that folder.
+        If one cannot be read or lacks a column.
     """
-    for run in results["run"]:
-        if Path(run).name != run or run in ("", ".", ".."):
-            raise UserError(f"results name a run {run!r:.80}: not the name of a folder in runs")
-    results = results[results["status"] != "failed"]
-    if results["learning_rate"].isna().all():
-        return  # only references: nothing to draw
-    for name, draw in [
-        ("metrics", _draw_metrics),
-        ("learning_curves", _draw_learning_curves),
-        ("precision_recall", _draw_precision_recall),
-    ]:
-        figure = draw(results, experiment, directory / "runs")
-        with atomic_write(directory / f"{name}.png", "wb") as file:
-            figure.savefig(file, format="png", dpi=120)
-        plt.close(figure)
+    tables = []
+    for name, words, numbers in (
+        ("results.csv", ["arm", "status", "source", "data", "run"], ["seed", "learning_rate"]),
+        ("curves.csv", ["arm", "curve"], ["x", "n", "mean", "low", "high"]),
+    ):
+        types = {**dict.fromkeys(words, str), **dict.fromkeys(numbers, float)}
+        if name == "results.csv":
+            types.update(dict.fromkeys(experiment.factors, str))
+            types.update(dict.fromkeys(METRICS, float), reason=str)
+        path = directory / name
+        try:  # a level may be called None or NA
+            table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); restore it or run again") from None
+        needed = words + numbers + (list(experiment.factors) if name == "results.csv" else [])
+        for column in needed:
+            if column not in table:
+                raise UserError(f"{path} has no column {column!r}; restore it or run again")
+        tables.append(table)
+    return tables[0], tables[1]
 
 
-def _cell(values, digits: int, sign: str = "") -> str:
-    if values.isna().all():
-        return ""
-    mean, low, high = (f"{value:{sign}.{digits}f}" for value in mean_interval(values))
-    return mean if low in ("nan", "+nan") else f"{mean} [{low}, {high}]"
+def write_report(
+    results: pd.DataFrame, curves: pd.DataFrame, experiment: ExperimentConfig, directory: Path
+) -> str:
+    """Write ``table.md``, ``table.tex`` and the figures, and return the first.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One row per run.
+    curves : DataFrame
+    experiment : ExperimentConfig
+    directory : Path
+        Of the experiment.
+    """
+    text = markdown_report(results, experiment)
+    with atomic_write(directory / "table.md") as file:
+        file.write(text)
+    with atomic_write(directory / "table.tex") as file:
+        file.write(latex_report(results, experiment))
+    draw_figures(with_censored(results), curves, experiment, directory)
+    return text
 
 
-def _panels(results: pd.DataFrame, experiment: ExperimentConfig):
-    """Return (title, rows) for each level of the first factor, and the reference rows."""
-    is_reference = results["learning_rate"].isna()
-    trained, references = results[~is_reference], results[is_reference]
-    if not experiment.factors:
-        return [(experiment.name, trained)], references
-    factor = next(iter(experiment.factors))
-    panels = [
-        (f"{factor.replace('_', ' ')}: {level}", rows)
-        for level, rows in trained.groupby(factor, sort=False)
-    ]
-    return panels, references
+def markdown_report(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
+    """Return ``table.md``: the arms, the differences between them, and what they mean."""
+    parts = [f"# {experiment.name}"]
+    tables = [arms_table(results, experiment), *difference_tables(results, experiment)]
+    for table in tables:
+        parts += [f"**{table.title}**", markdown(table)]
+    return "\n\n".join([*parts, notes(results, experiment)]) + "\n"
 
 
-def _short(arm: str) -> str:
-    """Return an arm's name without its first level, which the panel's title has."""
-    return arm.split(" / ", 1)[-1]
+def latex_report(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
+    """Return ``table.tex``: the same tables for the LaTeX package booktabs."""
+    tables = [arms_table(results, experiment), *difference_tables(results, experiment)]
+    parts = [f"% {experiment.name}; needs \\usepackage{{booktabs}}"]
+    for table in tables:
+        body = tabulate(table.rows, table.header, "latex_booktabs", disable_numparse=True)
+        parts.append(f"% {table.title}\n{body}")
+    return "\n\n".join(parts) + "\n"
 
 
-def _draw_metrics(results, experiment, runs_directory):
-    """One row of panels per level of the first factor; a point and an interval per arm."""
-    panels, references = _panels(results, experiment)
+def markdown(table: Table) -> str:
+    """Return a table in Markdown; characters that mean something there are escaped."""
+    header, *rows = (
+        [html.escape(cell, quote=False).replace("|", "\\|") for cell in row]
+        for row in (table.header, *table.rows)
+    )
+    return tabulate(rows, header, "pipe", disable_numparse=True)
+
+
+def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
+    """Return a row per arm: n, learning rate, and mean, interval and interquartile mean."""
+    results = with_censored(results)
     metrics = experiment.report.metrics
-    heights = [rows["arm"].nunique() + references["arm"].nunique() for _, rows in panels]
-    figure, axes = plt.subplots(
-        len(panels),
-        len(metrics),
-        figsize=(3.2 * len(metrics) + 1.5, 0.3 * sum(heights) + 1.1 * len(panels)),
-        gridspec_kw={"height_ratios": heights},
-        squeeze=False,
-        layout="constrained",
+    header = ["arm", "n", "learning rate"]
+    for metric in metrics:
+        header += [METRICS[metric].title] + ([] if METRICS[metric].censored else ["IQM"])
+    rows = []
+    for row in experiment.report.published:
+        cells = [row.arm, "", ""]
+        for metric in metrics:
+            value = row.model_extra.get(metric)
+            cells.append("" if value is None else f"{value:.{METRICS[metric].digits}f}")
+            cells += [] if METRICS[metric].censored else [""]
+        rows.append(cells)
+    for arm, all_runs in results.groupby("arm", sort=False):
+        runs = all_runs[all_runs["status"] != "failed"]
+        counts = all_runs["status"].value_counts()
+        remarks = [f"{counts[kind]} {kind}" for kind in ("diverged", "failed") if kind in counts]
+        rate = all_runs["learning_rate"].iloc[0]
+        cells = [arm, ", ".join([str(len(runs)), *remarks]), "" if pd.isna(rate) else f"{rate:g}"]
+        for metric in metrics:
+            summary = summarize(runs[metric])
+            cells.append(show(summary, metric))
+            if not METRICS[metric].censored:
+                iqm = summary.iqm
+                cells.append("" if np.isnan(iqm) else f"{iqm:.{METRICS[metric].digits}f}")
+        rows.append(cells)
+    return Table("Arms", header, rows)
+
+
+def difference_tables(results: pd.DataFrame, experiment: ExperimentConfig) -> list[Table]:
+    """Return a table per metric: the contrasts, seed by seed, with tests and verdicts."""
+    report, tables = experiment.report, []
+    for metric in report.metrics if report.contrasts else []:
+        margin = report.margins.get(metric)
+        rows = []
+        compared = compare(with_censored(results), report.contrasts, metric, margin)
+        for name, comparison in compared.items():
+            n, iqm = comparison.summary.n, comparison.summary.iqm
+            undefined = f", {comparison.undefined} undefined" if comparison.undefined else ""
+            rows.append(
+                [
+                    name,
+                    f"{n}{undefined}",
+                    show(comparison.summary, metric, "+"),
+                    "" if np.isnan(iqm) else f"{iqm:+.{METRICS[metric].digits}f}",
+                    f"{comparison.above} of {n}",
+                    _p(comparison.p),
+                    _p(comparison.p_holm),
+                    comparison.verdict,
+                ]
+            )
+        title = f"Differences in {METRICS[metric].title}, seed by seed"
+        title += "" if margin is None else f" (margin {margin:g})"
+        header = ["difference", "n", "mean", "IQM", "above 0", "p", "p (Holm)", "verdict"]
+        tables.append(Table(title, header, rows))
+    return tables
+
+
+def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
+    """Return what the tables' cells mean, what failed, and which data it was, in Markdown."""
+    report, parts = experiment.report, []
+    failed = results[results["status"] == "failed"]
+    if len(failed):
+        parts.append(
+            f"{len(failed)} of {len(results)} runs failed and are in no cell; the same command "
+            "tries them again:\n\n"
+            + "\n".join(
+                f"- {len(runs)} runs, such as {runs['run'].iloc[0]}: {html.escape(reason)}"
+                for reason, runs in failed.groupby("reason", sort=False)
+            )
+        )
+    parts.append(
+        f"Cells: mean over n seeds [{CONFIDENCE:.0%} interval: percentile bootstrap over seeds, "
+        f"{RESAMPLES:,} resamples, expanded for few seeds]; IQM is the mean without the highest "
+        "and lowest quarter. Where a value is infinite or a target not met, the median, and how "
+        "often. A diverged run scores the weights of its best epoch; without a finite epoch, "
+        "chance and an infinite loss."
     )
-    for row_axes, (title, rows) in zip(axes, panels):
-        shown = pd.concat([rows, references])
-        arms = list(dict.fromkeys(shown["arm"]))
-        for axis, metric in zip(row_axes, metrics):
-            for height, arm in enumerate(reversed(arms)):
-                values = shown.loc[shown["arm"] == arm, metric]
-                mean, low, high = mean_interval(values)
-                reference = arm in set(references["arm"])
-                color, marker = ("0.45", "s") if reference else ("#0072B2", "o")
-                if np.isfinite(low):
-                    axis.plot([low, high], [height, height], color=color, linewidth=2)
-                axis.plot(mean, height, marker, color=color)
-            axis.set_yticks(range(len(arms)))
-            axis.set_yticklabels([_short(arm) for arm in reversed(arms)])
-            axis.set_ylim(-0.6, len(arms) - 0.4)
-            axis.set_xlabel(METRICS[metric].title)
-            axis.grid(axis="x", alpha=0.3)
-        for axis in row_axes[1:]:
-            axis.set_yticklabels([])
-        row_axes[0].set_title(title, loc="left")
-    return figure
+    if report.contrasts:
+        parts.append(
+            "Differences are taken seed by seed. p: signs of the differences flipped (exact up to "
+            "13 seeds); Holm: corrected for all contrasts of the metric. Verdict: higher or lower "
+            "if that is below .05; within the margin, or equivalent, if the interval lies inside "
+            "plus and minus the margin; else undecided. Undefined: both sides infinite or not met."
+        )
+    parts.append("\n".join(f"- {METRICS[m].title}: {METRICS[m].meaning}." for m in report.metrics))
+    if report.published:
+        parts.append(
+            "Published by others, not run here:\n\n"
+            + "\n".join(f"- {row.arm}: {row.source}" for row in report.published)
+        )
+    sources = results.groupby("source", sort=False)["data"].unique()
+    data = (f"{source} (fingerprint {', '.join(data)})" for source, data in sources.items())
+    parts.append(f"Data: {'; '.join(data)}.")
+    return "\n\n".join(parts)
 
 
-def _draw_learning_curves(results, experiment, runs_directory):
-    """Validation loss by epoch, mean over the seeds that are still training."""
+def with_censored(results: pd.DataFrame) -> pd.DataFrame:
+    """Return results with a column for every metric, and infinity for targets not met.
 
-    def curve(run):
-        history = pd.read_csv(runs_directory / run / "history.csv")
-        return history["epoch"], history["valid_loss"]
-
-    panels, _ = _panels(results, experiment)
-    return _draw_curves(panels, None, curve, "epoch", "validation loss per document")
-
-
-def _draw_precision_recall(results, experiment, runs_directory):
-    """Precision by recall, mean over seeds."""
-
-    def curve(run):
-        metrics = json.loads((runs_directory / run / "metrics.json").read_text(encoding="utf-8"))
-        values = metrics.get("curve", {"recall": [], "precision": []})
-        return values["recall"], values["precision"]
-
-    panels, references = _panels(results, experiment)
-    figure = _draw_curves(panels, references, curve, "recall", "precision")
-    for axis in figure.axes:
-        axis.set_xscale("log")
-    return figure
+    Empty does not mean that in references and failed runs.
+    """
+    measured = set(results)
+    results = results.reindex(columns=[*results, *(m for m in METRICS if m not in measured)])
+    trained = results["learning_rate"].notna() & (results["status"] != "failed")
+    for metric in measured.intersection(METRICS):
+        if METRICS[metric].censored:
+            results[metric] = results[metric].where(results[metric].notna() | ~trained, np.inf)
+    return results
 
 
-def _draw_curves(panels, references, curve, x_label, y_label):
-    figure, axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(5.5 * len(panels), 4.8),
-        squeeze=False,
-        sharex=True,
-        layout="constrained",
-    )
-    for axis, (title, rows) in zip(axes[0], panels):
-        arms = list(dict.fromkeys(rows["arm"]))
-        colors = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(arms)))
-        for number, arm in enumerate(arms):
-            x, y = _mean_curve(curve(run) for run in rows.loc[rows["arm"] == arm, "run"])
-            axis.plot(x, y, STYLES[number % 4], color=colors[number], label=_short(arm))
-        if references is not None:
-            for style, (arm, runs) in zip(STYLES, references.groupby("arm", sort=False)):
-                x, y = _mean_curve(curve(run) for run in runs["run"])
-                axis.plot(x, y, style, color="0.6", linewidth=2.5, zorder=0, label=arm)
-        axis.set(title=title, xlabel=x_label)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
-    axes[0, 0].set_ylabel(y_label)
-    return figure
+def show(summary: Summary, metric: str, sign: str = "") -> str:
+    """Return a cell: mean and interval, or the median where there is no mean."""
+    n, infinite, mean, low, high, _, median = summary
+    number = f"{sign}.{METRICS[metric].digits}f"
+    if n == 0:
+        return ""
+    if infinite or METRICS[metric].censored:
+        kind = "not met" if METRICS[metric].censored else "infinite"
+        return f"median {median:{number}}" + (f" ({infinite} of {n} {kind})" if infinite else "")
+    return f"{mean:{number}}" + ("" if n == 1 else f" [{low:{number}}, {high:{number}}]")
 
 
-def _mean_curve(curves):
-    """Return x and mean y, point by point, over the curves that reach the point."""
-    frames = [pd.DataFrame({"x": x, "y": y}) for x, y in curves]
-    mean = pd.concat(frames).groupby(level=0).mean()
-    return mean["x"], mean["y"]
+def _p(p: float) -> str:
+    return "" if np.isnan(p) else "<.001" if p < 0.001 else f"{p:.3f}"

@@ -4,8 +4,9 @@
     python experiments/run.py --config configs/dropout.yaml --seeds 3 --set training.epochs=5
     python experiments/run.py --config configs/dropout.yaml --cluster tcp://HOST:8786
 
-Results go to OUT: ``results.csv`` (a row per run), ``table.md``, figures, and a directory per
-run.  Runs that are finished already are not done again, others go on from their checkpoints.
+Results go to OUT: ``results.csv`` (a row per run), ``curves.csv`` (means over seeds), ``table.md``,
+``table.tex``, figures, and a directory per run.  Runs that are finished already are not done again,
+others go on from their checkpoints.
 Exit code 0: done; 1: done, but some runs failed, and the table says why; 2: something in the
 config, an argument or the corpus is wrong, or files cannot be written, and one line says what;
 130, 143: interrupted.
@@ -92,9 +93,9 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--jobs {options.jobs}: give 1 or more")
 
     from ae_bn.config import load_config
-    from ae_bn.experiment import plan_runs, results_table
+    from ae_bn.experiment import curves_table, plan_runs, results_table
     from ae_bn.paths import atomic_write
-    from ae_bn.report import check_report, draw_figures, markdown_report
+    from ae_bn.report import check_report, read_tables, write_report
     from ae_bn.sweep import sweep, tune
 
     config = load_config(options.config, options.set)
@@ -113,14 +114,13 @@ def main(arguments: list[str]) -> int:
             print(f"{'finished' if run.finished else 'to do':9}{run.directory}")
         return 0
     sweep(runs, options.jobs, options.cluster, name=experiment.name)
-    results = results_table(runs)
     with atomic_write(directory / "results.csv") as file:
-        results.to_csv(file, index=False)
-    table = markdown_report(results, experiment)
-    with atomic_write(directory / "table.md") as file:
-        file.write(table)
-    draw_figures(results, experiment, directory)
-    print(f"\n{table}\nresults.csv, table.md and figures are in {directory}")
+        results_table(runs).to_csv(file, index=False)
+    with atomic_write(directory / "curves.csv") as file:
+        curves_table(runs).to_csv(file, index=False, float_format="%.6g")
+    results, curves = read_tables(directory, experiment)
+    print(f"\n{write_report(results, curves, experiment, directory)}")
+    print(f"results.csv, curves.csv, table.md, table.tex and figures are in {directory}")
     return int((results["status"] == "failed").any())
 
 

@@ -15,7 +15,15 @@ import safetensors.numpy
 
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
-from ae_bn.experiment import _identity, _without_nulls, perform, plan_runs, results_table
+from ae_bn.experiment import (
+    _identity,
+    _without_nulls,
+    curves_table,
+    perform,
+    plan_runs,
+    results_table,
+)
+from ae_bn.files import file_digest, write_json
 from ae_bn.sweep import tune
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -50,8 +58,9 @@ def test_from_config_to_table(config_file, tmp_path):
     assert table in done.stdout
     for arm in ("raw TF-IDF", "truncated SVD", "off / none", "on / input", "gain"):
         assert f"| {arm}" in table
-    for figure in ("metrics.png", "learning_curves.png", "precision_recall.png"):
-        assert (out / figure).stat().st_size > 1000
+    for figure in ("metrics", "differences", "learning_curves", "precision_recall"):
+        assert (out / f"{figure}.png").stat().st_size > 1000
+    assert "\\bottomrule" in (out / "table.tex").read_text()
 
     directory = out / "runs" / results.loc[results["arm"] == "on / input", "run"].iloc[0]
     written = json.loads((directory / "run.json").read_text())
@@ -62,6 +71,15 @@ def test_from_config_to_table(config_file, tmp_path):
     assert written["versions"]["Theano-PyMC"] == "1.1.2"
     history = pd.read_csv(directory / "history.csv")
     assert list(history["epoch"]) == [1, 2, 3] and np.isfinite(history.to_numpy()).all()
+    curves = pd.read_csv(out / "curves.csv").set_index(["arm", "curve"]).sort_index()
+    both = results.loc[results["arm"] == "on / input", "run"]
+    losses = [pd.read_csv(out / "runs" / name / "history.csv")["valid_loss"] for name in both]
+    expected = curves.loc["on / input", "valid_loss"]
+    np.testing.assert_allclose(expected["mean"], np.mean(losses, axis=0), rtol=1e-5)
+    assert list(expected["x"]) == [1, 2, 3] and list(expected["n"]) == [2, 2, 2]
+    assert {"precision", "train_loss"} <= set(curves.loc["on / input"].index)
+    assert set(curves.loc["raw TF-IDF"].index) == {"precision"}
+
     model = safetensors.numpy.load_file(directory / "model.safetensors")
     assert model["layer1.W"].shape == (len(model["layer2.b"]), 5)
     assert np.isfinite(model["layer1.mean"]).all()
@@ -73,6 +91,27 @@ def test_from_config_to_table(config_file, tmp_path):
     assert "12 of 18 runs are finished already" in again.stdout
     after = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.json")}
     assert len(after) == 18 and before.items() <= after.items()
+
+
+def test_curves_of_seeds_that_stop_at_different_epochs(config_file, tmp_path):
+    """n falls; a further column of the history and the spectra are curves, too."""
+    config = load_config(config_file, ["experiment.references=[]", "experiment.skip=[{bn: 'on'}]"])
+    config = config.replace({"experiment.report.contrasts": {}})
+    runs = [run for run in plan_runs(config, [1, 2, 3], tmp_path) if run.arm == "off / none"]
+    for run, epochs in zip(runs, (3, 1, 2)):
+        epoch = np.arange(1, epochs + 1)
+        history = pd.DataFrame({"epoch": epoch, "seconds": 0.1, "z1_p50": run.seed * epoch})
+        run.directory.mkdir(parents=True)
+        history.to_csv(run.directory / "history.csv", index=False)
+        spectra = {"density": {"x": [0, run.seed], "y": [1.0, 0.0]}}
+        files = {"history.csv": file_digest(run.directory / "history.csv")}
+        metrics = {"status": "finished", "files": files, "spectra": spectra}
+        write_json(run.directory / "metrics.json", metrics)
+    curves = curves_table(runs).set_index("curve")
+    assert list(curves.loc["z1_p50", "n"]) == [3, 2, 1]
+    np.testing.assert_allclose(curves.loc["z1_p50", "mean"], [2, 4, 3])
+    np.testing.assert_allclose(curves.loc["density", "x"], [0, 2])
+    assert set(curves.index) == {"z1_p50", "density"} and set(curves["arm"]) == {"off / none"}
 
 
 def test_dry_run_lists_and_does_nothing(config_file, tmp_path):

@@ -25,7 +25,7 @@ import pytest
 import safetensors.numpy
 from filelock import FileLock
 
-from ae_bn import experiment, paths, report
+from ae_bn import experiment, paths
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
@@ -351,9 +351,6 @@ def test_paths_do_not_leave_the_directory(one, tmp_path):
         (one.directory / "metrics.json").write_text(text)
         with pytest.raises(UserError, match="no run has a file"):
             one.read_metrics()
-    table = pd.DataFrame({"run": ["../runs/x"], "status": ["finished"], "learning_rate": [1.0]})
-    with pytest.raises(UserError, match="results name a run"):
-        report.draw_figures(table, None, tmp_path)
 
 
 # Processes.

@@ -1,0 +1,134 @@
+"""`experiments/report.py`: what is committed becomes tables, figures and a report."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import report as program  # experiments/report.py
+
+from ae_bn.errors import UserError
+
+CONFIG = """
+experiment:
+  name: toy
+  factors: {noise: {none: {}, some: {}}}
+  report:
+    metrics: [accuracy]
+    contrasts: {gain: {plus: [some], minus: [none]}}
+    figures: [{kind: differences}]
+"""
+TEMPLATE = """# Title
+
+{{ effect("toy", "gain", "accuracy") }}; {{ verdict("toy", "gain", "accuracy") }};
+{{ score("toy", "some", "accuracy") }}; {{ effect("later", "gain", "accuracy") }}
+
+{{ figure("toy", "differences", "A caption.") }}
+
+{{ table("toy") }}
+"""
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with one experiment: accuracy .5, and .6 in six seeds."""
+    for name in ("experiments", "configs", "results/toy"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "configs" / "toy.yaml").write_text(CONFIG)
+    (tmp_path / "experiments" / "report.md.j2").write_text(TEMPLATE)
+    page = (program.HERE / "report.html.j2").read_text()
+    (tmp_path / "experiments" / "report.html.j2").write_text(page)
+    rows = [
+        {"arm": arm, "noise": arm, "seed": seed, "accuracy": accuracy}
+        for arm, accuracy in (("none", 0.5), ("some", 0.6))
+        for seed in range(6)
+    ]
+    table = pd.DataFrame(rows).assign(status="finished", learning_rate=0.1, run="r")
+    table = table.assign(source="folder x", data="0123456789")
+    table.to_csv(tmp_path / "results" / "toy" / "results.csv", index=False)
+    curves = {
+        "arm": ["none"],
+        "curve": "valid_loss",
+        "x": 1,
+        "n": 6,
+        "mean": 1,
+        "low": 1,
+        "high": 1,
+    }
+    pd.DataFrame(curves).to_csv(tmp_path / "results" / "toy" / "curves.csv", index=False)
+    monkeypatch.setattr(program, "HERE", tmp_path / "experiments")
+    return tmp_path
+
+
+def build(repository):
+    program.main(["--results", str(repository / "results")])
+    return [(repository / "results" / name).read_text() for name in ("REPORT.md", "report.html")]
+
+
+def test_numbers_of_the_report_are_computed(repository):
+    text, page = build(repository)
+    assert "+0.100 [+0.100, +0.100], n = 6; higher;\n0.600 [0.600, 0.600]; not run yet" in text
+    assert "| gain " in text and "![A caption.](toy/differences.png)" in text
+    for name in ("table.md", "table.tex", "differences.png"):
+        assert (repository / "results" / "toy" / name).exists()
+
+
+def test_page_is_one_file_with_tables_and_figures_in_it(repository):
+    _, page = build(repository)
+    assert page.count("<table>") == 2 and "<title>Title</title>" in page
+    assert re.search(r"<details>.*<table>.*</details>", page, re.DOTALL)
+    sources = re.findall(r'src="([^"]{0,30})', page)
+    assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,iVBOR")
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_what_is_incomplete_is_left_out_and_told(repository, capsys):
+    (repository / "results" / "toy" / "curves.csv").unlink()
+    text, _ = build(repository)
+    assert text.count("not run yet") == 4 and "*Not run yet.*" in text
+    assert "left out: there is no" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "template, words",
+    [
+        ('{{ effect("toy", "gian", "accuracy") }}', ["toy", "'gian'", "'gain'"]),
+        ('{{ effect("toy", "gain", "acuracy") }}', ["toy", "'acuracy'"]),
+        ('{{ score("toy", "non", "accuracy") }}', ["toy", "'none'"]),
+        ('{{ figure("toy", "pie", "x") }}', ["toy", "'pie.png'"]),
+        ("{{ tabel() }}", ["report.md.j2", "'tabel'"]),
+        ("text\n{% if %}", ["report.md.j2", "line 2"]),
+    ],
+)
+def test_mistakes_in_the_template_are_one_line(repository, template, words):
+    (repository / "experiments" / "report.md.j2").write_text(template)
+    with pytest.raises(UserError) as error:
+        build(repository)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_the_template_knows_its_experiments(tmp_path):
+    """Without any results the real report can be made, and says so of all nine."""
+    text = program.render(program.TEMPLATE, **program.helpers({}))
+    assert text.count("*Not run yet.*") == 9
+    page = program.to_html(text, tmp_path)
+    for anchor in re.findall(r"\]\(#([\w-]+)\)", text):
+        assert f'id="{anchor}"' in page
+
+
+def test_contrasts_and_figures_of_the_template_exist():
+    """Every name that the real template uses is in its config."""
+    text = (program.HERE / program.TEMPLATE).read_text()
+    experiments = {}
+    for name in sorted(set(re.findall(r'table\("(\w+)"\)', text))):
+        path = program.HERE.parent / "configs" / f"{name}.yaml"
+        if path.exists():
+            config = program.load_config(path).experiment
+            columns = {"arm": [], "seed": [], "status": [], "source": [], "data": [], "run": []}
+            table = pd.DataFrame({**columns, "learning_rate": np.zeros(0)})
+            experiments[name] = program.Experiment(config, table, path.parent)
+    assert "dropout" in experiments
+    program.render(program.TEMPLATE, **program.helpers(experiments))
