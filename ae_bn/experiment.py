@@ -267,7 +267,7 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
                 evaluation.Split(codes[1], corpus.test_labels),
                 fit_rows,
                 valid_rows,
-                run.config.model.hidden_activation,
+                "linear" if run.reference else run.config.model.hidden_activation,
                 run.config.evaluation,
             )
         )

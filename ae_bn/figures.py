@@ -47,6 +47,7 @@ STYLES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
 GREY = "0.55"
 NUMBER = re.compile(r"\d+\.?\d*(e[-+]?\d+)?|\.\d+(e[-+]?\d+)?")
 SHOWN_DECADES = 6  # of a logarithmic y
+LINEAR = 0.1  # a logarithmic x of both signs is linear between plus and minus this
 
 
 def draw_figures(
@@ -360,20 +361,22 @@ def _centre(summary, metric: str) -> tuple:
 
 
 def _scale(axis, config: FigureConfig) -> None:
-    """Make the axes logarithmic that should be; an x with other numbers is linear around 0."""
+    """Make the axes logarithmic that should be; an x of both signs is linear around 0."""
     lines = [line.get_data(orig=False) for line in axis.get_lines()]
     x, y = (np.concatenate([line[i] for line in lines] or [[]]) for i in (0, 1))
-    if "x" in config.log and len(x):
+    shown = np.isfinite(y) & (y > 0)
+    if "y" in config.log and shown.any():
+        highest = y[shown].max()
+        floor = max(y[shown].min(), highest / 10**SHOWN_DECADES)
+        shown &= y >= floor
+        axis.set_yscale("log")
+        axis.set_ylim(floor / 1.3, highest * 1.3)
+    if "x" in config.log and shown.any():
         if x.min() > 0:
             axis.set_xscale("log")
         else:
-            axis.set_xscale("symlog", linthresh=np.abs(x).max() / 1000)
-    if "y" in config.log:
-        axis.set_yscale("log")
-        positive = y[np.isfinite(y) & (y > 0)]
-        if len(positive):
-            floor = positive.max() / 10**SHOWN_DECADES
-            axis.set_ylim(bottom=max(positive.min() / 2, floor))
+            axis.set_xscale("symlog", linthresh=LINEAR)
+            axis.set_xlim(x[shown].min(), x[shown].max())
 
 
 def _legend(figure, axes) -> None:

@@ -114,6 +114,16 @@ def test_curves_of_seeds_that_stop_at_different_epochs(config_file, tmp_path):
     assert set(curves.index) == {"z1_p50", "density"} and set(curves["arm"]) == {"off / none"}
 
 
+def test_references_do_not_saturate(config_file, tmp_path):
+    """The arms' activation is none of theirs; sparse codes have been tripped over, too."""
+    config = load_config(config_file, ["model.hidden_activation=sigmoid"])
+    for run in plan_runs(config, [1], tmp_path)[:2]:
+        assert run.reference
+        perform(run)
+        metrics = run.read_metrics()
+        assert metrics["saturated"] is None and 0 < metrics["accuracy"] <= 1
+
+
 def test_dry_run_lists_and_does_nothing(config_file, tmp_path):
     done = run("--config", config_file, "--seeds", "5,9", "--out", tmp_path / "out", "--dry-run")
     assert done.returncode == 0, done.stderr
