@@ -136,6 +136,21 @@ def helpers(experiments: dict[str, Experiment]) -> dict:
         parts += [markdown(arms_table(results, config)), notes(results, config), "</details>"]
         return "\n\n".join(parts)
 
+    def rates(name: str) -> str:
+        """The validation loss of every arm at every learning rate tried, folded."""
+        path = experiments[name].directory / "tuning" / "results.csv" if ran(name) else None
+        if path is None or not path.exists():
+            return ""
+        tried = pd.read_csv(path)
+        losses = tried.pivot_table("valid_loss", "arm", "learning_rate", sort=False)
+        losses = losses[sorted(losses)].rename(columns="{:g}".format)
+        digits = METRICS["valid_loss"].digits
+        shown = losses.applymap(lambda loss: f"{loss:.{digits}f}").reset_index()
+        summary = f"Validation loss at fixed learning rates, {tried['seed'].nunique()} tuning seeds"
+        return (
+            f'<details markdown="1"><summary>{summary}</summary>\n\n{markdown(shown)}\n\n</details>'
+        )
+
     def figure(name: str, file: str, caption: str) -> str:
         if not ran(name):
             return ""
@@ -150,6 +165,7 @@ def helpers(experiments: dict[str, Experiment]) -> dict:
         "verdict": verdict,
         "score": score,
         "table": table,
+        "rates": rates,
         "figure": figure,
         "metrics": METRICS,
     }

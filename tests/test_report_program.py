@@ -132,3 +132,15 @@ def test_contrasts_and_figures_of_the_template_exist():
             experiments[name] = program.Experiment(config, table, path.parent)
     assert "dropout" in experiments
     program.render(program.TEMPLATE, **program.helpers(experiments))
+
+
+def test_what_tuning_saw_is_a_table_of_rates(repository):
+    rows = [("none", 0.1, 101, 2.0), ("none", 0.1, 102, 4.0), ("none", 0.01, 101, 5.0)]
+    directory = repository / "results" / "toy" / "tuning"
+    directory.mkdir()
+    tried = pd.DataFrame(rows, columns=["arm", "learning_rate", "seed", "valid_loss"])
+    tried.to_csv(directory / "results.csv", index=False)
+    (repository / "experiments" / "report.md.j2").write_text('# T\n\n{{ rates("toy") }}\n')
+    text, _ = build(repository)
+    assert re.search(r"arm +\| 0\.01 +\| 0\.1 ", text)
+    assert re.search(r"none +\| 5\.000 +\| 3\.000 ", text)
