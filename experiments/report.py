@@ -28,6 +28,7 @@ from ae_bn.errors import UserError
 from ae_bn.evaluation import METRICS
 from ae_bn.paths import atomic_write
 from ae_bn.report import (
+    Table,
     arms_table,
     check_report,
     difference_tables,
@@ -143,13 +144,15 @@ def helpers(experiments: dict[str, Experiment]) -> dict:
             return ""
         tried = pd.read_csv(path)
         losses = tried.pivot_table("valid_loss", "arm", "learning_rate", sort=False)
-        losses = losses[sorted(losses)].rename(columns="{:g}".format)
-        digits = METRICS["valid_loss"].digits
-        shown = losses.applymap(lambda loss: f"{loss:.{digits}f}").reset_index()
-        summary = f"Validation loss at fixed learning rates, {tried['seed'].nunique()} tuning seeds"
-        return (
-            f'<details markdown="1"><summary>{summary}</summary>\n\n{markdown(shown)}\n\n</details>'
+        losses, digits = losses[sorted(losses)], METRICS["valid_loss"].digits
+        title = f"Validation loss at fixed learning rates, {tried['seed'].nunique()} tuning seeds"
+        shown = Table(
+            title,
+            ["arm", *(f"{rate:g}" for rate in losses)],
+            [[arm, *(f"{loss:.{digits}f}" for loss in row)] for arm, row in losses.iterrows()],
         )
+        head = f'<details markdown="1"><summary>{title}</summary>'
+        return "\n\n".join([head, markdown(shown), "</details>"])
 
     def figure(name: str, file: str, caption: str) -> str:
         if not ran(name):
