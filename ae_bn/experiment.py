@@ -230,7 +230,7 @@ def perform(run: Run, test: bool = True) -> None:
     UserError
         If the data are not those that the run was planned with, or a file cannot be written.
     """
-    with _one_at_a_time:
+    with one_at_a_time:
         write_json(run.directory / "run.json", describe(run))
         metrics = _measure(run, _corpus(run), test)
         write_json(run.directory / "metrics.json", metrics)
@@ -251,7 +251,7 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
             run.reference, corpus.train, corpus.test, n_units, run.seed
         )
     else:
-        autoencoder = _autoencoder(run.config, corpus.train.shape[1])
+        autoencoder = compiled_autoencoder(run.config, corpus.train.shape[1])
         X_train, X_valid = corpus.train[fit_rows], corpus.train[valid_rows]
         metrics = _train(run, autoencoder, X_train, X_valid, stream)
         if metrics["best_epoch"] == 0:
@@ -495,7 +495,7 @@ def _prepare_corpus(data: str) -> Path:
 
 
 _read_corpus = lru_cache(maxsize=4)(read_corpus)
-_one_at_a_time = threading.Lock()  # runs in threads of one process would share shared variables
+one_at_a_time = threading.Lock()  # runs in threads of one process would share shared variables
 
 
 def graph(run: Run) -> tuple | None:
@@ -510,7 +510,8 @@ def _graph(config: Config) -> tuple:
     return no_dropout.model.model_dump_json(), config.training.optimizer, config.theano.kernels
 
 
-def _autoencoder(config: Config, n_words: int) -> Autoencoder:
+def compiled_autoencoder(config: Config, n_words: int) -> Autoencoder:
+    """Return the one autoencoder of this process for a config's graph; use it `one_at_a_time`."""
     return _compiled_autoencoder(*_graph(config), n_words)
 
 
