@@ -163,15 +163,12 @@ def test_a_damaged_checkpoint_is_not_used(damage, one, tmp_path, capsys, monkeyp
     expected = metrics(one)
     again = replace(one, directory=tmp_path / "again")
     checkpoint = again.directory / "checkpoint.safetensors"
-    write = experiment.write_arrays
 
-    def stop(path, *content):
-        if path.name == "model.safetensors":
-            raise KeyboardInterrupt
-        write(path, *content)
+    def stop(*content):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(experiment, "write_arrays", stop)
+        patched.setattr(experiment, "write_model", stop)
         attempt(again, True)
     damage(checkpoint)
     attempt(again, True)
