@@ -14,10 +14,14 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import theano
+import theano.tensor as T
 from scipy.sparse import csr_matrix
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
+from theano import printing
 
+from ae_bn import stages
 from ae_bn.data import Corpus
 from ae_bn.errors import UserError
 from ae_bn.evaluation import saturated
@@ -188,3 +192,45 @@ def draw_map(model: Model, corpus: Corpus, seed: int = 0):
         figure.legend(loc="outside right upper", fontsize="small", markerscale=2)
     axis.set(xticks=[], yticks=[], title=f"Codes of {len(rows)} test documents (t-SNE)")
     return figure
+
+
+def draw_graphs(activation: str, epsilon: float) -> dict[str, bytes]:
+    """Return pictures (SVG) of the Theano graph of one layer, g, h and f of `ae_bn.stages`.
+
+    Parameters
+    ----------
+    activation : str
+        A key of `ae_bn.stages.ACTIVATIONS`.
+    epsilon : float
+
+    Returns
+    -------
+    dict of bytes
+        ``before`` and ``after`` Theano has optimised it; g, h and f are outputs, so both have
+        them by name.
+
+    Raises
+    ------
+    UserError
+        If pydot or Graphviz is missing.
+    """
+    x = T.matrix("x")
+    W = theano.shared(np.zeros((1, 1), theano.config.floatX), name="W")
+    bn = stages.BatchNormalization(1, True, True, True, True, epsilon)
+    g = stages.g(x, W)
+    mean, variance = stages.batch_statistics(g)
+    h = stages.h(g, mean, T.sqrt(variance + epsilon))
+    f = stages.f(h, bn.a, bn.b, stages.ACTIVATIONS[activation])
+    g.name, h.name, f.name = "g", "h", "f"
+    if not printing.pydot_imported:
+        raise UserError(
+            "the graph cannot be drawn: install Graphviz (apt-get install graphviz) and pydot "
+            "(pip install -c constraints.txt pydot)"
+        )
+    graphs = {"before": [g, h, f], "after": theano.function([x], [g, h, f])}
+    for output, name in zip(graphs["after"].maker.fgraph.outputs, "ghf"):
+        output.name = name
+    return {
+        name: printing.pydotprint(graph, format="svg", return_image=True, var_with_name_simple=True)
+        for name, graph in graphs.items()
+    }
