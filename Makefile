@@ -7,7 +7,7 @@ FEWER_top_layer := 'experiment.skip=[{loss: "cross-entropy, log count"}, \
 	{loss: "squared error, ReLU"}, {loss: standardised error}, \
 	{batch_norm: "no BN, plain start"}, {batch_norm: "hidden + top, plain start"}, \
 	{batch_norm: "hidden + top, no scale"}, {batch_norm: "hidden + top, no shift"}]'
-EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate curvature batch_size depth
+EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate curvature batch_size depth reuters_r8
 
 VENV := .venv
 IN_VENV := $(VENV)/bin/python

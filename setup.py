@@ -33,6 +33,7 @@ setup(
         "statsmodels>=0.13.5",
         "jinja2>=3.0",
         "markdown>=3.4",
+        "pydot>=1.4",  # with Graphviz draws Theano's graphs
     ],
     extras_require={
         "fast": ["mkl>=2024; platform_machine == 'x86_64' and sys_platform == 'linux'"],

@@ -277,6 +277,12 @@ class Autoencoder:
         """Return the reconstruction, dense (n, n_words), of documents, (n, n_words)."""
         return np.concatenate([self._reconstruct(*_arrays(chunk)) for chunk in self._chunks(X)])
 
+    def decode(self, codes) -> np.ndarray:
+        """Return the reconstruction, dense (n, n_words), from codes, dense (n, n_units)."""
+        codes = _as_float(codes)
+        starts = range(0, len(codes), CHUNK)
+        return np.concatenate([self._decode(codes[start : start + CHUNK]) for start in starts])
+
     def evaluate(self, X) -> float:
         """Return the mean loss per document with population statistics and nothing dropped."""
         losses = [(self._evaluate(*_arrays(chunk)), chunk.shape[0]) for chunk in self._chunks(X)]
@@ -425,6 +431,12 @@ class Autoencoder:
     @cached_property
     def _reconstruct(self):
         return theano.function(self._inputs, self._whole[-1].out, name="reconstruct")
+
+    @cached_property
+    def _decode(self):
+        codes, decoder = T.matrix("codes"), self.layers[len(self.config.layers) :]
+        out = forward(codes, decoder, population=True)[-1].out
+        return theano.function([codes], out, name="decode")
 
     @cached_property
     def _evaluate(self):

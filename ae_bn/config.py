@@ -31,12 +31,15 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    source: Literal["auto", "sklearn", "orange", "folder"]
+    source: Literal[
+        "auto", "sklearn", "orange", "reuters_r8", "reuters_r52", "folder", "table", "matrix"
+    ]
     folder: Optional[str]
+    file: Optional[str]
     remove: List[Literal["headers", "footers", "quotes"]]
     stop_words: Literal["english", "none"]
     vocabulary_size: int = Field(ge=1)
-    input: Literal["binary", "tfidf", "log_count"]
+    input: Literal["binary", "tfidf", "log_count", "as_is"]
     test_fraction: float = Field(gt=0, lt=1)
     validation_fraction: float = Field(gt=0, lt=1)
 
@@ -44,6 +47,8 @@ class DataConfig(Section):
     def _check(self):
         if (self.source == "folder") != (self.folder is not None):
             raise ValueError("source folder and a path in data.folder go together")
+        if (self.source in ("table", "matrix")) != (self.file is not None):
+            raise ValueError("source table or matrix and a path in data.file go together")
         return self
 
 

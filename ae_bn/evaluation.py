@@ -111,6 +111,7 @@ METRICS = {
     "seconds": Metric("seconds", 1, "time of training, validation included"),
 }
 
+LABEL_METRICS = {"accuracy", "precision", "softmax_accuracy"}  # not there without labels
 FRACTION = 0.02  # of the database retrieved, for `precision` (Larochelle and Lauly 2012)
 BOUNDS = {"sigmoid": (0, 1), "tanh": (-1, 1)}
 QUERY_CHUNK = 500  # queries ranked at a time
@@ -148,8 +149,14 @@ def evaluate_codes(
     dict
         ``accuracy``, ``classifier_c``, ``precision``, ``dead_units``, ``saturated`` (None where
         the activation has no bounds), ``curve``, see `retrieval_curve`, and if the config asks
-        for it ``softmax_accuracy``.
+        for it ``softmax_accuracy``.  Without labels (all -1) none of `LABEL_METRICS`, no curve.
     """
+    units = {
+        "dead_units": dead_units(test.codes),
+        "saturated": saturated(test.codes, hidden_activation),
+    }
+    if train.labels.min() < 0:
+        return units
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
     accuracy, classifier_c = probe_accuracy(fit, valid, test, config.classifier_c)
     curve = retrieval_curve(train, _first_queries(test, config.retrieval_queries))
@@ -161,9 +168,8 @@ def evaluate_codes(
         "accuracy": accuracy,
         "classifier_c": classifier_c,
         "precision": curve["precision"][at],
-        "dead_units": dead_units(test.codes),
-        "saturated": saturated(test.codes, hidden_activation),
         "curve": curve,
+        **units,
         **softmax,
     }
 
@@ -319,15 +325,17 @@ def chance_metrics(train_labels: np.ndarray, test_labels: np.ndarray) -> dict:
 
     The classifier names the commonest training label, retrieval returns documents at random.
     """
+    units = {"dead_units": 1.0, "saturated": None}
+    losses = {"test_loss": float("inf"), "valid_loss": float("inf")}
+    if train_labels.min() < 0:
+        return {**losses, **units}
     n_labels = int(max(train_labels.max(), test_labels.max())) + 1
     share = np.bincount(train_labels, minlength=n_labels) / len(train_labels)
     return {
-        "test_loss": float("inf"),
-        "valid_loss": float("inf"),
+        **losses,
+        **units,
         "accuracy": float(np.mean(test_labels == share.argmax())),
         "precision": float(share[test_labels].mean()),
-        "dead_units": 1.0,
-        "saturated": None,
     }
 
 

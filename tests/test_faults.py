@@ -22,14 +22,13 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import safetensors.numpy
 from filelock import FileLock
 
 from ae_bn import experiment, paths
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
-from ae_bn.experiment import load_autoencoder, plan_runs, results_table
+from ae_bn.experiment import plan_runs, results_table
 from ae_bn.files import fingerprint, read_json
 from ae_bn.randomness import streams
 from ae_bn.sweep import attempt, sweep
@@ -164,15 +163,12 @@ def test_a_damaged_checkpoint_is_not_used(damage, one, tmp_path, capsys, monkeyp
     expected = metrics(one)
     again = replace(one, directory=tmp_path / "again")
     checkpoint = again.directory / "checkpoint.safetensors"
-    write = experiment.write_arrays
 
-    def stop(path, *content):
-        if path.name == "model.safetensors":
-            raise KeyboardInterrupt
-        write(path, *content)
+    def stop(*content):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(experiment, "write_arrays", stop)
+        patched.setattr(experiment, "write_model", stop)
         attempt(again, True)
     damage(checkpoint)
     attempt(again, True)
@@ -309,37 +305,6 @@ def test_altered_results_table_is_written_anew(small, tmp_path, config_file):
 
 
 # Files of others.
-
-
-def test_models_can_be_passed_on(one, tmp_path):
-    attempt(one, True)
-    autoencoder = load_autoencoder(one.directory)
-    corpus = experiment._corpus(one)
-    assert autoencoder.evaluate(corpus.test) == one.read_metrics()["test_loss"]
-
-    described = read_json(one.directory / "run.json")
-
-    def describe(**model):
-        config = json.loads(json.dumps(described["config"]))
-        config["model"].update(model)
-        tree = {**described, "config": config}
-        text = json.dumps({**tree, "sha256": fingerprint(tree)})
-        (one.directory / "run.json").write_text(text)
-
-    for model in ({"layers": [10**12]}, {"layers": [5, 10**12, 5]}, {"tied": True}):
-        describe(**model)
-        with pytest.raises(UserError, match="model.safetensors"):
-            load_autoencoder(one.directory)
-    for model in ({"layers": "many"}, {"of a newer version": 1}):
-        describe(**model)
-        with pytest.raises(UserError, match="run.json"):
-            load_autoencoder(one.directory)
-    describe()
-    state = safetensors.numpy.load_file(one.directory / "model.safetensors")
-    state["layer1.W"] = state["layer1.W"].astype(np.float64)
-    safetensors.numpy.save_file(state, one.directory / "model.safetensors")
-    with pytest.raises(UserError, match="layer1.W"):
-        load_autoencoder(one.directory)
 
 
 def test_paths_do_not_leave_the_directory(one, tmp_path):

@@ -1,0 +1,141 @@
+"""A corpus as counts of words: a ready matrix of somebody's, or texts that have been counted."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix, load_npz
+
+from ae_bn.errors import UserError
+from ae_bn.texts import FEWEST_DOCUMENTS, hold_out, index_labels, one_line
+
+MOST_WORDS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Word counts; labels as in `ae_bn.texts.Texts`, words in the order of the columns."""
+
+    train: csr_matrix
+    test: csr_matrix
+    train_labels: list[int]
+    test_labels: list[int]
+    label_names: list[str]
+    words: list[str]
+    source: str
+
+    def most_frequent(self, number: int) -> Counts:
+        """Keep so many words, those with the largest sum in the training part (first of equals)."""
+        if number >= len(self.words):
+            return self
+        total = np.asarray(self.train.sum(axis=0)).ravel()
+        kept = np.sort(np.argsort(-total, kind="stable")[:number])
+        words = [self.words[column] for column in kept]
+        return replace(self, train=self.train[:, kept], test=self.test[:, kept], words=words)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of everything but the source."""
+        digest = hashlib.sha256(repr([self.label_names, self.words]).encode())
+        for array in (self.train_labels, self.test_labels):
+            digest.update(np.asarray(array, dtype=np.int64).tobytes())
+        for X in (self.train, self.test):
+            for array in (X.data, X.indices, X.indptr):
+                digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+        return digest.hexdigest()
+
+
+def read_counts(config, progress) -> Counts:
+    """Read a sparse matrix of counts that ``scipy.sparse.save_npz`` wrote.
+
+    ``data.file`` is ``NAME.npz``, documents in rows, words in columns, nothing negative.  Beside
+    it may lie ``NAME.words.txt``, the word of each column, and ``NAME.labels.txt``, the label of
+    each row, one per line.  Without words the columns are named by their numbers.  A fixed
+    ``test_fraction`` of the documents is held out.
+
+    Parameters
+    ----------
+    config : DataConfig
+    progress : callable
+        Called with one line of text at a time.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be read or does not fit the others.
+    """
+    path = Path(config.file).expanduser().absolute()
+    X = _read_matrix(path)
+    n, n_words = X.shape
+    words = _read_lines(path.with_suffix(".words.txt"), n_words, "columns")
+    if words is None:
+        words = list(map(str, range(n_words)))
+    if len(set(words)) < n_words:
+        raise UserError(f"{path.with_suffix('.words.txt')}: a word stands there twice")
+    labels = _read_lines(path.with_suffix(".labels.txt"), n, "rows")
+    label_names, labels = index_labels(labels or [], n)
+    train, test, train_labels, test_labels = hold_out(X, labels, config.test_fraction, progress)
+    return Counts(
+        train,
+        test,
+        train_labels.tolist(),
+        test_labels.tolist(),
+        label_names,
+        words,
+        f"matrix {path}",
+    )
+
+
+def _read_matrix(path: Path) -> csr_matrix:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_claims(archive)
+        X = csr_matrix(load_npz(path))  # which never unpickles
+        X.check_format(full_check=True)
+        if X.dtype.kind not in "biuf" or X.shape[1] > MOST_WORDS:
+            raise ValueError(f"{X.dtype} of shape {X.shape}")
+    except FileNotFoundError:
+        raise UserError(f"data.file={path}: there is no such file") from None
+    except Exception as error:  # damaged bytes can make the decoders raise nearly anything
+        raise UserError(
+            f"data.file={path} is not a sparse matrix of scipy.sparse.save_npz ({one_line(error)})"
+        ) from None
+    if X.shape[0] < FEWEST_DOCUMENTS or X.nnz == 0:
+        raise UserError(
+            f"data.file={path} holds {X.shape[0]} documents with {X.nnz} counts: give at least "
+            f"{FEWEST_DOCUMENTS} rows that are not empty"
+        )
+    if not np.isfinite(X.data).all() or X.data.min() < 0:
+        raise UserError(f"data.file={path}: counts must be finite and not negative")
+    X = X.astype(np.float64)
+    X.sum_duplicates()
+    X.eliminate_zeros()
+    return X
+
+
+def _check_claims(archive: zipfile.ZipFile) -> None:
+    """Refuse arrays whose headers claim other sizes than their members have."""
+    for member in archive.infolist():
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            if version != (1, 0):
+                raise ValueError(f"{member.filename} is of another format")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if dtype.hasobject or file.tell() + size != member.file_size:
+                raise ValueError(f"{member.filename} is not of its size")
+
+
+def _read_lines(path: Path, expected: int, of: str) -> list[str] | None:
+    if not path.exists():
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {one_line(error)}") from None
+    if len(lines) != expected:
+        raise UserError(f"{path} has {len(lines)} lines for {expected} {of} of the matrix")
+    return lines
