@@ -180,7 +180,7 @@ def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
 
 
 def difference_tables(results: pd.DataFrame, experiment: ExperimentConfig) -> list[Table]:
-    """Return a table per metric: the contrasts, seed by seed, with tests and verdicts."""
+    """Return a table per metric that arms share: the contrasts, with tests and verdicts."""
     report, tables = experiment.report, []
     for metric in report.metrics if report.contrasts else []:
         margin = report.margins.get(metric)
@@ -204,7 +204,8 @@ def difference_tables(results: pd.DataFrame, experiment: ExperimentConfig) -> li
         title = f"Differences in {METRICS[metric].title}, seed by seed"
         title += "" if margin is None else f" (margin {margin:g})"
         header = ["difference", "n", "mean", "IQM", "above 0", "p", "p (Holm)", "verdict"]
-        tables.append(Table(title, header, rows))
+        if any(comparison.summary.n for comparison in compared.values()):
+            tables.append(Table(title, header, rows))
     return tables
 
 
