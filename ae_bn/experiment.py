@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Iterable
+from typing import Any, Iterable
 
 import numpy as np
 import pandas as pd
@@ -151,7 +151,7 @@ def plan_runs(
             raise UserError(
                 f"experiment.factors.{factor}: results.csv has such a column; choose another name"
             )
-    arms = [(arm, None) for arm in expand_arms(config)]
+    arms: list[tuple[Arm, str | None]] = [(arm, None) for arm in expand_arms(config)]
     tfidf = config.replace({"data.input": "tfidf"})
     arms[:0] = [(Arm(REFERENCES[kind], {}, tfidf), kind) for kind in config.experiment.references]
     runs = []
@@ -196,7 +196,7 @@ def _identity(config: Config, reference: str | None, data_fingerprint: str) -> s
 
     What is null is left out: a feature that is not used is the same as one that did not exist.
     """
-    decides = {
+    decides: dict[str, Any] = {
         "data": data_fingerprint,
         "validation_fraction": config.data.validation_fraction,
         "evaluation": config.evaluation.model_dump(),
@@ -246,7 +246,7 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
         corpus.train.shape[0], run.config.data.validation_fraction, stream.split
     )
     if run.reference:
-        metrics = {"status": "finished", "files": {}}
+        metrics: dict[str, Any] = {"status": "finished", "files": {}}
         n_units = run.config.model.layers[-1]
         codes = evaluation.reference_codes(
             run.reference, corpus.train, corpus.test, n_units, run.seed

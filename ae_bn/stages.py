@@ -34,6 +34,8 @@ The contract of Batch Normalization, kept by `BatchNormalization` and tested:
 
 from __future__ import annotations
 
+from typing import Callable
+
 import numpy as np
 import theano
 import theano.sparse as sparse
@@ -109,7 +111,12 @@ def Linear(z):
     return z
 
 
-ACTIVATIONS = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh, "linear": Linear}
+ACTIVATIONS: dict[str, Callable] = {
+    "relu": ReLU,
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "linear": Linear,
+}
 
 
 class Projection:

@@ -125,7 +125,7 @@ def fit(
     """
     n, batch_size = X_train.shape[0], config.batch_size
     check_batch_size(n, batch_size)
-    progress, best_state = Progress(order.bit_generator.state), autoencoder.get_state()
+    progress, best_state = Progress(dict(order.bit_generator.state)), autoencoder.get_state()
     if checkpoint is not None and checkpoint.exists():
         try:
             progress, best_state = _resume(checkpoint, identity, autoencoder, order, config)

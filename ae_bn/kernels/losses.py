@@ -158,8 +158,8 @@ class Loss(NormalizingKernel):
         used = any(fgraph.clients[output] for output in node.outputs[1:])
         return Loss(*arguments, inplace=True) if used else Loss(*arguments, gradients=False)
 
-    def make_node(self, *inputs):
-        inputs = [T.as_tensor_variable(v) for v in inputs]
+    def make_node(self, *given):
+        inputs = [T.as_tensor_variable(v) for v in given]
         dtype = inputs[0].dtype
         outputs = [T.scalar, T.matrix, T.vector, T.vector][: 4 if self.gradients else 1]
         return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
