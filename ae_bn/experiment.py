@@ -1,7 +1,7 @@
 """From a config to results: the runs of an experiment, one run, and the table of all.
 
 `plan_runs` turns a config into runs: every arm with every seed, and the reference rows.
-`perform` does one run and fills its directory:
+`perform` does one run and fills its directory::
 
     run.json                config, seed, arm, versions, source and fingerprint of the data; first
     checkpoint.safetensors  where training is; until it is over
@@ -280,6 +280,7 @@ def _train(run: Run, autoencoder: Autoencoder, corpus, X_train, X_valid, stream)
     training, settings = run.config.training, run.config.evaluation.curvature
 
     def measure(epoch=None):
+        assert settings is not None
         if epoch is not None and epoch not in settings.epochs:
             return None
         hessian = _hessian(_graph(run.config)[0], X_train.shape[1])

@@ -25,6 +25,7 @@ extensions = [
 exclude_patterns = ["_build"]
 default_role = "py:obj"
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # those of Theano are not ours
 autodoc_typehints = "none"  # docstrings name types and shapes
 napoleon_google_docstring = False
 napoleon_use_rtype = False

@@ -21,12 +21,12 @@ LOSSES = ["cross_entropy", "squared_error"]
 class Loss(NormalizingKernel):
     r"""value = loss(z, target) with z = a h(g) + b, summed over words, mean over documents.
 
-    cross_entropy, which has the sigmoid inside and no activation:
+    cross_entropy, which has the sigmoid inside and no activation::
 
         softplus(z) - target z = max(0, z) + log(1 + exp(-|z|)) - target z,
         its derivative by z: sigmoid(z) - target
 
-    squared_error:
+    squared_error::
 
         (out - target)^2 with out = activation(z),
         its derivative by z: 2 (out - target) activation'(z)
