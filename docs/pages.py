@@ -121,6 +121,8 @@ def as_yaml(value) -> str:
     """Return a default as one writes it in a config."""
     if isinstance(value, list):
         return f"[{', '.join(map(as_yaml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {as_yaml(inner)}' for key, inner in value.items())}}}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
