@@ -12,6 +12,7 @@ EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate cur
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
 READY := $(VENV)/ready
+TOOLS := $(VENV)/tools
 
 # The first Python that really runs: a name on the path may be a shim of pyenv that does not.
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))
@@ -31,7 +32,7 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2)/$(1) $
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
-.PHONY: help setup test faults lint info $(EXPERIMENTS) experiments reproduce report fast bench \
+.PHONY: help setup test faults lint types hooks docs info $(EXPERIMENTS) experiments reproduce report fast bench \
 	clean
 
 help: ## show this help
@@ -48,14 +49,25 @@ help: ## show this help
 
 setup: $(READY) ## install the pinned packages into .venv (all below do so by themselves)
 
-test: $(READY) ## run the tests
-	$(IN_VENV) -m pytest
+test: $(READY) ## run the tests, and show how much of the package they reach
+	$(IN_VENV) -m coverage run -m pytest
+	$(IN_VENV) -m coverage report
 
 faults: $(READY) ## kill, fill and damage everything, for a quarter of an hour
 	$(IN_VENV) -m pytest -m "long or not long" tests/test_faults.py
 
-lint: $(READY) ## check the style
+lint: $(TOOLS) ## check style and format
 	$(IN_VENV) -m ruff check .
+	$(IN_VENV) -m ruff format --check .
+
+types: $(TOOLS) ## check the types in the package
+	$(IN_VENV) -m mypy
+
+hooks: $(TOOLS) ## check style and types before every commit from now on
+	$(IN_VENV) -m pre_commit install
+
+docs: $(TOOLS) ## render the documentation into docs/_build/html
+	$(IN_VENV) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 info: $(READY) ## show versions, compiler and BLAS, and measure their speed
 	@$(IN_VENV) -m ae_bn
@@ -82,7 +94,8 @@ bench: $(READY) ## compare the speed with PyTorch's, which is installed first (P
 	$(IN_VENV) experiments/benchmark.py $(BENCH)
 
 clean: ## remove .venv and build leftovers; results and caches stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage \
+		docs/_build docs/_generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The file is made last, so that an interrupted set-up starts anew.
@@ -92,4 +105,10 @@ $(READY): constraints.txt setup.py
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt pip setuptools wheel
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
 		--editable '.[test]'
+	@touch $@
+
+# What only those need who change the project.
+$(TOOLS): $(READY)
+	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+		--editable '.[dev,docs]'
 	@touch $@

@@ -177,7 +177,7 @@ class Autoencoder:
         optimize = STAGES[kernels].optimizers[optimizer]
         self._updates = optimize(self.parameters, gradients, self.learning_rate)
         self._batch_statistics = STAGES[kernels].batch_statistics
-        self._statistics = {}  # number of a layer, noise or not: its compiled statistics
+        self._statistics: dict[tuple, Callable] = {}  # compiled, by layer's number, noise or not
 
     def _loss(self, signals):
         z, activation = signals[-1].z, self.layers[-1].activation
@@ -472,7 +472,7 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
     stages = STAGES[kernels]
     depth = len(config.layers)
     switches = config.batch_norm
-    layers = []
+    layers: list[Layer] = []
     for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
         is_code, is_top = number == depth, number == 2 * depth
         if config.tied and number > depth:

@@ -44,8 +44,9 @@ def configure() -> None:
         # Threads of the GNU OpenMP wait for each other by spinning, some milliseconds long.  Where
         # other programs want the cores too, that made a training step ten times longer.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    if openblas_core():
-        os.environ.setdefault("OPENBLAS_CORETYPE", openblas_core())
+    core = openblas_core()
+    if core:
+        os.environ.setdefault("OPENBLAS_CORETYPE", core)
     for name in ("theano.configdefaults", "theano.tensor.blas"):
         logging.getLogger(name).addFilter(_worth_telling)
     ours = ",".join(f"{name}={shlex.quote(value)}" for name, value in theano_flags().items())
@@ -89,8 +90,8 @@ def blas_flags() -> str:
                 return " ".join([f"-L{linkable}", *(f"-l:{name}" for name in names), "-lgomp"])
     for folder in _blas_folders():
         for library in sorted([*folder.glob("libopenblasp-*.so"), *folder.glob("libopenblas.so")]):
-            folder = _without_spaces(folder)
-            return f"-L{folder} -l{library.name[3:-3]}" if folder else ""
+            linkable = _without_spaces(folder)
+            return f"-L{linkable} -l{library.name[3:-3]}" if linkable else ""
     return "-lblas" if sys.platform == "darwin" else ""
 
 
@@ -102,7 +103,7 @@ def _mkl_folders() -> list[Path]:
 def _blas_folders() -> list[Path]:
     """Return the folders that may hold an OpenBLAS, the best first."""
     scipy = importlib.util.find_spec("scipy")
-    packages = scipy.submodule_search_locations if scipy else []
+    packages = (scipy and scipy.submodule_search_locations) or []
     return [
         *(Path(package).with_name("scipy.libs") for package in packages),
         Path(sys.prefix, "lib"),

@@ -21,7 +21,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM arrived."""
 
 
-def run_program(main: Callable[[list], object], if_interrupted: str) -> None:
+def run_program(main: Callable[[list], int | None], if_interrupted: str) -> None:
     """Call ``main`` with the arguments of the command line, and exit with what it returns.
 
     A `UserError` becomes one line and exit code 2 (with ``--debug`` among the arguments it keeps

@@ -84,7 +84,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     Attributes
     ----------
     n_features_in_ : int
-    feature_names_in_ : ndarray of str, (n_features_in_,)
+    feature_names_in_ : ndarray of str, (n_words,)
         If the input to `fit` had string column names.
     parameters_ : dict of str to ndarray
         W, a, b and population statistics of every layer, see `Autoencoder.get_state`.

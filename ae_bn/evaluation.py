@@ -223,8 +223,7 @@ def probe_accuracy(fit: Split, valid: Split, test: Split, cs: list) -> tuple:
         fit, valid, test = (
             Split(scaler.transform(codes), labels) for codes, labels in (fit, valid, test)
         )
-    best_accuracy, best_c, best_probe = -1.0, None, None
-    n = len(fit.labels)
+    n, probes = len(fit.labels), []
     for c in sorted(cs):
         # The same minimum as with C=c and weights of 1.  But it is reached when the gradient of
         # the documents' mean, not of their sum, is small: in half the iterations.
@@ -232,10 +231,9 @@ def probe_accuracy(fit: Split, valid: Split, test: Split, cs: list) -> tuple:
         with warnings.catch_warnings():  # 200 iterations are enough for a comparison
             warnings.simplefilter("ignore", ConvergenceWarning)
             probe.fit(fit.codes, fit.labels, sample_weight=np.full(n, 1 / n))
-        accuracy = probe.score(valid.codes, valid.labels)
-        if accuracy > best_accuracy:
-            best_accuracy, best_c, best_probe = accuracy, c, probe
-    return float(best_probe.score(test.codes, test.labels)), float(best_c)
+        probes.append((probe.score(valid.codes, valid.labels), c, probe))
+    _, c, probe = max(probes, key=lambda scored: scored[0])  # the first of equals
+    return float(probe.score(test.codes, test.labels)), float(c)
 
 
 def retrieval_curve(database: Split, queries: Split) -> dict:

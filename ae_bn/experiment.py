@@ -1,7 +1,7 @@
 """From a config to results: the runs of an experiment, one run, and the table of all.
 
 `plan_runs` turns a config into runs: every arm with every seed, and the reference rows.
-`perform` does one run and fills its directory:
+`perform` does one run and fills its directory::
 
     run.json                config, seed, arm, versions, source and fingerprint of the data; first
     checkpoint.safetensors  where training is; until it is over
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Iterable
+from typing import Any, Iterable
 
 import numpy as np
 import pandas as pd
@@ -151,7 +151,7 @@ def plan_runs(
             raise UserError(
                 f"experiment.factors.{factor}: results.csv has such a column; choose another name"
             )
-    arms = [(arm, None) for arm in expand_arms(config)]
+    arms: list[tuple[Arm, str | None]] = [(arm, None) for arm in expand_arms(config)]
     tfidf = config.replace({"data.input": "tfidf"})
     arms[:0] = [(Arm(REFERENCES[kind], {}, tfidf), kind) for kind in config.experiment.references]
     runs = []
@@ -196,7 +196,7 @@ def _identity(config: Config, reference: str | None, data_fingerprint: str) -> s
 
     What is null is left out: a feature that is not used is the same as one that did not exist.
     """
-    decides = {
+    decides: dict[str, Any] = {
         "data": data_fingerprint,
         "validation_fraction": config.data.validation_fraction,
         "evaluation": config.evaluation.model_dump(),
@@ -246,7 +246,7 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
         corpus.train.shape[0], run.config.data.validation_fraction, stream.split
     )
     if run.reference:
-        metrics = {"status": "finished", "files": {}}
+        metrics: dict[str, Any] = {"status": "finished", "files": {}}
         n_units = run.config.model.layers[-1]
         codes = evaluation.reference_codes(
             run.reference, corpus.train, corpus.test, n_units, run.seed
@@ -280,6 +280,7 @@ def _train(run: Run, autoencoder: Autoencoder, corpus, X_train, X_valid, stream)
     training, settings = run.config.training, run.config.evaluation.curvature
 
     def measure(epoch=None):
+        assert settings is not None
         if epoch is not None and epoch not in settings.epochs:
             return None
         hessian = _hessian(_graph(run.config)[0], X_train.shape[1])

@@ -3,13 +3,13 @@
 Which ones is said in ``experiment.report.figures``, a list of ``{kind: ..., name: ...}``; each is
 written to ``NAME.png`` (the kind, if there is no name).  The kinds, and their further keys:
 
-``metrics``      every arm: a point and an interval; ``metrics``
-``differences``  every contrast likewise, with the margin shaded; filled if Holm's p is below .05;
-                 ``metrics``
-``response``     metrics over the numbers in the names of factor ``x``'s levels; ``metrics``
-``curves``       ``curves: {name: label, ...}``, the names as in ``curves.csv``, over their x
-``bands``        ``curves`` likewise, but percentiles, named without their ends ``_p15``, ``_p50``,
-                 ``_p85``: a line and a band for each arm
+- ``metrics``: every arm: a point and an interval; ``metrics``
+- ``differences``: every contrast likewise, with the margin shaded; filled if Holm's p is below .05;
+  ``metrics``
+- ``response``: metrics over the numbers in the names of factor ``x``'s levels; ``metrics``
+- ``curves``: ``curves: {name: label, ...}``, the names as in ``curves.csv``, over their x
+- ``bands``: ``curves`` likewise, but percentiles, named without their ends ``_p15``, ``_p50``,
+  ``_p85``: a line and a band for each arm
 
 ``response`` and ``curves`` have a line for every combination of the factors in ``lines``, and a
 panel for every combination of the others; without ``lines`` the first factor (other than x) has the
@@ -232,11 +232,11 @@ def _draw_curves(trained, references, curves, experiment, config):
                     axis.plot(ours["x"], ours["mean"], ls=style, color=GREY, lw=2.5, label=arm)
             arms = rows.drop_duplicates("arm")
             for arm, line in zip(arms["arm"], _line_labels(arms, line_factors)):
-                ours, style = points[points["arm"] == arm], lines[line]
+                ours, look = points[points["arm"] == arm], lines[line]
                 every = max(1, len(ours) // 8)
-                axis.plot(ours["x"], ours["mean"], markevery=every, **style)
+                axis.plot(ours["x"], ours["mean"], markevery=every, **look)
                 axis.fill_between(
-                    ours["x"], ours["low"], ours["high"], color=style["color"], alpha=0.15, lw=0
+                    ours["x"], ours["low"], ours["high"], color=look["color"], alpha=0.15, lw=0
                 )
             axis.set_title(title, loc="left", fontsize="medium")
             axis.set_xlabel(config.x_label or "epoch")

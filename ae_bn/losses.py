@@ -6,6 +6,8 @@ the dense form of one minibatch, and the words' variance over the training docum
 
 from __future__ import annotations
 
+from typing import Callable
+
 import theano.tensor as T
 
 
@@ -69,7 +71,7 @@ def standardised_error(z, target, activation, variance):
     return (T.sqr(activation(z) - target) / variance).sum(axis=1).mean()
 
 
-LOSSES = {
+LOSSES: dict[str, Callable] = {
     "cross_entropy": cross_entropy,
     "squared_error": squared_error,
     "standardised_error": standardised_error,

@@ -3,7 +3,7 @@ r"""A trained model as one file: all that turns raw text into codes, and nothing
 ``model.safetensors`` holds the arrays of `ae_bn.autoencoder.Autoencoder.get_state`, named
 ``layer1.W``, ``layer1.a``, ``layer1.b``, ``layer1.mean``, ``layer1.variance``, ``layer2.W`` and so
 on (those that the config switches on; mean and variance are the population statistics; a tied
-decoder has no W).  Its metadata has two strings: ``facts``, a JSON object
+decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
 
     format         "ae_bn model 1"
     config         the settings of the run, by section, as in configs/defaults.yaml
@@ -14,7 +14,7 @@ decoder has no W).  Its metadata has two strings: ``facts``, a JSON object
     fingerprint    of the training documents (`ae_bn.data.Corpus`)
 
 and ``sha256``, a checksum over facts and arrays (`ae_bn.files`).  Any reader of safetensors will
-do.  This is the whole encoder, of one ReLU layer with Batch Normalization on binary input:
+do.  This is the whole encoder, of one ReLU layer with Batch Normalization on binary input::
 
     import json, re
     import numpy as np

@@ -7,6 +7,8 @@ optimiser remembers is a shared variable that starts at zero and stands in that 
 
 from __future__ import annotations
 
+from typing import Callable
+
 import numpy as np
 import theano
 import theano.tensor as T
@@ -83,7 +85,7 @@ def rmsprop(parameters, gradients, learning_rate, decay=0.9, epsilon=1e-8):
     return updates
 
 
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Callable] = {
     "sgd": sgd,
     "nesterov": nesterov,
     "adam": adam,

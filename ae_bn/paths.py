@@ -80,11 +80,13 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, mode.replace("w", "x"), **text) as file:
+            with open(
+                temporary, mode.replace("w", "x"), encoding=encoding, newline=newline
+            ) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

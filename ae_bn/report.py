@@ -48,7 +48,7 @@ def check_report(experiment: ExperimentConfig) -> None:
     for metric in report.margins:
         check_name(metric, METRICS, "experiment.report.margins")
     for row in report.published:
-        for metric in row.model_extra:
+        for metric in row.model_extra or {}:
             check_name(metric, METRICS, f"experiment.report.published, {row.arm}")
     names = [figure.file_name for figure in report.figures]
     for figure in report.figures:
@@ -159,7 +159,7 @@ def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
     for row in experiment.report.published:
         cells = [row.arm, "", ""]
         for metric in metrics:
-            value = row.model_extra.get(metric)
+            value = (row.model_extra or {}).get(metric)
             cells.append("" if value is None else f"{value:.{METRICS[metric].digits}f}")
             cells += [] if METRICS[metric].censored else [""]
         rows.append(cells)

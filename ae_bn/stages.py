@@ -9,7 +9,7 @@ A minibatch x holds n documents in rows, so the post's W*x reads x W here:
     f(h) &= \max(0, a h + b)                              && (3)
 
 `g`, `h` and `f` are these three equations, each from expression to expression.  On top of them
-stand the post's layer words, so that its two lines
+stand the post's layer words, so that its two lines ::
 
     bn = BatchNormalization(x) | Projection(x)
     out = ReLU(bn)
@@ -33,6 +33,8 @@ The contract of Batch Normalization, kept by `BatchNormalization` and tested:
 """
 
 from __future__ import annotations
+
+from typing import Callable
 
 import numpy as np
 import theano
@@ -109,7 +111,12 @@ def Linear(z):
     return z
 
 
-ACTIVATIONS = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh, "linear": Linear}
+ACTIVATIONS: dict[str, Callable] = {
+    "relu": ReLU,
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "linear": Linear,
+}
 
 
 class Projection:

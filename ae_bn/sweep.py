@@ -80,9 +80,11 @@ def sweep(
     n_workers = len(pending) if cluster else min(jobs, len(pending))  # Dask has its own queue
     workers = _cluster_workers(cluster, jobs) if cluster else _local_workers(jobs)
     graphs = {run.directory: graph(run) for run in pending}
-    compiled = defaultdict(set)  # graphs by executor
-    deaths = Counter()  # by directory
-    running, held, elsewhere = {}, [], 0
+    compiled: dict[Executor, set] = defaultdict(set)  # graphs
+    deaths: Counter[Path] = Counter()  # by directory
+    running: dict = {}
+    held: list = []
+    elsewhere = 0
     with workers as start, tqdm(total=len(pending), desc=name, unit="run") as bar:
         idle = [start() for _ in range(n_workers)]
         while pending or running or held:
@@ -275,21 +277,23 @@ def _cluster_workers(address: str, jobs: int) -> Iterator[Callable[[], Executor]
         from distributed import Client, LocalCluster
     except ImportError:
         raise UserError("--cluster needs Dask: pip install 'ae_bn[cluster]'") from None
+    scheduler: str | LocalCluster = address
     try:
         if address == "local":
             # By default a worker that is not back after 15 seconds is given up for good.
             dask.config.set({"distributed.deploy.lost-worker-timeout": "1000 days"})
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit this
-            address = LocalCluster(jobs, threads_per_worker=1, dashboard_address=":0")
+            scheduler = LocalCluster(jobs, threads_per_worker=1, dashboard_address=":0")
             signal.signal(signal.SIGINT, handler)
-        client = Client(address, timeout=CONNECTING)
+        client = Client(scheduler, timeout=CONNECTING)
     except (OSError, ValueError, asyncio.TimeoutError) as error:
         raise UserError(
             f"--cluster {address}: no Dask scheduler answers there ({error}); start one with "
             "'dask scheduler', or give local"
         ) from None
     with client:
-        print(f"cluster: {len(client.nthreads())} workers at {client.scheduler.address}")
+        where = client.scheduler_info()["address"]
+        print(f"cluster: {len(client.nthreads())} workers at {where}")
         try:
             executor = client.get_executor(pure=False)
             yield lambda: executor

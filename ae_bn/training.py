@@ -125,7 +125,7 @@ def fit(
     """
     n, batch_size = X_train.shape[0], config.batch_size
     check_batch_size(n, batch_size)
-    progress, best_state = Progress(order.bit_generator.state), autoencoder.get_state()
+    progress, best_state = Progress(dict(order.bit_generator.state)), autoencoder.get_state()
     if checkpoint is not None and checkpoint.exists():
         try:
             progress, best_state = _resume(checkpoint, identity, autoencoder, order, config)
@@ -141,7 +141,7 @@ def fit(
             arrays.update((BEST + name, value) for name, value in best_state.items())
             write_arrays(checkpoint, arrays, {"identity": identity, **asdict(progress)})
 
-    def take_measurement(epoch):
+    def take_measurement(measure, epoch):
         nonlocal began
         start = time.perf_counter()
         progress.measurements.append(measure(epoch))
@@ -150,7 +150,7 @@ def fit(
     with held_back(signal.SIGINT, signal.SIGTERM) as arrived:
         if measure is not None and not progress.measurements:
             autoencoder.update_population_statistics(X_train)
-            take_measurement(0)
+            take_measurement(measure, 0)
         while not progress.ended(config):
             order.bit_generator.state = progress.order
             shuffled = X_train[order.permutation(n)]
@@ -170,7 +170,7 @@ def fit(
             if report is not None:
                 report(progress.history[-1])
             if measure is not None:
-                take_measurement(epoch)
+                take_measurement(measure, epoch)
             if not progress.diverged and valid_loss < progress.best_loss:
                 progress.best_epoch, best_state = epoch, autoencoder.get_state()
             progress.order, progress.losses = order.bit_generator.state, []

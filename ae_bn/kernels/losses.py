@@ -21,12 +21,12 @@ LOSSES = ["cross_entropy", "squared_error"]
 class Loss(NormalizingKernel):
     r"""value = loss(z, target) with z = a h(g) + b, summed over words, mean over documents.
 
-    cross_entropy, which has the sigmoid inside and no activation:
+    cross_entropy, which has the sigmoid inside and no activation::
 
         softplus(z) - target z = max(0, z) + log(1 + exp(-|z|)) - target z,
         its derivative by z: sigmoid(z) - target
 
-    squared_error:
+    squared_error::
 
         (out - target)^2 with out = activation(z),
         its derivative by z: 2 (out - target) activation'(z)
@@ -158,8 +158,8 @@ class Loss(NormalizingKernel):
         used = any(fgraph.clients[output] for output in node.outputs[1:])
         return Loss(*arguments, inplace=True) if used else Loss(*arguments, gradients=False)
 
-    def make_node(self, *inputs):
-        inputs = [T.as_tensor_variable(v) for v in inputs]
+    def make_node(self, *given):
+        inputs = [T.as_tensor_variable(v) for v in given]
         dtype = inputs[0].dtype
         outputs = [T.scalar, T.matrix, T.vector, T.vector][: 4 if self.gradients else 1]
         return Apply(self, inputs, [output(dtype=dtype) for output in outputs])

@@ -81,15 +81,15 @@ class Mask(Kernel):
 
     def perform(self, node, inputs, outputs):
         state, rate, values = inputs
-        lanes, draws = state.astype(np.int64), []
+        lanes, rounds = state.astype(np.int64), []
         for first in range(0, values.size, len(lanes)):
             active = lanes[: values.size - first]
             x1, x2, x3, y1, y2, y3 = active.T
             x = (2**22 * x2 + (2**7 + 1) * x3) % M1
             y = (2**15 * y1 + (2**15 + 1) * y3) % M2
             active[:] = np.stack([x, x1, x2, y, y1, y2], axis=1)
-            draws.append(np.where(x <= y, x - y + M1, x - y))
-        draws = np.concatenate([np.zeros(0, np.int64), *draws]).reshape(values.shape)
+            rounds.append(np.where(x <= y, x - y + M1, x - y))
+        draws = np.concatenate([np.zeros(0, np.int64), *rounds]).reshape(values.shape)
         dtype = values.dtype.type
         mask = (draws.astype(dtype) * dtype(2.0**-31) >= rate) / (1 - rate)
         outputs[0][0] = np.asarray(mask, dtype=dtype)

@@ -257,8 +257,8 @@ class Normalize(NormalizingKernel):
     """
     )
 
-    def make_node(self, *inputs):
-        inputs = [T.as_tensor_variable(v) for v in inputs]
+    def make_node(self, *given):
+        inputs = [T.as_tensor_variable(v) for v in given]
         return Apply(self, inputs, [T.matrix(dtype=inputs[0].dtype)])
 
     def perform(self, node, inputs, outputs):
@@ -345,8 +345,8 @@ class NormalizeGradient(NormalizingKernel):
     """
     )
 
-    def make_node(self, *inputs):
-        inputs = [T.as_tensor_variable(v) for v in inputs]
+    def make_node(self, *given):
+        inputs = [T.as_tensor_variable(v) for v in given]
         dtype = inputs[0].dtype
         return Apply(
             self, inputs, [T.matrix(dtype=dtype), T.vector(dtype=dtype), T.vector(dtype=dtype)]

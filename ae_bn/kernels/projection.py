@@ -60,8 +60,8 @@ class Project(Kernel):
         return Apply(self, inputs, [T.matrix(dtype=inputs[-1].dtype)])
 
     def perform(self, node, inputs, outputs):
-        *x, W = inputs
-        outputs[0][0] = checked_csr(*x, n_words=len(W)) @ W
+        data, indices, indptr, W = inputs
+        outputs[0][0] = checked_csr(data, indices, indptr, len(W)) @ W
 
     def L_op(self, inputs, outputs, gradients):
         data, indices, indptr, W = inputs
@@ -169,8 +169,8 @@ class ProjectTransposed(Kernel):
         )
 
     def perform(self, node, inputs, outputs):
-        *x, delta, n_words = inputs
-        outputs[0][0] = checked_csr(*x, n_words=int(n_words)).T @ delta
+        data, indices, indptr, delta, n_words = inputs
+        outputs[0][0] = checked_csr(data, indices, indptr, int(n_words)).T @ delta
 
     def infer_shape(self, fgraph, node, shapes):
         return [(node.inputs[-1], shapes[3][1])]

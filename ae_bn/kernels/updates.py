@@ -136,8 +136,8 @@ class Update(Kernel):
             f"beta2 = {decays.get('beta2', 0)!r};"
         )
 
-    def make_node(self, *inputs):
-        inputs = [T.as_tensor_variable(v) for v in inputs]
+    def make_node(self, *given):
+        inputs = [T.as_tensor_variable(v) for v in given]
         return Apply(self, inputs, [v.type() for v in inputs[2 + len(self.gradient) :]])
 
     def perform(self, node, inputs, outputs):
@@ -202,6 +202,6 @@ class ProjectionUpdate(Update):
         return WORDS + super().source
 
     def perform(self, node, inputs, outputs):
-        rate, t, *x, delta, W = inputs[:7]
-        d = checked_csr(*x, n_words=len(W)).T @ delta
+        rate, t, data, indices, indptr, delta, W = inputs[:7]
+        d = checked_csr(data, indices, indptr, len(W)).T @ delta
         super().perform(node, [rate, t, d, *inputs[6:]], outputs)

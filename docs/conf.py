@@ -1,0 +1,35 @@
+"""Sphinx's settings; `make docs` builds the pages into docs/_build/html."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+import pages  # noqa: E402
+
+import ae_bn  # noqa: E402
+
+pages.write_pages(HERE / "_generated")
+
+project = "ae_bn"
+author = "the authors of ae_bn"
+version = release = ae_bn.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # those of Theano are not ours
+autodoc_typehints = "none"  # docstrings name types and shapes
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = f"ae_bn {release}"
+html_show_copyright = False

@@ -1,0 +1,172 @@
+"""The pages that are made from the package whenever the documentation is built."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+import ae_bn
+from ae_bn.config import DEFAULTS, Config
+from ae_bn.evaluation import METRICS
+
+TYPES = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "object": "mapping",
+    "null": "null",
+}
+LIMITS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "minItems": "at least {} of them",
+    "pattern": "matching `{}`",
+}
+
+
+def write_pages(directory: Path) -> None:
+    """Write settings.md, metrics.md and a page per module below ``api``."""
+    pages = {"settings": settings_page(), "metrics": metrics_page(), **api_pages()}
+    for name, text in pages.items():
+        path = directory / f"{name}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def settings_page() -> str:
+    """Return the table of all settings: defaults.yaml's comments, and the schema's types."""
+    meanings = comments(DEFAULTS.read_text(encoding="utf-8"))
+    defaults = YAML(typ="safe", pure=True).load(DEFAULTS)
+    parts = [
+        "# Settings",
+        "Every setting, with its default and its description from `configs/defaults.yaml`, and "
+        "its type and limits from `ae_bn.config`. A config names only what it changes; "
+        "`--set section.key=value` changes a setting for one command.",
+    ]
+    for section, schema in sections(Config.model_json_schema()).items():
+        rows = [
+            [f"`{name}`", f"`{default}`" if default else "", kind, meanings[name]]
+            for name, kind, default in leaves(section, schema, defaults[section])
+        ]
+        parts += [f"## {section}", table(["setting", "default", "type", "meaning"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def comments(text: str) -> dict[str, str]:
+    """Return the comment of every setting, by dotted name, as it stands in a YAML text.
+
+    A comment begins on its setting's line and goes on in lines that hold nothing else.
+    """
+    found: dict[str, str] = {}
+    path: list[tuple[int, str]] = []  # indentation and name of the sections around
+    for line in text.splitlines():
+        setting = re.match(r"( *)([a-z_]+):.*?(?: +# (.*))?$", line)
+        further = re.match(r" +# (.*)$", line)
+        if setting:
+            indentation, name, comment = len(setting[1]), setting[2], setting[3]
+            path = [(i, outer) for i, outer in path if i < indentation] + [(indentation, name)]
+            found[".".join(name for _, name in path)] = comment or ""
+        elif further and found:
+            last = next(reversed(found))
+            found[last] = f"{found[last]} {further[1]}".strip()
+    return found
+
+
+def sections(schema: dict) -> dict[str, dict]:
+    """Return the schemas of the config's sections, with references put in place."""
+
+    def resolve(part):
+        if isinstance(part, dict):
+            if "$ref" in part:
+                return resolve(schema["$defs"][part["$ref"].rsplit("/", 1)[-1]])
+            return {key: resolve(value) for key, value in part.items()}
+        return [resolve(value) for value in part] if isinstance(part, list) else part
+
+    return resolve(schema["properties"])
+
+
+def leaves(name: str, schema: dict, default):
+    """Yield dotted name, type and default of every setting below a section, and of sections."""
+    for key, part in schema["properties"].items():
+        inner = f"{name}.{key}"
+        if "properties" in part:
+            yield inner, "section", ""
+            yield from leaves(inner, part, default[key])
+        else:
+            yield inner, describe(part), as_yaml(default[key])
+
+
+def describe(schema: dict) -> str:
+    """Return type and limits of a JSON schema in words."""
+    if "anyOf" in schema:
+        return " or ".join(describe(part) for part in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if schema["type"] == "array":
+        words = "list of: " + describe(schema["items"])
+    else:
+        words = TYPES[schema["type"]]
+    limits = [text.format(schema[key]) for key, text in LIMITS.items() if key in schema]
+    return ", ".join([words, *limits])
+
+
+def as_yaml(value) -> str:
+    """Return a default as one writes it in a config."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {as_yaml(inner)}' for key, inner in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def metrics_page() -> str:
+    """Return the table of all metrics that a report can show."""
+    rows = [[f"`{name}`", metric.title, metric.meaning] for name, metric in METRICS.items()]
+    return "\n\n".join(
+        [
+            "# Metrics",
+            "What `experiment.report.metrics` can name. `results.csv` has a column for each of "
+            "them, whether the report shows it or not; where a run has no such number, it is "
+            "empty.",
+            table(["name", "title in tables", "meaning"], rows) + "\n",
+        ]
+    )
+
+
+def api_pages() -> dict[str, str]:
+    """Return a page per module of the package, from its docstrings, and their contents."""
+    names = ["ae_bn"] + sorted(
+        module.name
+        for module in pkgutil.walk_packages(ae_bn.__path__, "ae_bn.")
+        if not module.name.endswith("__main__")
+    )
+    pages = {
+        f"api/{name}": f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+        for name in names
+    }
+    contents = "\n".join(names)
+    pages["api/index"] = f"# Modules\n\n```{{toctree}}\n{contents}\n```\n"
+    return pages
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, [":--"] * len(head), *[[escape(cell) for cell in row] for row in rows]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escape(text: str) -> str:
+    """Escape what Markdown would read as a mark, but for code in backticks."""
+    text = text.replace("|", r"\|")
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"([*_<])", r"\\\1", part) for part in parts[::2]]
+    return "`".join(parts)
