@@ -7,7 +7,8 @@ FEWER_top_layer := 'experiment.skip=[{loss: "cross-entropy, log count"}, \
 	{loss: "squared error, ReLU"}, {loss: standardised error}, \
 	{batch_norm: "no BN, plain start"}, {batch_norm: "hidden + top, plain start"}, \
 	{batch_norm: "hidden + top, no scale"}, {batch_norm: "hidden + top, no shift"}]'
-EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate curvature batch_size depth reuters_r8
+EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate curvature batch_size \
+	depth full_vocabulary reuters_r8
 
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
@@ -32,8 +33,8 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2)/$(1) $
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
-.PHONY: help setup test faults lint types hooks docs info $(EXPERIMENTS) experiments reproduce report fast bench \
-	clean
+.PHONY: help setup test faults lint types hooks docs info $(EXPERIMENTS) experiments reproduce report \
+	fast bench bench_scale clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
@@ -44,7 +45,7 @@ help: ## show this help
 	@echo 'JOBS=4                   runs at a time'
 	@echo 'OUT=DIRECTORY            where results go'
 	@echo 'SET="KEY=VALUE ..."      settings that differ from the config'
-	@echo 'BENCH="--threads 1 ..."  options of experiments/benchmark.py'
+	@echo 'BENCH="--threads 1 ..."  options of experiments/benchmark.py, or _scale.py'
 	@echo 'PYTHON=/path/to/python   the Python (3.8 to 3.11) that a new .venv is made with'
 
 setup: $(READY) ## install the pinned packages into .venv (all below do so by themselves)
@@ -92,6 +93,11 @@ bench: $(READY) ## compare the speed with PyTorch's, which is installed first (P
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
 		--editable '.[bench]'
 	$(IN_VENV) experiments/benchmark.py $(BENCH)
+
+bench_scale: $(READY) ## measure time and memory over vocabulary and documents (PyTorch as above)
+	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+		--editable '.[bench]'
+	$(IN_VENV) experiments/benchmark_scale.py $(BENCH)
 
 clean: ## remove .venv and build leftovers; results and caches stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage \

@@ -23,11 +23,14 @@ from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
 from ae_bn.evaluation import saturated
 from ae_bn.kernels.stages import STAGES, missing
+from ae_bn.optimizers import whole
 from ae_bn.randomness import Streams
+from ae_bn.sampling import draw_words, first_draw, small_vocabulary
 from ae_bn.stages import BatchNormalization, Projection, random_state
 
 PERCENTILES = [15, 50, 85]  # of pre-activations, as Ioffe and Szegedy (2015) show them
-CHUNK = 1000  # documents passed at a time through everything but training
+CHUNK = 1000  # documents passed at a time through everything but training,
+CHUNK_OUTPUTS = 10**7  # and at most so many outputs, unless those of one document are more
 TINY = 1e-12  # keeps a division by a variance of 0 finite
 
 # The inverse of each activation at a word's mean: the output layer's first b.
@@ -147,16 +150,7 @@ class Autoencoder:
         self.n_words = n_words
         self.kernels = [kernels, *(missing(config.loss) if kernels == "fused" else [])]
         self.layers = build_layers(config, n_words, kernels)
-        self.parameters = [
-            parameter
-            for layer in self.layers
-            for parameter in (
-                layer.projection.W,
-                layer.batch_normalization.a,
-                layer.batch_normalization.b,
-            )
-            if isinstance(parameter, theano.compile.SharedVariable)
-        ]
+        self.parameters = parameters_of(self.layers)
         self.learning_rate = _shared(0, "learning rate")
         self.word_variance = _shared(np.ones(n_words), "word variance")
         self.noise = Noise(
@@ -169,21 +163,32 @@ class Autoencoder:
         data, indices, indptr = T.vector("data"), T.ivector("indices"), T.ivector("indptr")
         self._inputs = [data, indices, indptr]
         shape = T.cast(T.stack([indptr.shape[0] - 1, n_words]), "int32")
-        self._x = x = sparse.CSR(data, indices, indptr, shape)
-        self._batch = forward(x, self.layers, noise=self.noise)
+        self._x = x = target = sparse.CSR(data, indices, indptr, shape)
         self._whole = forward(x, self.layers, population=True)
-        self._batch_loss, self._whole_loss = map(self._loss, (self._batch, self._whole))
-        self._gradients = gradients = T.grad(self._batch_loss, self.parameters)
+        self._whole_loss = self._loss(self._whole, x)
+
+        layers, words = self.layers, None
+        self._draws = theano.shared(np.zeros(2, np.int64), name="draws")
+        if config.sampling is not None:
+            words = draw_words(self._draws, indices, n_words, config.sampling)
+            layers, x, target = small_vocabulary(layers, words, data, indptr)
+        self._batch = forward(x, layers, noise=self.noise)
+        self._batch_loss = self._loss(self._batch, target, words)
+        parameters = parameters_of(layers)
+        self._gradients = gradients = T.grad(self._batch_loss, parameters)
         optimize = STAGES[kernels].optimizers[optimizer]
-        self._updates = optimize(self.parameters, gradients, self.learning_rate)
+        self._updates = whole(optimize(parameters, gradients, self.learning_rate))
         self._batch_statistics = STAGES[kernels].batch_statistics
         self._statistics: dict[tuple, Callable] = {}  # compiled, by layer's number, noise or not
 
-    def _loss(self, signals):
+    def _loss(self, signals, target, words=None):
+        """Return the loss of all words, or its estimate from some `ae_bn.sampling.Words`."""
         z, activation = signals[-1].z, self.layers[-1].activation
-        target = sparse.dense_from_sparse(self._x)
+        target = sparse.dense_from_sparse(target)
         loss = STAGES[self.kernels[0]].losses[self.config.loss]
-        return loss(z, target, activation, self.word_variance)
+        if words is None:
+            return loss(z, target, activation, self.word_variance)
+        return loss(z, target, activation, self.word_variance[words.numbers], words.weights)
 
     def clean_loss(self, population: bool):
         """Return the loss as an expression, nothing dropped, and what it is a function of.
@@ -199,7 +204,7 @@ class Autoencoder:
         inputs : list of theano vectors
             ``data``, ``indices`` and ``indptr`` of the documents' csr_matrix.
         """
-        return self._loss(forward(self._x, self.layers, population)), self._inputs
+        return self._loss(forward(self._x, self.layers, population), self._x), self._inputs
 
     def initialize(
         self, X: csr_matrix, streams: Streams, learning_rate: float, dropout: DropoutConfig
@@ -217,18 +222,18 @@ class Autoencoder:
         ----------
         X : csr_matrix, (n_train, n_words)
         streams : Streams
-            Draws from ``initialization`` and ``dropout``.
+            Draws from ``initialization``, ``dropout`` and ``sampling``.
         learning_rate : float
         dropout : DropoutConfig
         """
         for state, _ in self._updates:
-            state.set_value(np.zeros_like(state.get_value()))  # not * 0: NaN would stay
-        for layer in self.layers:
-            W, bn = layer.projection.W, layer.batch_normalization
-            if isinstance(W, theano.compile.SharedVariable):
-                limit = np.sqrt(6 / sum(W.get_value(borrow=True).shape))
-                draws = streams.initialization.uniform(-limit, limit, W.get_value().shape)
-                _set(W, draws)
+            state.set_value(np.zeros_like(state.get_value(borrow=True)), borrow=True)
+        for layer, shape in zip(self.layers, weight_shapes(self.config, self.n_words)):
+            projection, bn = layer.projection, layer.batch_normalization
+            if not (self.config.tied and projection.transposed):
+                limit = np.sqrt(6 / sum(shape))
+                draws = streams.initialization.uniform(-limit, limit, shape)
+                _set(projection.W, draws.T if projection.transposed else draws)
             if bn.a is not None:
                 _set(bn.a, np.ones(bn.a.get_value().shape))
             for statistic in (bn.mean, bn.variance):
@@ -242,9 +247,10 @@ class Autoencoder:
         self.noise.hidden.set_value(_as_float(dropout.hidden))
         for state, *_ in self.noise.random.state_updates:
             state.set_value(random_state(streams.dropout))
+        self._draws.set_value(first_draw(streams.sampling))
 
     def _start_output(self, X, mean, deviation):
-        W, bn = self.layers[-1].projection.W, self.layers[-1].batch_normalization
+        projection, bn = self.layers[-1].projection, self.layers[-1].batch_normalization
         n = X.shape[0]
         activation = self.config.output_activation
         if bn.b is not None:
@@ -257,7 +263,9 @@ class Autoencoder:
             elif not bn.normalize and not self.config.tied:
                 self.update_population_statistics(X)
                 _, variance = self._population_statistics(len(self.layers) - 1, X)
-                _set(W, W.get_value() * np.minimum(1, deviation / np.sqrt(variance + TINY)))
+                factors = np.minimum(1, deviation / np.sqrt(variance + TINY))
+                factors = factors[:, None] if projection.transposed else factors
+                _set(projection.W, projection.W.get_value() * factors)
 
     def train(self, X) -> np.ndarray:
         """Make one step on a minibatch, csr_matrix (n, n_words) of floatX with sorted indices.
@@ -380,25 +388,33 @@ class Autoencoder:
         Parameters
         ----------
         training : bool
-            Also what else training changes: the optimiser's state and the generator of dropout
-            masks, so that training can go on from there.
+            Also what else training changes: the optimiser's state and the generators of
+            dropout masks and absent words, so that training can go on from there.
         """
-        return {name: variable.get_value() for name, variable in self._variables(training).items()}
+        variables = self._variables(training)
+        return {name: self._turned(name, v.get_value()) for name, v in variables.items()}
 
     def set_state(self, state: dict[str, np.ndarray], training: bool = False):
         """Put back what `get_state` returned."""
         for name, variable in self._variables(training).items():
-            variable.set_value(state[name])
+            variable.set_value(np.array(self._turned(name, state[name]), order="C"), borrow=True)
+
+    def _turned(self, name, value):
+        """Return the transpose of a W that is stored transposed: W is (n_in, n_out) by name."""
+        is_turned = name == f"layer{len(self.layers)}.W" and self.layers[-1].projection.transposed
+        return value.T if is_turned else value
 
     def _variables(self, training):
         variables = {}
         for number, layer in enumerate(self.layers, start=1):
             bn = layer.batch_normalization
             named = dict(W=layer.projection.W, a=bn.a, b=bn.b)
+            if self.config.tied and layer.projection.transposed:
+                del named["W"]  # the encoder's
             if bn.needs_statistics:
                 named.update(mean=bn.mean, variance=bn.variance)
             for name, variable in named.items():
-                if isinstance(variable, theano.compile.SharedVariable):
+                if variable is not None:
                     variables[f"layer{number}.{name}"] = variable
         if self.config.loss == "standardised_error":
             variables["word_variance"] = self.word_variance
@@ -407,6 +423,8 @@ class Autoencoder:
             variables.update((f"optimizer{n}", state) for n, state in enumerate(others))
             masks = [update[0] for update in self.noise.random.state_updates]
             variables.update((f"dropout{n}", state) for n, state in enumerate(masks))
+            if self.config.sampling is not None:
+                variables["draws"] = self._draws
         return variables
 
     @cached_property
@@ -416,7 +434,7 @@ class Autoencoder:
     @cached_property
     def _observe(self):
         hidden = self._batch[:-1]
-        weights = [layer.projection.W for layer in self.layers]
+        weights = dict.fromkeys(layer.projection.W for layer in self.layers)  # a tied one once
         gradients = dict(zip(self.parameters, self._gradients))
         norms = [T.sqrt(T.sqr(gradients[W]).sum()) for W in weights if W in gradients]
         outputs = [signals.z for signals in hidden] + [signals.out for signals in hidden] + norms
@@ -444,14 +462,14 @@ class Autoencoder:
 
     def _chunks(self, X):
         X = csr_matrix(X, dtype=theano.config.floatX)
-        if not X.has_sorted_indices:
-            X = X.sorted_indices()  # the kernels insist
         if X.shape[1] != self.n_words or X.shape[0] == 0:
             raise UserError(
                 f"documents of shape {X.shape}: give one row or more, and one column for each of "
                 f"the {self.n_words} words"
             )
-        return (X[start : start + CHUNK] for start in range(0, X.shape[0], CHUNK))
+        size = max(1, min(CHUNK, CHUNK_OUTPUTS // self.n_words))
+        chunks = (X[start : start + size] for start in range(0, X.shape[0], size))
+        return (c if c.has_sorted_indices else c.sorted_indices() for c in chunks)
 
 
 def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]:
@@ -476,9 +494,12 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
     for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
         is_code, is_top = number == depth, number == 2 * depth
         if config.tied and number > depth:
-            W = layers[2 * depth - number].projection.W.T
+            W, transposed = layers[2 * depth - number].projection.W, True
         else:
-            W = theano.shared(np.zeros((n_in, n_out), theano.config.floatX), name=f"W{number}")
+            # Sampling takes some words of it, which are neighbours in memory as rows only.
+            transposed = is_top and config.sampling is not None
+            shape = (n_out, n_in) if transposed else (n_in, n_out)
+            W = theano.shared(np.zeros(shape, theano.config.floatX), name=f"W{number}")
         scale, shift = switches.scale, switches.shift
         if is_top:
             batch_norm = switches.top
@@ -491,7 +512,7 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
         activation = config.output_activation if is_top else config.hidden_activation
         layers.append(
             Layer(
-                stages.Projection(W),
+                stages.Projection(W, transposed),
                 stages.BatchNormalization(
                     n_out,
                     center=batch_norm and switches.center,
@@ -515,6 +536,17 @@ def _word_moments(X):
     return mean, np.sqrt(np.maximum(mean_square - mean**2, 0))
 
 
+def parameters_of(layers: list[Layer]) -> list:
+    """Return W, a and b of every layer, where they exist; a tied W once."""
+    parameters = []
+    for layer in layers:
+        bn = layer.batch_normalization
+        for parameter in (layer.projection.W, bn.a, bn.b):
+            if parameter is not None and not any(parameter is other for other in parameters):
+                parameters.append(parameter)
+    return parameters
+
+
 def _arrays(X):
     """Return what Theano takes of a csr_matrix."""
     return X.data, X.indices, X.indptr
@@ -535,4 +567,4 @@ def _shared(value, name):
 
 
 def _set(variable, values):
-    variable.set_value(_as_float(values))
+    variable.set_value(np.array(values, theano.config.floatX, order="C"), borrow=True)

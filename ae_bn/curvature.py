@@ -110,6 +110,7 @@ class Hessian:
     """
 
     def __init__(self, config: ModelConfig, n_words: int):
+        config = config.model_copy(update={"sampling": None})  # of the loss, not its estimate
         self.twin = Autoencoder(config, "sgd", n_words, "symbolic")
         self._compiled = {}  # kind of statistics: function
 

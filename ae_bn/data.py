@@ -6,7 +6,7 @@ Reading order for newcomers:
 - `load_corpus` = `prepare_corpus` (find the text, vectorise it, keep the matrices in the cache
   directory) + `read_corpus` (read and verify those matrices, never looking at text);
 - `split_validation`: hold out a part of the training documents;
-- `batches`: cut documents into minibatches;
+- `batches`, `shuffled_batches`: cut documents into minibatches;
 - `weigh`: word counts to the network's input (tf-idf, binary or log counts).
 
 Where the text comes from is in `ae_bn.texts`; a ready matrix of counts in `ae_bn.counts`.
@@ -33,6 +33,7 @@ from ae_bn.paths import atomic_write, cache_directory
 from ae_bn.texts import Texts, find_texts, one_line
 
 CACHE_FORMAT = 1  # count up when the same text and settings would give other matrices
+GATHERED = 100  # minibatches whose documents are copied together
 TOKEN_PATTERN = r"(?u)\b[^\W\d_]{2,}\b"  # two or more letters
 
 
@@ -206,6 +207,15 @@ def batches(X: csr_matrix, size: int):
         part = slice(ends[0], ends[-1])
         # Half the time of X[start : start + size], which copies.
         yield csr_matrix((X.data[part], X.indices[part], ends - ends[0]), (size, X.shape[1]))
+
+
+def shuffled_batches(X: csr_matrix, order: np.ndarray, size: int):
+    """Yield the rows of X in an order, so many at a time; a remainder is left out.
+
+    Rows are gathered for `GATHERED` minibatches together, so that X may be larger than memory.
+    """
+    for start in range(0, len(order), GATHERED * size):
+        yield from batches(X[order[start : start + GATHERED * size]], size)
 
 
 def count_words(texts: list[str], words: list[str]) -> csr_matrix:

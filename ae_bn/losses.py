@@ -1,7 +1,8 @@
 """The losses, in natural units per document: summed over words, mean over documents.
 
 All take z, what the output layer hands to its activation, (n, n_words), the target, (n, n_words),
-the dense form of one minibatch, and the words' variance over the training documents, (n_words,).
+the dense form of one minibatch, the words' variance over the training documents, (n_words,), and
+how much each word counts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Callable
 import theano.tensor as T
 
 
-def cross_entropy(z, target, activation, variance=None):
+def cross_entropy(z, target, activation, variance=None, weights=None):
     """Return the binary cross-entropy of sigmoid(z), in nats, from the logits z.
 
     -t log s(z) - (1 - t) log(1 - s(z)) = softplus(z) - t z, which no z can overflow.
@@ -23,15 +24,17 @@ def cross_entropy(z, target, activation, variance=None):
         Not applied: the formula has the sigmoid inside.
     variance
         Not used.
+    weights : theano vector, (n_words,), optional
+        Of the words; 1 without it.
 
     Returns
     -------
     theano scalar
     """
-    return (T.nnet.softplus(z) - target * z).sum(axis=1).mean()
+    return _total(T.nnet.softplus(z) - target * z, weights)
 
 
-def squared_error(z, target, activation, variance=None):
+def squared_error(z, target, activation, variance=None, weights=None):
     """Return the squared distance between the target and activation(z).
 
     Parameters
@@ -40,15 +43,17 @@ def squared_error(z, target, activation, variance=None):
     activation : function, expression to expression
     variance
         Not used.
+    weights : theano vector, (n_words,), optional
+        Of the words; 1 without it.
 
     Returns
     -------
     theano scalar
     """
-    return T.sqr(activation(z) - target).sum(axis=1).mean()
+    return _total(T.sqr(activation(z) - target), weights)
 
 
-def standardised_error(z, target, activation, variance):
+def standardised_error(z, target, activation, variance, weights=None):
     """Return the squared distance of target and activation(z), both standardised alike.
 
     As the ladder network compares a layer with its reconstruction (Rasmus et al. 2015, arXiv
@@ -63,12 +68,14 @@ def standardised_error(z, target, activation, variance):
     z, target : theano matrices, (n, n_words)
     activation : function, expression to expression
     variance : theano vector, (n_words,), positive
+    weights : theano vector, (n_words,), optional
+        Of the words; 1 without it.
 
     Returns
     -------
     theano scalar
     """
-    return (T.sqr(activation(z) - target) / variance).sum(axis=1).mean()
+    return _total(T.sqr(activation(z) - target) / variance, weights)
 
 
 LOSSES: dict[str, Callable] = {
@@ -76,3 +83,8 @@ LOSSES: dict[str, Callable] = {
     "squared_error": squared_error,
     "standardised_error": standardised_error,
 }
+
+
+def _total(terms, weights):
+    """Return the sum over words, the mean over documents, of terms, (n, n_words)."""
+    return (terms if weights is None else terms * weights).sum(axis=1).mean()

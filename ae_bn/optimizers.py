@@ -3,6 +3,9 @@
 Every function takes the parameters (shared variables), their gradients and the learning rate
 (a shared scalar), and returns a list of (shared variable, new value) pairs.  Whatever else an
 optimiser remembers is a shared variable that starts at zero and stands in that list too.
+
+A parameter may be some rows of a shared variable, W[rows], with a gradient of that shape: then
+the updates are of these rows, and of the same rows of what the optimiser remembers.
 """
 
 from __future__ import annotations
@@ -94,5 +97,34 @@ OPTIMIZERS: dict[str, Callable] = {
 }
 
 
+def rows_of(parameter):
+    """Return the shared variable behind a parameter, and which of its rows it is (None: all).
+
+    Parameters
+    ----------
+    parameter : theano shared variable, or some rows of one, W[rows]
+    """
+    if isinstance(parameter, theano.compile.SharedVariable):
+        return parameter, None
+    return parameter.owner.inputs
+
+
+def whole(updates):
+    """Return updates of shared variables, where some are given for some rows only, W[rows].
+
+    Parameters
+    ----------
+    updates : list of (theano variable, new value)
+    """
+    return [
+        (variable, new) if rows is None else (variable, T.set_subtensor(some, new))
+        for some, new in updates
+        for variable, rows in [rows_of(some)]
+    ]
+
+
 def _zeros_like(p):
-    return theano.shared(np.zeros_like(p.get_value()), name=f"state of {p.name}")
+    variable, rows = rows_of(p)
+    zeros = np.zeros(variable.get_value(borrow=True).shape, variable.dtype)
+    state = theano.shared(zeros, name=f"state of {variable.name}", borrow=True)
+    return state if rows is None else state[rows]

@@ -1,4 +1,4 @@
-"""One seed, four independent random streams.
+"""One seed, five independent random streams.
 
 Each use of chance draws from its own stream, so that switching one of them off (dropout, say)
 leaves the numbers of the others unchanged, and runs with the same seed are paired.
@@ -18,10 +18,11 @@ class Streams(NamedTuple):
     initialization: np.random.Generator  # first values of W
     order: np.random.Generator  # order of the documents in every epoch
     dropout: np.random.Generator  # seeds Theano's generator of dropout masks
+    sampling: np.random.Generator  # seeds the draws of absent words
 
 
 def streams(seed: int) -> Streams:
-    """Return the four streams of a seed.
+    """Return the streams of a seed.
 
     Parameters
     ----------

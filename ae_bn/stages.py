@@ -125,15 +125,17 @@ class Projection:
     Parameters
     ----------
     W : theano matrix, (n_in, n_out)
-        A shared variable, or the transpose of another projection's for tied weights.
+        A shared variable, for tied weights another projection's.
+    transposed : bool
+        W is stored as (n_out, n_in).
     """
 
-    def __init__(self, W):
-        self.W = W
+    def __init__(self, W, transposed=False):
+        self.W, self.transposed = W, transposed
 
     def __call__(self, x):
         """Return g(x), (n, n_out), of x, (n, n_in)."""
-        return g(x, self.W)
+        return g(x, self.W.T if self.transposed else self.W)
 
 
 class BatchNormalization:

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 
 from ae_bn.autoencoder import CHUNK, Autoencoder
 from ae_bn.config import TrainingConfig
-from ae_bn.data import batches
+from ae_bn.data import shuffled_batches
 from ae_bn.errors import UserError
 from ae_bn.files import read_arrays, write_arrays
 
@@ -153,8 +153,8 @@ def fit(
             take_measurement(measure, 0)
         while not progress.ended(config):
             order.bit_generator.state = progress.order
-            shuffled = X_train[order.permutation(n)]
-            for batch in islice(batches(shuffled, batch_size), len(progress.losses), None):
+            shuffled = shuffled_batches(X_train, order.permutation(n), batch_size)
+            for batch in islice(shuffled, len(progress.losses), None):
                 if arrived:
                     save()
                     raise KeyboardInterrupt

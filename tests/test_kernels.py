@@ -28,7 +28,7 @@ from ae_bn.kernels.normalization import (
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.stages import STAGES
-from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, Update
+from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, RowsUpdate, Update
 from ae_bn.optimizers import OPTIMIZERS
 from ae_bn.randomness import streams
 
@@ -165,14 +165,19 @@ def test_loss(dtype, loss):
     for how, activation in COMBINATIONS[of_loss if dtype == "float32" else slice(1, 2)]:
         x = documents((5, 3), dtype, rng)
         op = Loss(how, activation, loss)
-        kernel = Compiled(op, *layer_values((5, 3), dtype, rng), x.data, x.indices, x.indptr)
+        one = np.ones(1, dtype)
+        kernel = Compiled(op, *layer_values((5, 3), dtype, rng), x.data, x.indices, x.indptr, one)
         for shape in SHAPES:
             values, x = layer_values(shape, dtype, rng), documents(shape, dtype, rng)
-            parts = (x.data, x.indices, x.indptr)
-            kernel.check(*values, *parts, scale=100)
-        kernel.check(*map(strided, values), *parts, scale=100)
+            weights = rng.uniform(0, 9, shape[1]).astype(dtype)
+            parts = (x.data, x.indices, x.indptr, weights)
+            kernel.check(*values, *parts[:3], one, scale=100)
+            kernel.check(*values, *parts, scale=1000)
+        kernel.check(*map(strided, values), *map(strided, parts), scale=1000)
+        with pytest.raises(ValueError, match="weights must be"):
+            kernel.function(*values, *parts[:3], weights[:-1])
         values[0][0, 0] = np.nan
-        value, dg, _, db = kernel.check(*values, *parts, scale=100)
+        value, dg, _, db = kernel.check(*values, *parts, scale=1000)
         assert np.isnan(value) and np.isnan(dg[0, 0]) and np.isnan(db[0])
 
 
@@ -182,7 +187,8 @@ def test_loss_without_gradients_or_over_g():
     op = Loss(COMBINATIONS[0][0], "sigmoid", "cross_entropy")
     x = documents((70, 33), "float32", rng)
     arrays = [*layer_values((70, 33), "float32", rng), x.data, x.indices, x.indptr]
-    expected = Compiled(op, *arrays).check(*arrays, scale=100)
+    arrays.append(rng.uniform(0, 9, 33).astype("float32"))
+    expected = Compiled(op, *arrays).check(*arrays, scale=1000)
     node = op.make_node(*(theano.shared(v) for v in arrays))
     value = theano.function([], node.outputs[0])
     over_g = theano.function([], op(2 * theano.shared(arrays[0] / 2), *node.inputs[1:]))
@@ -256,6 +262,33 @@ def test_projection_update(dtype, rule):
         kernel.function(*arguments[:5], delta[:, :-1].copy(), *values)
 
 
+@pytest.mark.parametrize("rule", ["nesterov", "adam"])
+def test_rows_update(dtype, rule):
+    """Some rows as an `Update` of them; the others as they were."""
+    rng = np.random.default_rng(0)
+    first = [np.asarray(v, dtype) for v in (0.1, 3)]
+    for shapes in ([(1, 1), (7, 3), (900, 37)], [(1,), (50,)]):
+        kernel = None
+        for n, *m in shapes:
+            rows = rng.permutation(n)[: n // 2 + 1].astype("int32")
+            d = rng.normal(size=(len(rows), *m)).astype(dtype)
+            values = rng.uniform(0.5, 1, (1 + len(STATE[rule]), n, *m)).astype(dtype)
+            op = RowsUpdate(rule, hyperparameters(rule))
+            kernel = kernel or Compiled(op, *first, rows, d, *values)
+            before = values.copy()
+            for new, old in zip(kernel.check(*first, rows, d, *values), before):
+                others = np.setdiff1d(np.arange(n), rows)
+                np.testing.assert_array_equal(new[others], old[others])
+                assert (new[rows] != old[rows]).all()
+            np.testing.assert_array_equal(values, before)
+            kernel.check(*first, rows, strided(d), *map(strided, values))
+        for wrong in (rows + n, rows - n):
+            with pytest.raises(ValueError, match="out of range"):
+                kernel.function(*first, wrong.astype("int32"), d, *values)
+        with pytest.raises(ValueError, match="each of rows"):
+            kernel.function(*first, rows[1:], d, *values)
+
+
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("rule", RULES)
 def test_update(dtype, rule, inplace):
@@ -321,7 +354,7 @@ def test_damaged_csr_is_an_error(damage, message):
     kernels = [
         (Project(), lambda *x: [*x, W]),
         (ProjectTransposed(), lambda *x: [*x, rows, np.int64(6)]),
-        (Loss(how, "sigmoid", "cross_entropy"), lambda *x: [rows, *[vector] * 4, *x]),
+        (Loss(how, "sigmoid", "cross_entropy"), lambda *x: [rows, *[vector] * 4, *x, vector]),
     ]
     for op, arguments in kernels:
         kernel = Compiled(op, *arguments(*x))
@@ -339,7 +372,7 @@ def test_wrong_shapes_are_errors():
     how = Standardisation(True, True, 1e-3, False)
     with pytest.raises(ValueError, match="number of columns"):
         Compiled(Normalize(how, "relu"), *values).function(values[0][:, :2], *values[1:])
-    arguments = (*values, x.data, x.indices, x.indptr)
+    arguments = (*values, x.data, x.indices, x.indptr, np.ones(1, "float32"))
     with pytest.raises(ValueError, match="number of rows"):
         Compiled(Loss(how, "sigmoid", "cross_entropy"), *arguments).function(*arguments)
 

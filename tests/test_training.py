@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
-from ae_bn.data import batches
+from ae_bn.data import batches, shuffled_batches
 from ae_bn.errors import UserError
 from ae_bn.randomness import streams
 from ae_bn.training import fit
@@ -117,6 +117,17 @@ def test_batches_are_the_rows_in_order():
     for batch, start in zip(cut, (0, 50)):
         batch.check_format(full_check=True)
         np.testing.assert_array_equal(batch.toarray(), X[start : start + 50].toarray())
+
+
+def test_shuffled_batches_are_the_same_however_they_are_gathered(monkeypatch):
+    order = np.random.default_rng(0).permutation(125)
+    expected = list(batches(X[order], 10))
+    for gathered in (1, 5, 100):
+        monkeypatch.setattr("ae_bn.data.GATHERED", gathered)
+        cut = list(shuffled_batches(X, order, 10))
+        assert len(cut) == len(expected) == 12
+        for batch, same in zip(cut, expected):
+            np.testing.assert_array_equal(batch.toarray(), same.toarray())
 
 
 def test_more_documents_to_a_batch_than_there_are():

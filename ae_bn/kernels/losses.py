@@ -21,6 +21,8 @@ LOSSES = ["cross_entropy", "squared_error"]
 class Loss(NormalizingKernel):
     r"""value = loss(z, target) with z = a h(g) + b, summed over words, mean over documents.
 
+    Each word's part is taken times its weight; without weights:
+
     cross_entropy, which has the sigmoid inside and no activation::
 
         softplus(z) - target z = max(0, z) + log(1 + exp(-|z|)) - target z,
@@ -33,7 +35,8 @@ class Loss(NormalizingKernel):
 
     Inputs
         g (n, m); a, b, mean, variance (m,);
-        data, indices, indptr: the target, CSR, (n, m)
+        data, indices, indptr: the target, CSR, (n, m);
+        weights (m,) of the columns, or (1,) of all
     Outputs
         value (scalar); and its gradients dg (n, m); da, db (m,)
 
@@ -54,10 +57,9 @@ class Loss(NormalizingKernel):
         BLOCK
         + r"""
     // The loss of the columns' block z = a h + b, and its gradient by z instead of the target.
-    static double cross_entropy(const Block& block, Row* target) {
-        const real share = real(1) / block.n;
-        alignas(64) Row sum, product;
-        EACH_COLUMN { sum[j] = 0; product[j] = 1; }
+    static double cross_entropy(const Block& block, Row* target, const Row& weight) {
+        alignas(64) Row sum, product, share;
+        EACH_COLUMN { sum[j] = 0; product[j] = 1; share[j] = weight[j] / block.n; }
         double value = 0;
         for (npy_intp r = 0; r < block.n; r++) {
             EACH_COLUMN {
@@ -65,43 +67,45 @@ class Loss(NormalizingKernel):
                 const real e = std::exp(-std::abs(z)), inverse = 1 / (1 + e);
                 sum[j] += (z < 0 ? real(0) : z) - t * z;
                 product[j] *= 1 + e;  // of factors up to 2: one logarithm for 64 of them
-                target[r][j] = ((z < 0 ? e : real(1)) * inverse - t) * share;
+                target[r][j] = ((z < 0 ? e : real(1)) * inverse - t) * share[j];
             }
             if (r % 64 == 63 || r == block.n - 1) {
                 EACH_COLUMN { sum[j] += std::log(product[j]); product[j] = 1; }
-                for (int j = 0; j < block.width; j++) value += sum[j];
+                for (int j = 0; j < block.width; j++) value += sum[j] * weight[j];
                 EACH_COLUMN sum[j] = 0;
             }
         }
         return value;
     }
 
-    static double squared_error(const Block& block, Row* target) {
-        const real share = real(2) / block.n;
-        alignas(64) Row sum;
-        EACH_COLUMN sum[j] = 0;
+    static double squared_error(const Block& block, Row* target, const Row& weight) {
+        alignas(64) Row sum, share;
+        EACH_COLUMN { sum[j] = 0; share[j] = 2 * weight[j] / block.n; }
         for (npy_intp r = 0; r < block.n; r++)
             EACH_COLUMN {
                 const real z = block.a[j] * block.h[r][j] + block.b[j];
                 const real out = activate<ACTIVATION>(z), difference = out - target[r][j];
                 sum[j] += difference * difference;
-                target[r][j] = difference * slope<ACTIVATION>(z, out) * share;
+                target[r][j] = difference * slope<ACTIVATION>(z, out) * share[j];
             }
         double value = 0;
-        for (int j = 0; j < block.width; j++) value += sum[j];
+        for (int j = 0; j < block.width; j++) value += sum[j] * weight[j];
         return value;
     }
 
     static void kernel(PyArrayObject* g_, PyArrayObject* a_, PyArrayObject* b_,
                        PyArrayObject* mean_, PyArrayObject* variance_, PyArrayObject* data,
-                       PyArrayObject* indices, PyArrayObject* indptr, PyArrayObject** value_,
-                       PyArrayObject** dg_ = 0, PyArrayObject** da_ = 0,
-                       PyArrayObject** db_ = 0) {
+                       PyArrayObject* indices, PyArrayObject* indptr, PyArrayObject* weights_,
+                       PyArrayObject** value_, PyArrayObject** dg_ = 0,
+                       PyArrayObject** da_ = 0, PyArrayObject** db_ = 0) {
 """
         + CHECK
         + r"""
         Csr<real> target(data, indices, indptr, m);
         require(target.rows == n, "g and the target must have the same number of rows");
+        Input<real> weights(weights_);
+        const bool one_weight = weights.columns == 1;
+        require(one_weight || weights.columns == m, "weights must be one, or one for each column");
         real *out = output<real>(value_, {}), *dg = 0, *da = 0, *db = 0;
         if (gradients) {
             dg = inplace ? overwrite<real>(g_, dg_) : output<real>(dg_, {n, m});
@@ -129,7 +133,13 @@ class Loss(NormalizingKernel):
                     for (; k < at[r + 1] && word[k] < first + block.width; k++)
                         dense[r][word[k] - first] += target.data.data[k];
                 }
-                value += LOSS(block, dense);
+                alignas(64) Row weight;
+                EACH_COLUMN weight[j] = weights.data[0];
+                if (!one_weight) {
+                    EACH_COLUMN weight[j] = 0;
+                    std::copy_n(weights.data + first, block.width, weight);
+                }
+                value += LOSS(block, dense, weight);
                 if (gradients) block.adjoint(dense, dg, da, db);
             }
         }
@@ -165,7 +175,7 @@ class Loss(NormalizingKernel):
         return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
 
     def perform(self, node, inputs, outputs):
-        g, a, b, *statistics, data, indices, indptr = inputs
+        g, a, b, *statistics, data, indices, indptr, weights = inputs
         target = checked_csr(data, indices, indptr, g.shape[1]).toarray()
         if len(target) != len(g):
             raise ValueError("g and the target must have the same number of rows")
@@ -178,7 +188,7 @@ class Loss(NormalizingKernel):
             out, slope = activate(self.activation, z)
             value = (out - target) ** 2
             delta = 2 * (out - target) * slope
-        delta /= len(g)
+        value, delta = value * weights, delta * weights / len(g)
         dg = self.standardisation.adjoint(delta * a, h, scale)
         results = [value.sum() / len(g), dg, (delta * h).sum(axis=0), delta.sum(axis=0)]
         for output, result in zip(outputs, results):
@@ -199,11 +209,12 @@ class Loss(NormalizingKernel):
             data,
             DisconnectedType()(),
             DisconnectedType()(),
+            grad_undefined(self, 8, inputs[8], "the weights are given"),
         ]
 
     def connection_pattern(self, node):
         population = self.standardisation.population
-        return [[c] * 4 for c in [True] * 3 + [population] * 2 + [True, False, False]]
+        return [[c] * 4 for c in [True] * 3 + [population] * 2 + [True, False, False, True]]
 
     def infer_shape(self, fgraph, node, shapes):
         return [(), shapes[0], shapes[1], shapes[1]][: len(node.outputs)]

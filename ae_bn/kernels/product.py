@@ -108,6 +108,8 @@ class Product(Kernel):
     def L_op(self, inputs, outputs, gradients):
         x, W = inputs
         (delta,) = gradients
+        if W.owner and isinstance(W.owner.op, T.elemwise.DimShuffle):  # W.T: its gradient, too
+            return [self(delta, W.T), self(delta.T, x).T]
         return [self(delta, W.T), self(x.T, delta)]
 
     def infer_shape(self, fgraph, node, shapes):

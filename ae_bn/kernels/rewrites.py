@@ -12,10 +12,10 @@ from theano.graph.opt import TopoOptimizer, local_optimizer
 
 from ae_bn.kernels.losses import Loss
 from ae_bn.kernels.normalization import NormalizeGradient
-from ae_bn.kernels.updates import ProjectionUpdate, Update
+from ae_bn.kernels.updates import ProjectionUpdate, RowsUpdate, Update
 
 
-@local_optimizer([Loss, NormalizeGradient, Update, ProjectionUpdate], inplace=True)
+@local_optimizer([Loss, NormalizeGradient, Update, ProjectionUpdate, RowsUpdate], inplace=True)
 def write_in_place(fgraph, node):
     """Replace a kernel by the form that writes in place."""
     if not isinstance(node.op, (Loss, NormalizeGradient, Update)) or node.op.inplace:

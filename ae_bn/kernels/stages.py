@@ -26,7 +26,7 @@ from ae_bn.kernels.masks import Mask
 from ae_bn.kernels.normalization import Normalize, Standardisation, Statistics
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
-from ae_bn.kernels.updates import STATE, ProjectionUpdate, Update
+from ae_bn.kernels.updates import STATE, ProjectionUpdate, RowsUpdate, Update
 
 
 class Stages(NamedTuple):
@@ -49,7 +49,8 @@ class Projection(stages.Projection):
         if isinstance(x.type, sparse.SparseType):
             data, indices, indptr, _ = sparse.csm_properties(x)
             return Project()(data, indices, indptr, self.W)
-        return Product()(x, self.W) if _has_blas() else super().__call__(x)
+        W = self.W.T if self.transposed else self.W
+        return Product()(x, W) if _has_blas() else super().__call__(x)
 
 
 class BatchNormalization(stages.BatchNormalization):
@@ -66,10 +67,16 @@ class BatchNormalization(stages.BatchNormalization):
         if self.gradient == "only":
             center = normalize = False
         how = Standardisation(bool(center), bool(normalize), self.epsilon, population)
-        n_units = self.mean.get_value(borrow=True).shape
-        a = np.ones(n_units, g.dtype) if self.a is None else self.a
-        b = np.zeros(n_units, g.dtype) if self.b is None else self.b
+        a = _constant(1, self.mean) if self.a is None else self.a
+        b = _constant(0, self.mean) if self.b is None else self.b
         return Normalize(how, "linear")(g, a, b, mean, variance)
+
+
+def _constant(value, like):
+    """Return a vector of one value, as long as another; known now if that is shared."""
+    if isinstance(like, theano.compile.SharedVariable):
+        return np.full_like(like.get_value(borrow=True), value)
+    return T.alloc(np.asarray(value, like.dtype), like.shape[0])
 
 
 class Activation:
@@ -89,13 +96,14 @@ class Activation:
 def _loss(name):
     """Return one of `ae_bn.losses.LOSSES`, merged with its neighbours on both sides."""
 
-    def loss(z, target, activation, variance=None):
+    def loss(z, target, activation, variance=None, weights=None):
         op, dense = z.owner and z.owner.op, target.owner and target.owner.op
         if isinstance(op, Normalize) and isinstance(dense, sparse.DenseFromSparse):
             csr = sparse.csm_properties(target.owner.inputs[0])[:3]
-            return Loss(op.standardisation, activation.name, name)(*z.owner.inputs, *csr)[0]
+            each = np.ones(1, z.dtype) if weights is None else weights
+            return Loss(op.standardisation, activation.name, name)(*z.owner.inputs, *csr, each)[0]
         warnings.warn(f"no kernel for {name} of {z}: symbolic instead", stacklevel=2)
-        return losses.LOSSES[name](z, target, activation, variance)
+        return losses.LOSSES[name](z, target, activation, variance, weights)
 
     return loss
 
@@ -114,10 +122,13 @@ def _optimizer(rule):
         t = theano.shared(np.zeros((), theano.config.floatX), name="t")
         t_new = t + 1
         pairs = [(t, t_new)] if rule == "adam" else []
-        for p, d in zip(parameters, gradients):
+        for some, d in zip(parameters, gradients):
+            p, rows = optimizers.rows_of(some)
             variables = [p, *(optimizers._zeros_like(p) for _ in STATE[rule])]
             update, gradient = Update(rule, hyperparameters), [d]
-            if d.owner and isinstance(d.owner.op, ProjectTransposed):
+            if rows is not None:
+                update, gradient = RowsUpdate(rule, hyperparameters), [rows, d]
+            elif d.owner and isinstance(d.owner.op, ProjectTransposed):
                 update, gradient = ProjectionUpdate(rule, hyperparameters), d.owner.inputs[:4]
             new = update(learning_rate, t_new, *gradient, *variables, return_list=True)
             pairs += zip(variables, new)

@@ -165,6 +165,62 @@ class Update(Kernel):
         return shapes[2 + len(self.gradient) :]
 
 
+class RowsUpdate(Update):
+    """`Update` of some rows; the others, and their state, stay as they are.
+
+    Inputs
+        as of `Update`, but instead of d: rows (k,), int32, which differ from each other, and
+        d (k, m).  p and state are (n, m); or d (k,), and they are (n,).
+    Outputs
+        the new p and the new state
+    """
+
+    gradient = ["rows", "d"]
+
+    @property
+    def loop(self):
+        copies = "".join(
+            f"if (!inplace) std::copy_n({name}_in.data, size, {name});"
+            for name in ["p", *STATE[self.rule]]
+        )
+        return f"""
+        Input<int> rows(rows_);
+        Input<real> d(d_);
+        const npy_intp n_rows = PyArray_DIM(p_, 0), size = PyArray_SIZE(p_);
+        const npy_intp width = PyArray_NDIM(p_) == 2 ? p_in.columns : 1;
+        require(PyArray_NDIM(d_) == PyArray_NDIM(p_) && PyArray_DIM(d_, 0) == rows.columns
+                && PyArray_SIZE(d_) == rows.columns * width,
+                "d must have a row of p for each of rows");
+        bool in_range = true;
+        for (npy_intp k = 0; k < rows.columns; k++)
+            in_range &= rows.data[k] >= 0 && rows.data[k] < n_rows;
+        require(in_range, "row out of range");
+        {copies}
+        #pragma omp parallel if (rows.columns * width > 10000)
+        {{
+            FlushDenormals flush;
+            const Share share(rows.columns);
+            for (npy_intp k = share.begin; k < share.end; k++) {{
+                const npy_intp to = rows.data[k] * width;
+                #pragma omp simd
+                for (npy_intp j = 0; j < width; j++) STEP(to + j, d.data[k * width + j])
+            }}
+        }}
+        """
+
+    def perform(self, node, inputs, outputs):
+        rate, t, rows, d, *values = inputs
+        if len(d) != len(rows) or not ((rows >= 0) & (rows < len(values[0]))).all():
+            raise ValueError("d must have a row of p for each of rows")
+        parts = [[None] for _ in values]
+        Update(self.rule, self.hyperparameters).perform(
+            node, [rate, t, d, *(value[rows] for value in values)], parts
+        )
+        for value, (part,), output in zip(values, parts, outputs):
+            output[0] = value if self.inplace else value.copy()
+            output[0][rows] = part
+
+
 class ProjectionUpdate(Update):
     """`Update` of W in x W, whose gradient x^T delta is used word by word as it is formed.
 

@@ -1,0 +1,319 @@
+"""Measure how training scales with the vocabulary and with the number of documents.
+
+    python experiments/benchmark_scale.py
+    python experiments/benchmark_scale.py --vocabularies 2000 10000 --documents 10000 --epochs 1
+
+Two series, each with the whole loss (dense) and with sampled reconstruction: 20 Newsgroups with
+more and more of its words, where at the largest vocabulary the fastest variant of the same model
+in PyTorch (`experiments/contestants.py`) is measured as well; and generated documents
+(`ae_bn.stored.planted_documents`), mapped from the disk.  Every row has a process of its own.  The
+model has one hidden layer with Batch Normalization and a fifth of the words dropped, and Adam.
+
+Seconds per epoch are those of the steps, slicing minibatches out of the documents and reading
+every loss included; what is left of ``--seconds`` for a row ends its training early, and then
+they are steps per epoch times the mean of the steps made.  The exact evaluation on held-out
+documents and the population statistics, which an epoch has too, are timed on their own.  The
+table is printed and goes to ``results/benchmark_scale.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import time
+from pathlib import Path
+
+import contestants
+import numpy as np
+from benchmark import ask, set_threads, worker
+from contestants import Case
+from tabulate import tabulate
+
+from ae_bn.command_line import OneLineParser, run_program
+from ae_bn.data import prepare_corpus, read_corpus, shuffled_batches, split_validation
+from ae_bn.errors import UserError
+from ae_bn.paths import atomic_write, cache_directory
+from ae_bn.randomness import streams
+from ae_bn.stored import open_documents, planted_documents, write_documents
+
+VOCABULARIES = [2000, 10_000, 30_000, 1_000_000]  # the last is more than there are
+DOCUMENTS = [10_000, 30_000, 100_000, 300_000, 1_000_000]
+HELD_OUT = 1000  # generated documents
+REPORT = Path("results", "benchmark_scale.md")
+COLUMNS = {
+    "series": "series",
+    "vocabulary": "words",
+    "documents": "documents",
+    "non_zeros": "non-zeros",
+    "path": "path",
+    "seconds_per_epoch": "seconds per epoch",
+    "evaluation_seconds": "evaluation",
+    "peak_mib": "peak MiB",
+    "state_mib": "state MiB",
+    "heldout_loss": "held-out loss",
+    "steps": "steps",
+}
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(
+        description=__doc__.split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--vocabularies", nargs="*", type=int, default=VOCABULARIES, metavar="V")
+    add("--documents", nargs="*", type=int, default=DOCUMENTS, metavar="N", help="to generate")
+    add("--words", type=int, default=30_000, help="vocabulary of generated documents")
+    add("--units", type=int, default=128, help="of the hidden layer")
+    add("--batch", type=int, default=100, help="documents of a minibatch")
+    add("--sampling", type=int, default=500, help="absent words drawn")
+    add("--learning-rate", type=float, default=0.003)
+    add("--epochs", type=int, default=3, help="of every row")
+    add("--seconds", type=float, default=300, help="of training, at most, of every row")
+    add("--threads", type=int, default=os.cpu_count())
+    add("--no-torch", action="store_true", help="leave PyTorch out")
+    add("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    add("--debug", action="store_true", help="show a traceback with an error")
+    options = parser.parse_args(arguments)
+    numbers = dict(vars(options), **{"vocabularies": min(options.vocabularies, default=1)})
+    numbers["documents"] = min(options.documents, default=options.batch)
+    for name in ("vocabularies", "words", "units", "sampling", "epochs", "seconds", "threads"):
+        if numbers[name] <= 0:
+            raise UserError(f"--{name} {numbers[name]}: give more than 0")
+    if not 2 <= options.batch <= numbers["documents"]:
+        raise UserError(f"--batch {options.batch}: give 2 or more, and not more than documents")
+    if not options.vocabularies and not options.documents:
+        raise UserError("--vocabularies and --documents are both empty: nothing to measure")
+    return options
+
+
+def make_case(options, n_words: int) -> Case:
+    """Return what `contestants` takes."""
+    return Case((n_words, options.units, options.batch), "binary-hidden", "adam", options.threads)
+
+
+# Called in the workers.
+
+
+def newsgroups(data):
+    """Return training and held-out documents of 20 Newsgroups."""
+    X = read_corpus(prepare_corpus(data, lambda line: None)).train
+    rows, held_out = split_validation(X.shape[0], data.validation_fraction, streams(1).split)
+    return X[rows], X[held_out]
+
+
+def generated(n_documents: int, n_words: int):
+    """Return generated documents, mapped from the cache directory, and some held out."""
+    folder = cache_directory("generated") / f"{n_documents}-{n_words}"
+    if not folder.exists():
+        write_documents(folder, (X for X, _ in planted_documents(n_documents, n_words)))
+    X_valid, _ = next(planted_documents(HELD_OUT, n_words, seed=1))
+    return open_documents(folder), X_valid
+
+
+def measure(options, series: str, size: int, path: str) -> dict:
+    """Train, and return a row.
+
+    Parameters
+    ----------
+    options : Namespace
+    series : {"vocabulary", "documents"}
+    size : int
+        Of the vocabulary, or how many documents.
+    path : {"dense", "sampled"}
+    """
+    config = make_case(options, size if series == "vocabulary" else options.words).config
+    config = config.replace(
+        {
+            "training.learning_rate": options.learning_rate,
+            "model.sampling": options.sampling if path == "sampled" else None,
+        }
+    )
+    if series == "vocabulary":
+        X, X_valid = newsgroups(config.data)
+    else:
+        X, X_valid = generated(size, options.words)
+    autoencoder = contestants.new_autoencoder(config, X)
+    for batch in itertools.islice(shuffled_batches(X, np.arange(X.shape[0]), options.batch), 3):
+        autoencoder.train(batch)
+    contestants.initialize(autoencoder, config, X, config.model.dropout)
+    seconds, steps, order = 0.0, 0, streams(1).order
+    per_epoch = X.shape[0] // options.batch
+    while steps < options.epochs * per_epoch and seconds < options.seconds:
+        began = time.perf_counter()
+        for batch in shuffled_batches(X, order.permutation(X.shape[0]), options.batch):
+            loss = float(autoencoder.train(batch))
+            steps += 1
+            if seconds + time.perf_counter() - began > options.seconds:
+                break
+        seconds += time.perf_counter() - began
+        if not np.isfinite(loss):
+            raise FloatingPointError("the loss is not finite: the time would mean nothing")
+    row = {
+        "series": series,
+        "vocabulary": X.shape[1],
+        "documents": X.shape[0],
+        "non_zeros": int(X.nnz),
+        "path": path,
+        "seconds_per_epoch": seconds / steps * per_epoch,
+        "steps": steps,
+    }
+    autoencoder.evaluate(X_valid[:2])  # compiles
+    autoencoder.update_population_statistics(X[: options.batch])
+    began = time.perf_counter()
+    autoencoder.update_population_statistics(X)
+    row["heldout_loss"] = autoencoder.evaluate(X_valid) if steps >= per_epoch else None
+    row["evaluation_seconds"] = time.perf_counter() - began
+    arrays = autoencoder.get_state(training=True).values()
+    row["state_mib"] = sum(array.nbytes for array in arrays) / 2**20
+    row["peak_mib"] = contestants.peak_memory()
+    return row
+
+
+def measure_torch(case: Case, seconds: float) -> dict:
+    """Return the row of the fastest variant in PyTorch; only steps are measured."""
+    corpora, _ = contestants.prepare([case])
+    corpus = corpora[contestants.corpus_key(case)]
+    X, _ = newsgroups(case.config.data)
+    first_step = cache_directory("generated") / "first_step"
+    set_threads(case.threads)
+    with worker() as ours, worker() as trial, worker() as torch:
+        ask(ours, contestants.start_theano, case, corpus)
+        ask(ours, contestants.write_first_step, case, corpus, first_step)
+        ours.shutdown()
+        variant, _, _ = ask(trial, contestants.find_fastest_variant, case, corpus, first_step)
+        trial.shutdown()
+        ask(torch, contestants.start_torch, case, corpus, first_step, variant)
+        speed = ask(torch, contestants.work, 3)
+        steps = min(contestants.steps_in(seconds, speed, case), X.shape[0] // case.shape[-1])
+        speed = ask(torch, contestants.work, steps)
+        peak = ask(torch, contestants.peak_memory)
+    return {
+        "series": "vocabulary",
+        "vocabulary": X.shape[1],
+        "documents": X.shape[0],
+        "non_zeros": int(X.nnz),
+        "path": f"PyTorch ({variant})",
+        "seconds_per_epoch": X.shape[0] // case.shape[-1] * case.shape[-1] / speed,
+        "steps": steps,
+        "heldout_loss": None,
+        "evaluation_seconds": None,
+        "state_mib": None,
+        "peak_mib": peak,
+    }
+
+
+def exponent(rows: list[dict], x: str, y: str) -> float:
+    """Return b of the least-squares fit y = a x^b, of rows with two values of x or more."""
+    return float(np.polyfit(np.log([r[x] for r in rows]), np.log([r[y] for r in rows]), 1)[0])
+
+
+def findings(rows: list[dict]) -> list[str]:
+    """Return what the rows say: growth exponents, and dense and PyTorch beside sampled."""
+    lines = []
+    for series, path in itertools.product(("vocabulary", "documents"), ("dense", "sampled")):
+        some = [row for row in rows if row["series"] == series and row["path"] == path]
+        columns = ["vocabulary"] if series == "vocabulary" else ["documents", "non_zeros"]
+        for x in columns:
+            if len({row[x] for row in some}) > 1:
+                seconds, memory = (exponent(some, x, y) for y in ("seconds_per_epoch", "peak_mib"))
+                lines.append(
+                    f"{path}: seconds per epoch grow as {x.replace('_', '-')}^{seconds:.2f}, peak "
+                    f"memory as ^{memory:.2f}"
+                )
+        if series == "vocabulary" and len({row["state_mib"] for row in some}) > 1:
+            slope = np.polyfit([r["state_mib"] for r in some], [r["peak_mib"] for r in some], 1)[0]
+            lines.append(
+                f"{path}: {slope:.2f} MiB of peak memory for a MiB of parameters and optimiser"
+            )
+    sampled = {
+        (r["series"], r["vocabulary"], r["documents"]): r for r in rows if r["path"] == "sampled"
+    }
+    for row in rows:
+        ours = sampled.get((row["series"], row["vocabulary"], row["documents"]))
+        if row["path"] == "sampled" or not ours:
+            continue
+        ratio = row["seconds_per_epoch"] / ours["seconds_per_epoch"]
+        line = (
+            f"{row['vocabulary']} words, {row['documents']} documents: sampled {ratio:.1f} times "
+            f"as fast as {row['path']}"
+        )
+        if row["evaluation_seconds"] is not None:
+            with_evaluation = [
+                r["seconds_per_epoch"] + r["evaluation_seconds"] for r in (row, ours)
+            ]
+            line += f" ({with_evaluation[0] / with_evaluation[1]:.1f} with the evaluation)"
+        if row["heldout_loss"] and ours["heldout_loss"] and row["steps"] == ours["steps"]:
+            change = ours["heldout_loss"] / row["heldout_loss"] - 1
+            line += f", held-out loss {change:+.2%}"
+        lines.append(line)
+    return lines
+
+
+def markdown_table(rows: list[dict]) -> str:
+    """Return the rows as a Markdown table."""
+    digits = {"seconds_per_epoch": 2, "evaluation_seconds": 2, "heldout_loss": 2}
+    cells = [
+        {
+            title: "" if row[name] is None
+            else f"{row[name]:.{digits.get(name, 0)}f}" if isinstance(row[name], float)
+            else row[name]
+            for name, title in COLUMNS.items()
+        }
+        for row in rows
+    ]  # fmt: skip
+    return tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def markdown_report(rows: list[dict], options, machine: dict) -> str:
+    """Return the whole of ``results/benchmark_scale.md``."""
+    parts = [
+        "# Cost of an epoch as vocabulary and corpus grow",
+        f"{options.units} hidden units with Batch Normalization, minibatches of {options.batch} "
+        f"documents, Adam, {options.sampling} absent words drawn, {options.threads} threads. "
+        "evaluation: seconds of population statistics and exact held-out loss, once per epoch. "
+        "state: parameters, statistics and optimiser. Peak memory is that of the process, Python, "
+        "libraries and compiled functions included.",
+        markdown_table(rows),
+        "\n".join(f"- {line}" for line in findings(rows)),
+        tabulate(machine.items(), headers=["made with", ""], tablefmt="github"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    options = parse_arguments(arguments)
+    set_threads(options.threads)
+    plan = [("vocabulary", size) for size in options.vocabularies]
+    plan += [("documents", size) for size in options.documents]
+    rows = []
+    with worker() as process:
+        cases = [make_case(options, size) for size in options.vocabularies]
+        _, machine = ask(process, contestants.prepare, cases)
+
+    def add(row):
+        rows.append(row)
+        print(
+            f"{row['series']}, {row['vocabulary']} words, {row['documents']} documents, "
+            f"{row['path']}: {row['seconds_per_epoch']:.2f} s per epoch",
+            flush=True,
+        )
+        with atomic_write(REPORT) as file:
+            file.write(markdown_report(rows, options, machine))
+        if options.json:
+            with atomic_write(options.json) as file:
+                file.write("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+
+    for series, size in plan:
+        for path in ("dense", "sampled"):
+            with worker() as process:
+                add(ask(process, measure, options, series, size, path))
+        if series == "vocabulary" and size == max(options.vocabularies) and not options.no_torch:
+            add(measure_torch(make_case(options, size), options.seconds))
+    print(f"\n{markdown_table(rows)}\n\n" + "\n".join(findings(rows)) + f"\n\nAlso in {REPORT}")
+
+
+if __name__ == "__main__":
+    run_program(main, f"the rows measured so far are in {REPORT}")

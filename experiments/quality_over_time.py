@@ -1,0 +1,130 @@
+"""Draw held-out loss and probe accuracy over seconds, dense beside sampled.
+
+    python experiments/quality_over_time.py
+    python experiments/quality_over_time.py --epochs 3 --set data.vocabulary_size=5000
+
+Both train the same model from the same numbers on 20 Newsgroups, one after the other.  After
+every epoch the held-out loss is taken with every word, and a logistic regression is fitted on
+the codes; seconds are those of training, validation included, without the regression.  Writes
+``results/quality_over_time.csv`` and ``.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from ae_bn.command_line import OneLineParser, run_program
+from ae_bn.errors import UserError
+from ae_bn.paths import atomic_write
+
+RESULTS = Path("results", "quality_over_time")
+SETTINGS = ["data.vocabulary_size=1000000", "training.learning_rate=0.003"]
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(
+        description=__doc__.split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--sampling", type=int, default=500, help="absent words drawn")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings to change, such as model.layers=[512]",
+    )
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    options = parser.parse_args(arguments)
+    for name in ("epochs", "sampling"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: give 1 or more")
+    return options
+
+
+def train(config, corpus, path: str) -> list[dict]:
+    """Return a row per epoch of one training run."""
+    from ae_bn.autoencoder import Autoencoder
+    from ae_bn.data import split_validation
+    from ae_bn.evaluation import Split, probe_accuracy
+    from ae_bn.randomness import streams
+    from ae_bn.training import fit
+
+    stream, labels = streams(config.training.seed), corpus.train_labels
+    rows, held_out = split_validation(
+        corpus.train.shape[0], config.data.validation_fraction, stream.split
+    )
+    X, X_valid = corpus.train[rows], corpus.train[held_out]
+    autoencoder = Autoencoder(
+        config.model, config.training.optimizer, X.shape[1], config.theano.kernels
+    )
+    autoencoder.initialize(X, stream, config.training.learning_rate, config.model.dropout)
+    autoencoder.update_population_statistics(X)
+    autoencoder.evaluate(X_valid)  # compiles
+
+    found, probing = [], 0.0
+
+    def report(epoch):
+        nonlocal probing
+        began = time.perf_counter()
+        accuracy, _ = probe_accuracy(
+            Split(autoencoder.encode(X), labels[rows]),
+            Split(autoencoder.encode(X_valid), labels[held_out]),
+            Split(autoencoder.encode(corpus.test), corpus.test_labels),
+            config.evaluation.classifier_c,
+        )
+        found.append(
+            {
+                "path": path,
+                "epoch": epoch.epoch,
+                "seconds": epoch.seconds - probing,
+                "heldout_loss": epoch.valid_loss,
+                "accuracy": accuracy,
+            }
+        )
+        probing += time.perf_counter() - began
+        print(", ".join(f"{name} {value}" for name, value in found[-1].items()), flush=True)
+
+    fit(autoencoder, X, X_valid, config.training, stream.order, report=report)
+    return found
+
+
+def draw(table: pd.DataFrame) -> None:
+    """Draw both measures over seconds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    titles = {"heldout_loss": "held-out loss, nats per document", "accuracy": "probe accuracy"}
+    for axes, (column, title) in zip(figure.subplots(1, 2), titles.items()):
+        for path, rows in table.groupby("path"):
+            axes.plot(rows["seconds"], rows[column], "o-", markersize=3, label=path)
+        axes.set(xlabel="seconds of training", ylabel=title, xscale="log")
+        axes.legend()
+    with atomic_write(RESULTS.with_suffix(".png"), "wb") as file:
+        figure.savefig(file, format="png", dpi=150)
+
+
+def main(arguments: list[str]) -> None:
+    options = parse_arguments(arguments)
+    from ae_bn.config import load_config
+    from ae_bn.data import load_corpus
+
+    ends = [f"training.epochs={options.epochs}", f"training.patience={options.epochs}"]
+    config = load_config(None, [*SETTINGS, *options.set, *ends])
+    corpus, rows = load_corpus(config.data), []
+    for path, sampling in (("sampled", options.sampling), ("dense", None)):
+        rows += train(config.replace({"model.sampling": sampling}), corpus, path)
+        table = pd.DataFrame(rows)
+        with atomic_write(RESULTS.with_suffix(".csv")) as file:
+            table.to_csv(file, index=False)
+        draw(table)
+    print(f"\n{RESULTS}.csv and .png are written")
+
+
+if __name__ == "__main__":
+    run_program(main, f"the runs that are done are in {RESULTS}.csv")

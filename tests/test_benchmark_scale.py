@@ -1,0 +1,83 @@
+"""`experiments/benchmark_scale.py`: its arguments, its fits, and a small run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import benchmark_scale
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def run(directory, *arguments):
+    """Return the finished process of the program with arguments."""
+    program = [sys.executable, str(REPOSITORY / "experiments" / "benchmark_scale.py")]
+    return subprocess.run([*program, *arguments], capture_output=True, text=True, cwd=directory)
+
+
+def row(path, words, seconds, **others):
+    row = dict.fromkeys(benchmark_scale.COLUMNS)
+    row.update(series="vocabulary", vocabulary=words, documents=100, non_zeros=5000, path=path)
+    row.update(seconds_per_epoch=seconds, peak_mib=100 + words / 10, state_mib=words / 20)
+    return {**row, "steps": 10, "heldout_loss": 50.0, "evaluation_seconds": 1.0, **others}
+
+
+def test_exponents_and_ratios():
+    rows = [row("dense", n, 3 * (n / 1000) ** 1.5) for n in (1000, 4000, 16000)]
+    assert benchmark_scale.exponent(rows, "vocabulary", "seconds_per_epoch") == pytest.approx(1.5)
+    rows += [row("sampled", n, 1.0, heldout_loss=49.5) for n in (1000, 4000, 16000)]
+    found = "\n".join(benchmark_scale.findings(rows))
+    assert "dense: seconds per epoch grow as vocabulary^1.50" in found
+    assert "sampled: seconds per epoch grow as vocabulary^-0.00" in found.replace("^0.00", "^-0.00")
+    assert "dense: 2.00 MiB of peak memory for a MiB of parameters" in found
+    assert (
+        "1000 words, 100 documents: sampled 3.0 times as fast as dense (2.0 with the evaluation), "
+        "held-out loss -1.00%"
+    ) in found
+    torch = row("PyTorch (CSR)", 1000, 7.0, heldout_loss=None, evaluation_seconds=None)
+    found = benchmark_scale.findings([*rows, torch])
+    assert found[-1].endswith("sampled 7.0 times as fast as PyTorch (CSR)")
+    options = benchmark_scale.parse_arguments([])
+    report = benchmark_scale.markdown_report([*rows, torch], options, {"processor": "abacus"})
+    assert "abacus" in report and "| 16000 " in report
+    assert json.loads(json.dumps(torch)) == torch and np.isfinite(torch["peak_mib"])
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--sampling", "0"], "--sampling 0"),
+        (["--vocabularies", "5", "0"], "--vocabularies 0"),
+        (["--batch", "200", "--documents", "100"], "--batch 200"),
+        (["--vocabularies", "--documents"], "nothing to measure"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, words):
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert words in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.long
+def test_from_arguments_to_rows(tmp_path):
+    small = ["--vocabularies", "--documents", "300", "600", "--words", "400", "--units", "8"]
+    small += ["--sampling", "20", "--epochs", "1", "--threads", "1", "--json", "rows.json"]
+    done = run(tmp_path, *small)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(r["documents"], r["path"]) for r in rows] == [
+        (300, "dense"),
+        (300, "sampled"),
+        (600, "dense"),
+        (600, "sampled"),
+    ]
+    for r in rows:
+        assert r["seconds_per_epoch"] > 0 and r["peak_mib"] > 50 and r["heldout_loss"] > 0
+    assert "grow as documents" in (tmp_path / "results" / "benchmark_scale.md").read_text()
