@@ -38,8 +38,9 @@ QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
-	@echo 'make EXPERIMENT   run one experiment in full:'
-	@echo '                  $(EXPERIMENTS)'
+	@echo
+	@echo 'One experiment in full:  make $(firstword $(EXPERIMENTS)), or any of'
+	@echo '$(wordlist 2,99,$(EXPERIMENTS))' | fold -s -w 79 | sed 's/^/  /'
 	@echo
 	@echo 'SEEDS=5 or SEEDS=1,2,3   seeds of the runs'
 	@echo 'JOBS=4                   runs at a time'

@@ -32,11 +32,14 @@ class Table(NamedTuple):
 
 
 def without_labels(experiment: ExperimentConfig, results: pd.DataFrame) -> ExperimentConfig:
-    """Return an experiment that does not report metrics of labels, if no run has any."""
+    """Return an experiment that does not report metrics and curves of labels, if no run has any."""
     if any(results[metric].notna().any() for metric in LABEL_METRICS.intersection(results)):
         return experiment
     kept = [m for m in experiment.report.metrics if m not in LABEL_METRICS] or ["test_loss"]
-    report = experiment.report.model_copy(update={"metrics": kept})
+    figures = [
+        f for f in experiment.report.figures if not LABEL_METRICS.intersection(f.curves or ())
+    ]
+    report = experiment.report.model_copy(update={"metrics": kept, "figures": figures})
     return experiment.model_copy(update={"report": report})
 
 

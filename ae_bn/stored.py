@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer
 from tqdm import tqdm
 
-from ae_bn.data import TOKEN_PATTERN, weigh
+from ae_bn.data import TOKEN_PATTERN, count_words, weigh
 from ae_bn.errors import UserError
 from ae_bn.files import read_json, write_json
 
@@ -156,8 +156,7 @@ def vectorise(
     UserError
         If there is no word in the texts.
     """
-    options = {"token_pattern": TOKEN_PATTERN, "stop_words": stop_words}
-    analyse = CountVectorizer(**options).build_analyzer()
+    analyse = CountVectorizer(token_pattern=TOKEN_PATTERN, stop_words=stop_words).build_analyzer()
     counts, documents, n = Counter(), Counter(), 0
     for text in tqdm(texts(), desc="counting words", unit=" documents"):
         tokens = analyse(text)
@@ -169,12 +168,11 @@ def vectorise(
     words = sorted(sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary_size])
     frequency = np.array([documents[word] for word in words])
     idf = np.log((1 + n) / (1 + frequency)) + 1  # as scikit-learn's TfidfTransformer
-    counter = CountVectorizer(vocabulary=words, **options)
 
     def blocks():
         with tqdm(total=n, desc="vectorising", unit=" documents") as bar:
             for block in _blocks(texts()):
-                yield weigh(counter.transform(block), kind, idf)
+                yield weigh(count_words(block, words), kind, idf)
                 bar.update(len(block))
 
     return words, blocks()
