@@ -40,8 +40,8 @@ class Counts:
     def digest(self) -> str:
         """Return the SHA-256 of everything but the source."""
         digest = hashlib.sha256(repr([self.label_names, self.words]).encode())
-        for array in (self.train_labels, self.test_labels):
-            digest.update(np.asarray(array, dtype=np.int64).tobytes())
+        for labels in (self.train_labels, self.test_labels):
+            digest.update(np.asarray(labels, dtype=np.int64).tobytes())
         for X in (self.train, self.test):
             for array in (X.data, X.indices, X.indptr):
                 digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
@@ -75,8 +75,8 @@ def read_counts(config, progress) -> Counts:
         words = list(map(str, range(n_words)))
     if len(set(words)) < n_words:
         raise UserError(f"{path.with_suffix('.words.txt')}: a word stands there twice")
-    labels = _read_lines(path.with_suffix(".labels.txt"), n, "rows")
-    label_names, labels = index_labels(labels or [], n)
+    named = _read_lines(path.with_suffix(".labels.txt"), n, "rows")
+    label_names, labels = index_labels(named or [], n)
     train, test, train_labels, test_labels = hold_out(X, labels, config.test_fraction, progress)
     return Counts(
         train,

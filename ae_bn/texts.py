@@ -323,8 +323,8 @@ def read_documents(source: str) -> Iterator[tuple[str, str]]:
             for number, row in enumerate(read_table(path), start=1):
                 yield str(number), row["text"]
         else:
-            file = 0 if source == "-" else path
-            with open(file, encoding="utf-8", errors="replace", closefd=file != 0) as lines:
+            opened = 0 if source == "-" else path
+            with open(opened, encoding="utf-8", errors="replace", closefd=opened != 0) as lines:
                 for number, line in enumerate(lines, start=1):
                     yield str(number), line
     except OSError as error:
