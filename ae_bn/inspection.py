@@ -227,6 +227,7 @@ def draw_graphs(activation: str, epsilon: float) -> dict[str, bytes]:
             "the graph cannot be drawn: install Graphviz (apt-get install graphviz) and pydot "
             "(pip install -c constraints.txt pydot)"
         )
+    printing.Node = printing.pd.Node  # Theano-PyMC 1.1.2 takes its own class of that name
     graphs = {"before": [g, h, f], "after": theano.function([x], [g, h, f])}
     for output, name in zip(graphs["after"].maker.fgraph.outputs, "ghf"):
         output.name = name
