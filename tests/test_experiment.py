@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -345,18 +346,21 @@ def test_observations_and_steps_to_target(config_file, tmp_path):
     assert not runs[0].finished
 
 
-@pytest.mark.parametrize("name", ["dropout", "top_layer"])
-def test_every_arm_of_the_experiments_on_real_data(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name, n_rows", [("dropout", 8 + 2), ("top_layer", 12 + 2)])
+def test_every_arm_of_make_reproduce_on_real_data(name, n_rows, tmp_path, monkeypatch):
     """One epoch of 20 Newsgroups in each arm, from whichever source there is."""
     if SHARED_COPY.exists():
         monkeypatch.setenv("SCIKIT_LEARN_DATA", str(SHARED_COPY))
-    settings = ["training.epochs=1", "evaluation.retrieval_queries=50", "data.vocabulary_size=500"]
-    settings += ["evaluation.classifier_c=[.1]", "model.layers=[16]"]
-    config = REPOSITORY / "configs" / f"{name}.yaml"
-    done = run("--config", config, "--seeds", "1", "--out", tmp_path, "--set", *settings)
+    settings = "training.epochs=1 evaluation.retrieval_queries=50 data.vocabulary_size=500 "
+    settings += "evaluation.classifier_c=[.1] model.layers=[16]"
+    make = ["make", "-n", "reproduce", f"OUT={tmp_path}", "SEEDS=1", f"SET={settings}"]
+    printed = subprocess.check_output(make, cwd=REPOSITORY, text=True).splitlines()
+    [command] = [line for line in printed if f"--config configs/{name}.yaml" in line]
+    monkeypatch.chdir(REPOSITORY)
+    done = run(*shlex.split(command)[2:])
     assert done.returncode == 0, done.stderr
-    results = pd.read_csv(tmp_path / "results.csv")
-    assert len(results) == {"dropout": 36, "top_layer": 33}[name]
+    results = pd.read_csv(tmp_path / name / "results.csv")
+    assert len(results) == n_rows
     assert (results["accuracy"] > 0.055).all()  # chance is .05
     trained = results[results["learning_rate"].notna()]
     assert np.isfinite(trained["test_loss"]).all() and set(trained["status"]) == {"finished"}
