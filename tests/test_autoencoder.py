@@ -129,9 +129,9 @@ def test_gradients_against_finite_differences(float64, documents, tied, loss, ke
     ],
     ids=lambda settings: settings[0],
 )
-def test_symbolic_and_fused_agree(documents, settings):
+def test_symbolic_and_fused_agree(float64, documents, settings):
     """In training, evaluation, observation, and what is kept."""
-    results = []
+    documents, results = documents.astype("float64"), []
     for kernels in ("symbolic", "fused"):
         config = model("batch_norm.hidden=true", *settings)
         autoencoder = started(config, documents, optimizer="nesterov", kernels=kernels)

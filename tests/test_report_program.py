@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 import report as program  # experiments/report.py
@@ -126,10 +125,12 @@ def test_contrasts_and_figures_of_the_template_exist():
     for name in sorted(set(re.findall(r'table\("(\w+)"\)', text))):
         path = program.HERE.parent / "configs" / f"{name}.yaml"
         if path.exists():
-            config = program.load_config(path).experiment
-            columns = {"arm": [], "seed": [], "status": [], "source": [], "data": [], "run": []}
-            table = pd.DataFrame({**columns, "learning_rate": np.zeros(0)})
-            experiments[name] = program.Experiment(config, table, path.parent)
+            config = program.load_config(path)
+            arms = [arm.name for arm in program.expand_arms(config)]
+            table = pd.DataFrame({"arm": [*arms, "raw TF-IDF", "truncated SVD"], "seed": 1})
+            table = table.assign(status="finished", source="", data="", run="", learning_rate=0.1)
+            table = table.reindex(columns=[*table, *program.METRICS])
+            experiments[name] = program.Experiment(config.experiment, table, path.parent)
     assert "dropout" in experiments
     program.render(program.TEMPLATE, **program.helpers(experiments))
 
