@@ -17,6 +17,13 @@ class OneLineParser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
+def check_positive(options: argparse.Namespace, *names: str) -> None:
+    """Raise a UserError for the first of some whole numbers that is less than 1."""
+    for name in names:
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: give 1 or more")
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM arrived."""
 

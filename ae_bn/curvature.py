@@ -205,20 +205,17 @@ def measure(
     """
     hessian.twin.set_state(state)
     rows = np.random.default_rng(SEED).permutation(X.shape[0])[: settings.documents]
-    X, relative = X[rows], hessian.scales(relative=True)
-    scales = {"unit": hessian.scales(relative=False), "relative": relative}
-    eigenvalues, densities = {name: {} for name in scales}, {}
+    X, unit, relative = X[rows], hessian.scales(relative=False), hessian.scales(relative=True)
+    eigenvalues, densities = {"unit": {}, "relative": {}}, {}
     for kind in KINDS if hessian.uses_statistics else KINDS[:1]:
         operator = hessian.operator(X, batch_size, kind, relative)
         if not np.isfinite(operator @ np.ones(len(relative))).all():
             return None
         largest = top_eigenvalues(operator, settings.eigenvalues)
-        eigenvalues["relative"][kind] = largest
-        if not np.array_equal(scales["unit"], relative):
-            operator = hessian.operator(X, batch_size, kind, scales["unit"])
-            largest = top_eigenvalues(operator, settings.eigenvalues)
-        eigenvalues["unit"][kind] = largest
-        operator = hessian.operator(X, batch_size, kind, relative)
+        eigenvalues["relative"][kind] = eigenvalues["unit"][kind] = largest
+        if not np.array_equal(unit, relative):
+            unit_operator = hessian.operator(X, batch_size, kind, unit)
+            eigenvalues["unit"][kind] = top_eigenvalues(unit_operator, settings.eigenvalues)
         densities[kind] = density(operator, settings.draws, settings.steps).tolist()
     if not hessian.uses_statistics:
         for values in (*eigenvalues.values(), densities):

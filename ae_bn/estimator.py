@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import Config, load_config
-from ae_bn.data import batches, split_validation
+from ae_bn.data import shuffled_batches, split_validation
 from ae_bn.errors import UserError
 from ae_bn.experiment import compiled_autoencoder, one_at_a_time
 from ae_bn.randomness import streams
@@ -213,8 +213,9 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             if not first:
                 state = {**autoencoder.get_state(training=True), **self.parameters_}
                 autoencoder.set_state({**state, **(self._training_state or {})}, training=True)
-            shuffled = X[random.order.permutation(X.shape[0])]
-            losses = [float(autoencoder.train(b)) for b in batches(shuffled, training.batch_size)]
+            order = random.order.permutation(X.shape[0])
+            shuffled = shuffled_batches(X, order, training.batch_size)
+            losses = [float(autoencoder.train(batch)) for batch in shuffled]
             autoencoder.update_population_statistics(X)
             state = autoencoder.get_state(training=True)
             parameters = autoencoder.get_state()

@@ -301,7 +301,7 @@ def _train(run: Run, autoencoder: Autoencoder, corpus, X_train, X_valid, stream)
     with atomic_write(run.directory / "history.csv") as file:
         pd.DataFrame(result.history).to_csv(file, index=False)
     write_model(run.directory / "model.safetensors", autoencoder, run.config, corpus)
-    products = [PRODUCTS[0], PRODUCTS[-1]]
+    products = ["history.csv", "model.safetensors"]
     if result.observations:
         products.append("observations.csv")
         with atomic_write(run.directory / "observations.csv") as file:

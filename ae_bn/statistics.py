@@ -18,6 +18,7 @@ signed ranks (Wilcoxon's).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -68,7 +69,11 @@ def summarize(values) -> Summary:
         All NaN if there are no numbers.
     """
     values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
+    return _summarize(tuple(values[~np.isnan(values)]))
+
+
+@lru_cache(maxsize=None)  # tables, figures and report ask for the same
+def _summarize(values: tuple) -> Summary:
     if len(values) == 0:
         return Summary(0, 0, *[np.nan] * 5)
     infinite = int(np.isinf(values).sum())
@@ -126,9 +131,14 @@ def sign_flip_test(differences) -> float:
     float
         At least 2 / 2**n; NaN without differences.
     """
-    differences = np.asarray(differences, dtype=float)
-    if len(differences) < 2:  # SciPy refuses them
-        return 1.0 if len(differences) else np.nan
+    return _sign_flip_test(tuple(np.asarray(differences, dtype=float)))
+
+
+@lru_cache(maxsize=None)
+def _sign_flip_test(values: tuple) -> float:
+    if len(values) < 2:  # SciPy refuses them
+        return 1.0 if values else np.nan
+    differences = np.array(values)
     if np.isinf(differences).any():
         differences = np.sign(differences) * stats.rankdata(np.abs(differences))
     return float(

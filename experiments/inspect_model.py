@@ -22,7 +22,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ae_bn.command_line import OneLineParser, run_program
+from ae_bn.command_line import OneLineParser, check_positive, run_program
 from ae_bn.errors import UserError
 
 
@@ -41,9 +41,7 @@ def parse_arguments(arguments):
     parser.add_argument("--no-graph", action="store_true", help="do not draw the Theano graph")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
-    for name in ("similar", "words"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)}: give 1 or more")
+    check_positive(options, "similar", "words")
     return options
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ae_bn.command_line import OneLineParser, run_program
+from ae_bn.command_line import OneLineParser, check_positive, run_program
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write
 
@@ -41,9 +41,7 @@ def parse_arguments(arguments):
     )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
-    for name in ("epochs", "sampling"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)}: give 1 or more")
+    check_positive(options, "epochs", "sampling")
     return options
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import joblib
 
-from ae_bn.command_line import OneLineParser, run_program
+from ae_bn.command_line import OneLineParser, check_positive, run_program
 from ae_bn.errors import UserError
 
 
@@ -89,8 +89,7 @@ def choose_seeds(text: str | None, config) -> tuple[list[int], list[int]]:
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
     options = parse_arguments(arguments)
-    if options.jobs < 1:
-        raise UserError(f"--jobs {options.jobs}: give 1 or more")
+    check_positive(options, "jobs")
 
     from ae_bn.config import load_config
     from ae_bn.experiment import curves_table, plan_runs, results_table
