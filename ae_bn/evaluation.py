@@ -318,10 +318,12 @@ def saturated(codes: np.ndarray, activation: str) -> float | None:
     return float(np.mean((codes < low + margin) | (codes > high - margin)))
 
 
-def chance_metrics(train_labels: np.ndarray, test_labels: np.ndarray) -> dict:
+def chance_metrics(
+    train_labels: np.ndarray, test_labels: np.ndarray, config: EvaluationConfig
+) -> dict:
     """Return the metrics of codes that say nothing, the score of a run without finite weights.
 
-    The classifier names the commonest training label, retrieval returns documents at random.
+    The classifiers name the commonest training label, retrieval returns documents at random.
     """
     units = {"dead_units": 1.0, "saturated": None}
     losses = {"test_loss": float("inf"), "valid_loss": float("inf")}
@@ -329,11 +331,13 @@ def chance_metrics(train_labels: np.ndarray, test_labels: np.ndarray) -> dict:
         return {**losses, **units}
     n_labels = int(max(train_labels.max(), test_labels.max())) + 1
     share = np.bincount(train_labels, minlength=n_labels) / len(train_labels)
+    accuracy = float(np.mean(test_labels == share.argmax()))
     return {
         **losses,
         **units,
-        "accuracy": float(np.mean(test_labels == share.argmax())),
+        "accuracy": accuracy,
         "precision": float(share[test_labels].mean()),
+        **({"softmax_accuracy": accuracy} if config.softmax_probe else {}),
     }
 
 

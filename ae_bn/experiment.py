@@ -256,7 +256,8 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
         X_train, X_valid = corpus.train[fit_rows], corpus.train[valid_rows]
         metrics = _train(run, autoencoder, corpus, X_train, X_valid, stream)
         if metrics["best_epoch"] == 0:
-            metrics.update(evaluation.chance_metrics(corpus.train_labels, corpus.test_labels))
+            labels = corpus.train_labels, corpus.test_labels
+            metrics.update(evaluation.chance_metrics(*labels, run.config.evaluation))
             test = False
         elif test:
             metrics["test_loss"] = autoencoder.evaluate(corpus.test)

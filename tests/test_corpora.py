@@ -142,7 +142,8 @@ def test_without_labels_the_rest_works(tmp_path, folder):
     text = write_report(results, curves_table(runs), config.experiment, tmp_path)
     assert "accuracy" not in text and "test loss" in text
     unlabelled = np.full(3, -1)
-    assert "accuracy" not in evaluation.chance_metrics(unlabelled, unlabelled)
+    chance = evaluation.chance_metrics(unlabelled, unlabelled, config.evaluation)
+    assert "accuracy" not in chance
 
 
 def test_cross_entropy_refuses_counts(matrix, tmp_path):

@@ -102,12 +102,13 @@ def test_dead_and_saturated_units():
 def test_chance_is_what_random_codes_score():
     rng = np.random.default_rng(0)
     train, test = rng.choice(3, 3000, p=[0.5, 0.3, 0.2]), rng.choice(3, 1000, p=[0.5, 0.3, 0.2])
-    chance = evaluation.chance_metrics(train, test)
+    config = load_config(None, ["evaluation.softmax_probe=true"]).evaluation
+    chance = evaluation.chance_metrics(train, test, config)
     noise = evaluation.retrieval_curve(
         Split(rng.normal(size=(3000, 5)), train), Split(rng.normal(size=(1000, 5)), test)
     )
     assert chance["precision"] == pytest.approx(noise["precision"][-1], abs=1e-9)
-    assert chance["accuracy"] == np.mean(test == 0)
+    assert chance["accuracy"] == chance["softmax_accuracy"] == np.mean(test == 0)
     assert chance["test_loss"] == np.inf
 
 
