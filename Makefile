@@ -8,7 +8,7 @@ FEWER_top_layer := 'experiment.skip=[{loss: "cross-entropy, log count"}, \
 	{batch_norm: "no BN, plain start"}, {batch_norm: "hidden + top, plain start"}, \
 	{batch_norm: "hidden + top, no scale"}, {batch_norm: "hidden + top, no shift"}]'
 EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate curvature batch_size \
-	depth full_vocabulary reuters_r8 other_copy
+	depth full_vocabulary reuters_r8 other_copy fixed_rate
 
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
