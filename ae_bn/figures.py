@@ -92,9 +92,10 @@ def draw_figures(
 
 
 def _draw_metrics(trained, references, curves, experiment, config):
-    """A row of panels per level of the first factor, a column per metric, a point per arm."""
+    """A row of panels per level of the first of several factors, a column per metric."""
     metrics = config.metrics or experiment.report.metrics
-    panels = _panels(trained, list(experiment.factors)[:1])
+    factors = list(experiment.factors)
+    panels = _panels(trained, factors[:1] if len(factors) > 1 else [])
     names = [list(dict.fromkeys([*rows["arm"], *references["arm"]])) for _, rows in panels]
     figure, axes = plt.subplots(
         len(panels),

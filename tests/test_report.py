@@ -8,10 +8,10 @@ import pytest
 from matplotlib.image import imread
 
 from ae_bn import report
-from ae_bn.config import load_config
+from ae_bn.config import FigureConfig, load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation import METRICS, Metric
-from ae_bn.figures import _numbers
+from ae_bn.figures import _draw_metrics, _numbers
 
 SETTINGS = [
     "experiment.name=toy",
@@ -265,6 +265,16 @@ def test_figures_are_drawn(results, curves, tmp_path):
         assert imread(tmp_path / f"{name}.png").std() > 0.01
     assert (tmp_path / "table.md").read_text() == report.markdown_report(results, experiment)
     assert "toprule" in (tmp_path / "table.tex").read_text()
+
+
+def test_panels_of_metrics_are_levels_of_the_first_of_several_factors(results, curves):
+    config = FigureConfig(kind="metrics", metrics=["accuracy"])
+    one = "experiment.factors={noise: {none: {}, input .3: {}}}"
+    for settings, n_panels in ((SETTINGS, 2), ([SETTINGS[0], one], 1)):
+        experiment = load_config(None, settings).experiment
+        trained = results[results["learning_rate"].notna()]
+        figure = _draw_metrics(trained, results[:1], curves, experiment, config)
+        assert len(figure.axes) == n_panels
 
 
 def test_a_curve_that_is_not_there_is_named(results, curves, tmp_path):
