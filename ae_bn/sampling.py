@@ -133,15 +133,14 @@ def small_vocabulary(layers, words: Words, data, indptr):
     """
     first, *inner, top = layers
     n_taken = words.numbers.shape[0]
-    projection, normalization = copy.copy(top.projection), copy.copy(top.batch_normalization)
-    projection.W = projection.W[words.numbers]
+    projection = top.projection.rows(words.numbers)
+    normalization = copy.copy(top.batch_normalization)
     normalization.b = normalization.b[words.numbers]
     normalization.mean = normalization.variance = T.zeros_like(normalization.b)
-    encoder = copy.copy(first.projection)
     if top.projection.W is first.projection.W:
-        encoder.W, n_in = projection.W, n_taken
+        encoder, n_in = type(projection)(projection.W), n_taken
     else:
-        encoder.W, n_in = encoder.W[words.numbers[: words.n_present]], words.n_present
+        encoder, n_in = first.projection.rows(words.numbers[: words.n_present]), words.n_present
     small = [
         first._replace(projection=encoder),
         *inner,
