@@ -234,6 +234,7 @@ class Autoencoder:
                 limit = np.sqrt(6 / sum(shape))
                 draws = streams.initialization.uniform(-limit, limit, shape)
                 _set(projection.W, draws.T if projection.transposed else draws)
+                del draws  # before the next ones: with many words this is the most memory used
             if bn.a is not None:
                 _set(bn.a, np.ones(bn.a.get_value().shape))
             for statistic in (bn.mean, bn.variance):
