@@ -107,6 +107,8 @@ def test_planted_documents_are_of_their_topics(monkeypatch):
     means = np.stack([np.asarray(X[topics == t].mean(axis=0)).ravel() for t in range(3)])
     nearest = (X @ (means - means.mean(axis=0)).T).argmax(axis=1)
     assert np.mean(nearest == topics) > 0.9
+    other, of = next(planted_documents(800, 500, n_topics=3, length=40, seed=2))
+    assert np.mean((other @ (means - means.mean(axis=0)).T).argmax(axis=1) == of) > 0.9
     again, _ = next(planted_documents(800, 500, n_topics=3, length=40, seed=1))
     assert (again != made[0][0]).nnz == 0
 
