@@ -31,6 +31,7 @@ from ae_bn.stages import BatchNormalization, Projection, random_state
 PERCENTILES = [15, 50, 85]  # of pre-activations, as Ioffe and Szegedy (2015) show them
 CHUNK = 1000  # documents passed at a time through everything but training,
 CHUNK_OUTPUTS = 10**7  # and at most so many outputs, unless those of one document are more
+READ = 100_000  # documents read at a time where no output is computed
 TINY = 1e-12  # keeps a division by a variance of 0 finite
 
 # The inverse of each activation at a word's mean: the output layer's first b.
@@ -531,10 +532,13 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
 
 def _word_moments(X):
     """Return mean and standard deviation of every word, (n_words,) each, of X, (n, n_words)."""
-    n = X.shape[0]
-    mean = np.asarray(X.sum(axis=0), dtype=np.float64).ravel() / n
-    mean_square = np.asarray(X.multiply(X).sum(axis=0), dtype=np.float64).ravel() / n
-    return mean, np.sqrt(np.maximum(mean_square - mean**2, 0))
+    n, total, squares = X.shape[0], 0.0, 0.0
+    for start in range(0, n, READ):  # X may be larger than memory
+        part = X[start : start + READ]
+        total = total + np.asarray(part.sum(axis=0), dtype=np.float64).ravel()
+        squares = squares + np.asarray(part.multiply(part).sum(axis=0), dtype=np.float64).ravel()
+    mean = total / n
+    return mean, np.sqrt(np.maximum(squares / n - mean**2, 0))
 
 
 def parameters_of(layers: list[Layer]) -> list:
