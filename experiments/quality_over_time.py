@@ -101,19 +101,22 @@ def train(config, corpus, path: str) -> list[dict]:
 def draw(table: pd.DataFrame) -> None:
     """Draw both measures over seconds."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     from ae_bn.figures import COLORS
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     titles = {
         "heldout_loss": "held-out loss, nats per document",
-        "accuracy": "probe accuracy, share of held-out documents",
+        "accuracy": "probe accuracy on held-out documents",
     }
     for axes, (column, title) in zip(figure.subplots(1, 2), titles.items()):
         for (path, rows), color, style in zip(table.groupby("path"), COLORS, ("o-", "s--")):
             axes.plot(rows["seconds"], rows[column], style, color=color, markersize=4, label=path)
         axes.set(xlabel="training time, seconds (log scale)", ylabel=title, xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=[1, 2, 5]))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
         axes.legend(title="a point is an epoch")
     with atomic_write(RESULTS.with_suffix(".png"), "wb") as file:
