@@ -74,7 +74,7 @@ def parse_arguments(arguments):
     add("--sampling", type=int, default=500, help="absent words drawn")
     add("--learning-rate", type=float, default=0.003)
     add("--epochs", type=int, default=3, help="of every row")
-    add("--seconds", type=float, default=40, help="of training, at most, of every row")
+    add("--seconds", type=float, default=25, help="of training, at most, of every row")
     add("--threads", type=int, default=os.cpu_count())
     add("--no-torch", action="store_true", help="leave out the turns with PyTorch")
     add("--json", type=Path, metavar="FILE", help="write the rows there, too")
