@@ -532,7 +532,8 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
 
 def _word_moments(X):
     """Return mean and standard deviation of every word, (n_words,) each, of X, (n, n_words)."""
-    n, total, squares = X.shape[0], 0.0, 0.0
+    n, n_words = X.shape
+    total, squares = np.zeros(n_words), np.zeros(n_words)
     for start in range(0, n, READ):  # X may be larger than memory
         part = X[start : start + READ]
         total = total + np.asarray(part.sum(axis=0), dtype=np.float64).ravel()
