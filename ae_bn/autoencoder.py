@@ -31,6 +31,7 @@ from ae_bn.stages import BatchNormalization, Projection, random_state
 PERCENTILES = [15, 50, 85]  # of pre-activations, as Ioffe and Szegedy (2015) show them
 CHUNK = 1000  # documents passed at a time through everything but training,
 CHUNK_OUTPUTS = 10**7  # and at most so many outputs, unless those of one document are more
+READ = 100_000  # documents read at a time where no output is computed
 TINY = 1e-12  # keeps a division by a variance of 0 finite
 
 # The inverse of each activation at a word's mean: the output layer's first b.
@@ -234,6 +235,7 @@ class Autoencoder:
                 limit = np.sqrt(6 / sum(shape))
                 draws = streams.initialization.uniform(-limit, limit, shape)
                 _set(projection.W, draws.T if projection.transposed else draws)
+                del draws  # before the next ones: with many words this is the most memory used
             if bn.a is not None:
                 _set(bn.a, np.ones(bn.a.get_value().shape))
             for statistic in (bn.mean, bn.variance):
@@ -530,10 +532,14 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
 
 def _word_moments(X):
     """Return mean and standard deviation of every word, (n_words,) each, of X, (n, n_words)."""
-    n = X.shape[0]
-    mean = np.asarray(X.sum(axis=0), dtype=np.float64).ravel() / n
-    mean_square = np.asarray(X.multiply(X).sum(axis=0), dtype=np.float64).ravel() / n
-    return mean, np.sqrt(np.maximum(mean_square - mean**2, 0))
+    n, n_words = X.shape
+    total, squares = np.zeros(n_words), np.zeros(n_words)
+    for start in range(0, n, READ):  # X may be larger than memory
+        part = X[start : start + READ]
+        total = total + np.asarray(part.sum(axis=0), dtype=np.float64).ravel()
+        squares = squares + np.asarray(part.multiply(part).sum(axis=0), dtype=np.float64).ravel()
+    mean = total / n
+    return mean, np.sqrt(np.maximum(squares / n - mean**2, 0))
 
 
 def parameters_of(layers: list[Layer]) -> list:

@@ -88,11 +88,6 @@ class ModelConfig(Section):
             raise ValueError("layers must be positive numbers of units")
         if self.loss == "cross_entropy" and self.output_activation != "sigmoid":
             raise ValueError("loss cross_entropy needs output_activation sigmoid")
-        if self.sampling is not None and self.batch_norm.top:
-            raise ValueError(
-                "sampling and batch_norm.top exclude each other: the statistics of an output "
-                "need it on every document; switch one of them off"
-            )
         return self
 
 

@@ -13,11 +13,12 @@ replacement, each of which stands for n_absent / n_drawn of them:
 
 A word's weight is the inverse of the probability that it is taken, so the means over all draws
 of the loss and of its gradient are those of the whole vocabulary, whatever the hidden layers do
-(their Batch Normalization included).  Of the output layer's Batch Normalization this is not
-true: its gradient is no sum over words of what a sample has.  The config excludes the two.
+(their Batch Normalization included).  The same holds with Batch Normalization of the output: a
+word that is taken is taken on every document of the minibatch, so its statistics are complete,
+and L_j depends on no other word.  Were the words drawn for each document, it would not.
 
 So a step is a step of an ordinary autoencoder with a small vocabulary: `small_vocabulary` takes
-rows of W and entries of b, and `ae_bn.autoencoder.forward` is called as ever.  Only the rows
+rows of W and entries of a and b, and `ae_bn.autoencoder.forward` is called as ever.  Only the rows
 taken are changed, and only their part of the optimiser's state: momentum and Adam's m and v of
 other rows do not decay meanwhile, while Adam's t counts every step (as in the "lazy" or "sparse"
 Adam of other libraries).  With plain gradient descent a step is unbiased, too.
@@ -120,7 +121,7 @@ def small_vocabulary(layers, words: Words, data, indptr):
     Parameters
     ----------
     layers : list of ae_bn.autoencoder.Layer
-        The output layer's W is stored transposed, and it has no Batch Normalization.
+        The output layer's W is stored transposed.
     words : Words
     data, indptr : theano vectors
         Of the documents, CSR.
@@ -133,15 +134,17 @@ def small_vocabulary(layers, words: Words, data, indptr):
     """
     first, *inner, top = layers
     n_taken = words.numbers.shape[0]
-    projection, normalization = copy.copy(top.projection), copy.copy(top.batch_normalization)
-    projection.W = projection.W[words.numbers]
-    normalization.b = normalization.b[words.numbers]
-    normalization.mean = normalization.variance = T.zeros_like(normalization.b)
-    encoder = copy.copy(first.projection)
+    projection = top.projection.rows(words.numbers)
+    normalization = copy.copy(top.batch_normalization)
+    for name in ("a", "b"):
+        parameter = getattr(normalization, name)
+        if parameter is not None:
+            setattr(normalization, name, parameter[words.numbers])
+    normalization.mean = normalization.variance = T.zeros_like(words.weights)  # not used
     if top.projection.W is first.projection.W:
-        encoder.W, n_in = projection.W, n_taken
+        encoder, n_in = type(projection)(projection.W), n_taken
     else:
-        encoder.W, n_in = encoder.W[words.numbers[: words.n_present]], words.n_present
+        encoder, n_in = first.projection.rows(words.numbers[: words.n_present]), words.n_present
     small = [
         first._replace(projection=encoder),
         *inner,

@@ -137,6 +137,15 @@ class Projection:
         """Return g(x), (n, n_out), of x, (n, n_in)."""
         return g(x, self.W.T if self.transposed else self.W)
 
+    def rows(self, numbers):
+        """Return this projection with some rows of W only.
+
+        Parameters
+        ----------
+        numbers : theano vector, (k,), integers
+        """
+        return type(self)(self.W[numbers], self.transposed)
+
 
 class BatchNormalization:
     """The layer word for `h`, then a*h + b; see the contract in the module's docstring.

@@ -196,7 +196,7 @@ def planted_documents(
 
     A document has one topic and about ``length`` tokens.  Half of them are drawn from all words
     with probabilities proportional to 1 / rank; the other half in the same way, but with the
-    topic's own ranking, which starts at another word.
+    topic's own ranking, which starts at another word.  Every seed has the same topics.
 
     Yields
     ------
@@ -206,7 +206,7 @@ def planted_documents(
     random = np.random.default_rng(seed)
     cumulative = np.cumsum(1 / np.arange(1, n_words + 1))
     cumulative /= cumulative[-1]
-    offsets = random.integers(n_words, size=n_topics)
+    offsets = np.arange(1, n_topics + 1) * n_words // (n_topics + 1)
     for start in range(0, n_documents, BLOCK):
         topics = random.integers(n_topics, size=min(BLOCK, n_documents - start))
         lengths = random.poisson(length, len(topics))

@@ -4,16 +4,16 @@
     python experiments/benchmark_scale.py --vocabularies 2000 10000 --documents 10000 --epochs 1
 
 Two series, each with the whole loss (dense) and with sampled reconstruction: 20 Newsgroups with
-more and more of its words, where at the largest vocabulary the fastest variant of the same model
-in PyTorch (`experiments/contestants.py`) is measured as well; and generated documents
-(`ae_bn.stored.planted_documents`), mapped from the disk.  Every row has a process of its own.  The
-model has one hidden layer with Batch Normalization and a fifth of the words dropped, and Adam.
+more and more of its words, and generated documents (`ae_bn.stored.planted_documents`), mapped
+from the disk.  Every row has a process of its own.  The model has one hidden layer with Batch
+Normalization and a fifth of the words dropped, and Adam.  Then, at the largest vocabulary, both
+and the fastest variant of the same model in PyTorch (`experiments/contestants.py`) take turns.
 
 Seconds per epoch are those of the steps, slicing minibatches out of the documents and reading
-every loss included; what is left of ``--seconds`` for a row ends its training early, and then
-they are steps per epoch times the mean of the steps made.  The exact evaluation on held-out
-documents and the population statistics, which an epoch has too, are timed on their own.  The
-table is printed and goes to ``results/benchmark_scale.md``.
+every loss included; training that is not done after ``--seconds`` ends there, and then they are
+steps per epoch times the mean of the steps made.  The exact evaluation on held-out documents and
+the population statistics, which an epoch has too, are timed on their own.  The table is printed
+and goes to ``results/benchmark_scale.md``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import argparse
 import itertools
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import contestants
 import numpy as np
@@ -41,6 +43,7 @@ from ae_bn.stored import open_documents, planted_documents, write_documents
 VOCABULARIES = [2000, 10_000, 30_000, 1_000_000]  # the last is more than there are
 DOCUMENTS = [10_000, 30_000, 100_000, 300_000, 1_000_000]
 HELD_OUT = 1000  # generated documents
+TURNS, TURN_SECONDS = 5, 3  # of steps, at the largest vocabulary
 REPORT = Path("results", "benchmark_scale.md")
 COLUMNS = {
     "series": "series",
@@ -49,11 +52,11 @@ COLUMNS = {
     "non_zeros": "non-zeros",
     "path": "path",
     "seconds_per_epoch": "seconds per epoch",
+    "epochs": "epochs",
+    "heldout_loss": "held-out loss",
     "evaluation_seconds": "evaluation",
     "peak_mib": "peak MiB",
     "state_mib": "state MiB",
-    "heldout_loss": "held-out loss",
-    "steps": "steps",
 }
 
 
@@ -71,9 +74,9 @@ def parse_arguments(arguments):
     add("--sampling", type=int, default=500, help="absent words drawn")
     add("--learning-rate", type=float, default=0.003)
     add("--epochs", type=int, default=3, help="of every row")
-    add("--seconds", type=float, default=300, help="of training, at most, of every row")
+    add("--seconds", type=float, default=25, help="of training, at most, of every row")
     add("--threads", type=int, default=os.cpu_count())
-    add("--no-torch", action="store_true", help="leave PyTorch out")
+    add("--no-torch", action="store_true", help="leave out the turns with PyTorch")
     add("--json", type=Path, metavar="FILE", help="write the rows there, too")
     add("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
@@ -151,60 +154,61 @@ def measure(options, series: str, size: int, path: str) -> dict:
         seconds += time.perf_counter() - began
         if not np.isfinite(loss):
             raise FloatingPointError("the loss is not finite: the time would mean nothing")
-    row = {
+    autoencoder.update_population_statistics(X[: options.batch])
+    autoencoder.evaluate(X_valid[:2])  # both are compiled now
+    began = time.perf_counter()
+    autoencoder.update_population_statistics(X)
+    heldout_loss = autoencoder.evaluate(X_valid)
+    evaluation_seconds, peak = time.perf_counter() - began, contestants.peak_memory()
+    arrays = autoencoder.get_state(training=True).values()
+    return {
         "series": series,
         "vocabulary": X.shape[1],
         "documents": X.shape[0],
         "non_zeros": int(X.nnz),
         "path": path,
         "seconds_per_epoch": seconds / steps * per_epoch,
-        "steps": steps,
-    }
-    row.update(heldout_loss=None, evaluation_seconds=None)
-    if steps >= per_epoch:
-        autoencoder.update_population_statistics(X[: options.batch])
-        autoencoder.evaluate(X_valid[:2])  # both are compiled now
-        began = time.perf_counter()
-        autoencoder.update_population_statistics(X)
-        row["heldout_loss"] = autoencoder.evaluate(X_valid)
-        row["evaluation_seconds"] = time.perf_counter() - began
-    arrays = autoencoder.get_state(training=True).values()
-    row["state_mib"] = sum(array.nbytes for array in arrays) / 2**20
-    row["peak_mib"] = contestants.peak_memory()
-    return row
-
-
-def measure_torch(case: Case, seconds: float) -> dict:
-    """Return the row of the fastest variant in PyTorch; only steps are measured."""
-    corpora, _ = contestants.prepare([case])
-    corpus = corpora[contestants.corpus_key(case)]
-    X, _ = newsgroups(case.config.data)
-    first_step = cache_directory("generated") / "first_step"
-    set_threads(case.threads)
-    with worker() as ours, worker() as trial, worker() as torch:
-        ask(ours, contestants.start_theano, case, corpus)
-        ask(ours, contestants.write_first_step, case, corpus, first_step)
-        ours.shutdown()
-        variant, _, _ = ask(trial, contestants.find_fastest_variant, case, corpus, first_step)
-        trial.shutdown()
-        ask(torch, contestants.start_torch, case, corpus, first_step, variant)
-        speed = ask(torch, contestants.work, 3)
-        steps = min(contestants.steps_in(seconds, speed, case), X.shape[0] // case.shape[-1])
-        speed = ask(torch, contestants.work, steps)
-        peak = ask(torch, contestants.peak_memory)
-    return {
-        "series": "vocabulary",
-        "vocabulary": X.shape[1],
-        "documents": X.shape[0],
-        "non_zeros": int(X.nnz),
-        "path": f"PyTorch ({variant})",
-        "seconds_per_epoch": X.shape[0] // case.shape[-1] * case.shape[-1] / speed,
-        "steps": steps,
-        "heldout_loss": None,
-        "evaluation_seconds": None,
-        "state_mib": None,
+        "epochs": steps / per_epoch,
+        "heldout_loss": heldout_loss,
+        "evaluation_seconds": evaluation_seconds,
         "peak_mib": peak,
+        "state_mib": sum(array.nbytes for array in arrays) / 2**20,
     }
+
+
+def measure_in_turns(options, n_words: int, facts: dict) -> list[dict]:
+    """Let both paths and the fastest variant in PyTorch take turns at steps; return their rows.
+
+    Parameters
+    ----------
+    options : Namespace
+    n_words : int
+    facts : dict
+        ``vocabulary``, ``documents`` and ``non_zeros``.
+    """
+    case, speeds, rows = make_case(options, n_words), {}, []
+    with worker() as dense, worker() as sampled, worker() as torch, worker() as trial:
+        corpora, _ = ask(trial, contestants.prepare, [case])
+        corpus = corpora[contestants.corpus_key(case)]
+        with tempfile.TemporaryDirectory() as name:
+            file = Path(name, "first_step")
+            ask(dense, contestants.start_theano, case, corpus)
+            ask(dense, contestants.write_first_step, case, corpus, file)
+            ask(sampled, contestants.start_theano, case, corpus, options.sampling)
+            variant, _, _ = ask(trial, contestants.find_fastest_variant, case, corpus, file)
+            ask(torch, contestants.start_torch, case, corpus, file, variant)
+        trial.shutdown()
+        contenders = {"dense": dense, "sampled": sampled, f"PyTorch ({variant})": torch}
+        for path, process in list(contenders.items()) * (1 + TURNS):
+            speed = speeds[path][-1] if path in speeds else ask(process, contestants.work, 5)
+            steps = contestants.steps_in(TURN_SECONDS, speed, case)
+            speeds.setdefault(path, []).append(ask(process, contestants.work, steps))
+        for path, process in contenders.items():
+            rows.append({**dict.fromkeys(COLUMNS), **facts, "series": "in turns", "path": path})
+            documents = facts["documents"] // options.batch * options.batch
+            rows[-1]["seconds_per_epoch"] = documents / median(speeds[path])
+            rows[-1]["peak_mib"] = ask(process, contestants.peak_memory)
+    return rows
 
 
 def exponent(rows: list[dict], x: str, y: str) -> float:
@@ -226,40 +230,45 @@ def findings(rows: list[dict]) -> list[str]:
                     f"memory as ^{memory:.2f}"
                 )
         if series == "vocabulary" and len({row["state_mib"] for row in some}) > 1:
-            slope = np.polyfit([r["state_mib"] for r in some], [r["peak_mib"] for r in some], 1)[0]
-            lines.append(
-                f"{path}: {slope:.2f} MiB of peak memory for a MiB of parameters and optimiser"
-            )
+            state, peak = ([row[name] for row in some] for name in ("state_mib", "peak_mib"))
+            slope, rest = np.polyfit(state, peak, 1)
+            lines.append(f"{path}: peak memory is {rest:.0f} MiB and {slope:.2f} times the state")
     sampled = {
         (r["series"], r["vocabulary"], r["documents"]): r for r in rows if r["path"] == "sampled"
     }
     for row in rows:
         ours = sampled.get((row["series"], row["vocabulary"], row["documents"]))
-        if row["path"] == "sampled" or not ours:
-            continue
-        ratio = row["seconds_per_epoch"] / ours["seconds_per_epoch"]
-        line = (
-            f"{row['vocabulary']} words, {row['documents']} documents: sampled {ratio:.1f} times "
-            f"as fast as {row['path']}"
-        )
-        if row["evaluation_seconds"] and ours["evaluation_seconds"]:
-            with_evaluation = [
-                r["seconds_per_epoch"] + r["evaluation_seconds"] for r in (row, ours)
-            ]
-            line += f" ({with_evaluation[0] / with_evaluation[1]:.1f} with the evaluation)"
-        if row["heldout_loss"] and ours["heldout_loss"] and row["steps"] == ours["steps"]:
-            change = ours["heldout_loss"] / row["heldout_loss"] - 1
-            line += f", held-out loss {change:+.2%}"
-        lines.append(line)
+        if row["path"] != "sampled" and ours:
+            lines.append(comparison(row, ours))
     return lines
+
+
+def comparison(row: dict, sampled: dict) -> str:
+    """Return how much faster, and how much better or worse, the sampled row is than another."""
+    ratio = row["seconds_per_epoch"] / sampled["seconds_per_epoch"]
+    line = (
+        f"{row['series']}, {row['vocabulary']} words, {row['documents']} documents: sampled "
+        f"{ratio:.1f} times as fast as {row['path']}"
+    )
+    if row["evaluation_seconds"]:
+        whole = [r["seconds_per_epoch"] + r["evaluation_seconds"] for r in (row, sampled)]
+        line += f" ({whole[0] / whole[1]:.1f} with the evaluation)"
+    if row["heldout_loss"]:
+        change = sampled["heldout_loss"] / row["heldout_loss"] - 1
+        line += f", held-out loss {change:+.2%}"
+        if row["epochs"] != sampled["epochs"]:
+            line += f", after {sampled['epochs']:.2f} epochs and {row['epochs']:.2f}"
+    return line
 
 
 def markdown_table(rows: list[dict]) -> str:
     """Return the rows as a Markdown table."""
-    digits = {"seconds_per_epoch": 2, "evaluation_seconds": 2, "heldout_loss": 2}
+    digits = dict.fromkeys(["seconds_per_epoch", "epochs", "heldout_loss", "evaluation_seconds"], 2)
     cells = [
         {
             title: "" if row[name] is None
+            else f"{row[name]:.2f} (extrapolated)"
+            if name == "seconds_per_epoch" and (row["epochs"] or 1) < 1
             else f"{row[name]:.{digits.get(name, 0)}f}" if isinstance(row[name], float)
             else row[name]
             for name, title in COLUMNS.items()
@@ -275,9 +284,12 @@ def markdown_report(rows: list[dict], options, machine: dict) -> str:
         "# Cost of an epoch as vocabulary and corpus grow",
         f"{options.units} hidden units with Batch Normalization, minibatches of {options.batch} "
         f"documents, Adam, {options.sampling} absent words drawn, {options.threads} threads. "
-        "evaluation: seconds of population statistics and exact held-out loss, once per epoch. "
-        "state: parameters, statistics and optimiser. Peak memory is that of the process, Python, "
-        "libraries and compiled functions included.",
+        "Series: 20 Newsgroups by vocabulary; generated documents by number; and steps in turns, "
+        "medians. Seconds per epoch are those of its steps; extrapolated where less than an "
+        "epoch was trained. Held-out loss: exact, of every word, in nats per document, after "
+        "the epochs of the row. evaluation: seconds of the population statistics and of that "
+        "loss, once per epoch. state: parameters, statistics and optimiser. Peak memory is that "
+        "of the process, Python, libraries and compiled functions included.",
         markdown_table(rows),
         "\n".join(f"- {line}" for line in findings(rows)),
         tabulate(machine.items(), headers=["made with", ""], tablefmt="github"),
@@ -313,7 +325,9 @@ def main(arguments: list[str]) -> None:
             with worker() as process:
                 add(ask(process, measure, options, series, size, path))
         if series == "vocabulary" and size == max(options.vocabularies) and not options.no_torch:
-            add(measure_torch(make_case(options, size), options.seconds))
+            facts = {name: rows[-1][name] for name in ("vocabulary", "documents", "non_zeros")}
+            for row in measure_in_turns(options, size, facts):
+                add(row)
     print(f"\n{markdown_table(rows)}\n\n" + "\n".join(findings(rows)) + f"\n\nAlso in {REPORT}")
 
 

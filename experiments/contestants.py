@@ -171,11 +171,11 @@ def corpus_key(case: Case) -> str:
     return case.config.data.model_dump_json()
 
 
-def start_theano(case: Case, corpus: Path) -> float:
+def start_theano(case: Case, corpus: Path, sampling: int | None = None) -> float:
     """Make this project's autoencoder the contestant; return its peak memory in MiB."""
     global contestant
-    X = read_corpus(corpus).train
-    contestant = Trainer(new_autoencoder(case.config, X), X, case.shape[-1])
+    X, config = read_corpus(corpus).train, case.config.replace({"model.sampling": sampling})
+    contestant = Trainer(new_autoencoder(config, X), X, case.shape[-1])
     return peak_memory()
 
 

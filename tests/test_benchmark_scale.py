@@ -24,7 +24,7 @@ def row(path, words, seconds, **others):
     row = dict.fromkeys(benchmark_scale.COLUMNS)
     row.update(series="vocabulary", vocabulary=words, documents=100, non_zeros=5000, path=path)
     row.update(seconds_per_epoch=seconds, peak_mib=100 + words / 10, state_mib=words / 20)
-    return {**row, "steps": 10, "heldout_loss": 50.0, "evaluation_seconds": 1.0, **others}
+    return {**row, "epochs": 3.0, "heldout_loss": 50.0, "evaluation_seconds": 1.0, **others}
 
 
 def test_exponents_and_ratios():
@@ -34,14 +34,18 @@ def test_exponents_and_ratios():
     found = "\n".join(benchmark_scale.findings(rows))
     assert "dense: seconds per epoch grow as vocabulary^1.50" in found
     assert "sampled: seconds per epoch grow as vocabulary^-0.00" in found.replace("^0.00", "^-0.00")
-    assert "dense: 2.00 MiB of peak memory for a MiB of parameters" in found
+    assert "dense: peak memory is 100 MiB and 2.00 times the state" in found
     assert (
         "1000 words, 100 documents: sampled 3.0 times as fast as dense (2.0 with the evaluation), "
         "held-out loss -1.00%"
     ) in found
-    torch = row("PyTorch (CSR)", 1000, 7.0, heldout_loss=None, evaluation_seconds=None)
+    torch = row("PyTorch (CSR)", 1000, 7.0, heldout_loss=None, evaluation_seconds=None, epochs=None)
     found = benchmark_scale.findings([*rows, torch])
     assert found[-1].endswith("sampled 7.0 times as fast as PyTorch (CSR)")
+    short = row("dense", 1000, 40.0, epochs=0.5, heldout_loss=55.0)
+    found = benchmark_scale.findings([short, rows[3]])
+    assert found[-1].endswith("held-out loss -10.00%, after 3.00 epochs and 0.50")
+    assert "| 40.00 (extrapolated) " in benchmark_scale.markdown_table([short])
     options = benchmark_scale.parse_arguments([])
     report = benchmark_scale.markdown_report([*rows, torch], options, {"processor": "abacus"})
     assert "abacus" in report and "| 16000 " in report

@@ -27,6 +27,7 @@ from ae_bn.kernels.normalization import (
 )
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
+from ae_bn.kernels.rows import TakeRows
 from ae_bn.kernels.stages import STAGES
 from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, RowsUpdate, Update
 from ae_bn.optimizers import OPTIMIZERS
@@ -287,6 +288,21 @@ def test_rows_update(dtype, rule):
                 kernel.function(*first, wrong.astype("int32"), d, *values)
         with pytest.raises(ValueError, match="each of rows"):
             kernel.function(*first, rows[1:], d, *values)
+
+
+def test_take_rows(dtype):
+    rng, kernel = np.random.default_rng(0), None
+    for n, m in [(1, 1), (9, 4), (200, 130)]:
+        W = rng.normal(size=(n, m)).astype(dtype)
+        rows = rng.integers(n, size=2 * n).astype("int32")
+        kernel = kernel or Compiled(TakeRows(), W, rows)
+        (out,) = kernel.check(W, rows)
+        np.testing.assert_array_equal(out, W[rows])
+        kernel.check(strided(W), strided(rows))
+        assert kernel.check(W, rows[:0])[0].shape == (0, m)
+    for wrong in (n, -1):
+        with pytest.raises(ValueError, match="out of range"):
+            kernel.function(W, np.array([0, wrong], "int32"))
 
 
 @pytest.mark.parametrize("inplace", [False, True])

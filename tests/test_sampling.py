@@ -88,6 +88,8 @@ def loss_and_gradients(autoencoder):
         ("hidden_activation=tanh",),
         ("loss=squared_error", "output_activation=linear", "batch_norm.hidden=false"),
         ("tied=true", "layers=[5, 3]", "loss=squared_error", "output_activation=relu"),
+        ("batch_norm.top=true",),
+        ("batch_norm.top=true", "batch_norm.top_shift=false", "batch_norm.center=false"),
     ],
 )
 def test_loss_and_gradient_are_unbiased(float64, settings):
@@ -110,15 +112,15 @@ def test_loss_and_gradient_are_unbiased(float64, settings):
 
 
 @pytest.mark.parametrize("kernels", ["symbolic", "fused"])
-@pytest.mark.parametrize("tied", ["false", "true"])
-def test_with_all_words_it_is_the_dense_step(float64, kernels, tied):
+@pytest.mark.parametrize("switch", ["tied=false", "tied=true", "batch_norm.top=true"])
+def test_with_all_words_it_is_the_dense_step(float64, kernels, switch):
     """For every optimiser, where every word is in every minibatch."""
     X = documents(n=60, n_used=V)
     assert (np.diff(X.tocsc().indptr) > 0).all()
     for optimizer in OPTIMIZERS:
         runs = []
         for sampling in ("null", "1"):
-            settings = (f"tied={tied}", f"sampling={sampling}", "hidden_activation=tanh")
+            settings = (switch, f"sampling={sampling}", "hidden_activation=tanh")
             run = started(X, *settings, optimizer=optimizer, rate=0.01, kernels=kernels)
             runs.append((run, [float(run.train(X)) for _ in range(3)]))
         (dense, losses), (sampled, same) = runs
@@ -152,7 +154,10 @@ def test_other_rows_and_their_state_stay(float64, kernels):
 
 def test_kernels_and_definition_train_alike():
     X = documents()
-    for settings in [("dropout.input=0.3", "dropout.hidden=0.2"), ("tied=true", "layers=[5, 3]")]:
+    for settings in [
+        ("dropout.input=0.3", "dropout.hidden=0.2", "batch_norm.top=true"),
+        ("tied=true", "layers=[5, 3]"),
+    ]:
         losses, states = [], []
         for kernels in ("symbolic", "fused"):
             run = started(
@@ -190,8 +195,6 @@ def test_training_goes_on_from_its_state(float64):
     assert len(set(losses)) == 3
 
 
-def test_batch_normalization_on_top_excludes_sampling():
-    with pytest.raises(UserError, match="model: sampling and batch_norm.top exclude each other"):
-        load_config(None, ["model.sampling=5", "model.batch_norm.top=true"])
+def test_at_least_one_word_is_drawn():
     with pytest.raises(UserError, match="model.sampling: .*greater than or equal to 1"):
         load_config(None, ["model.sampling=0"])

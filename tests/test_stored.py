@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, vstack
 
-from ae_bn import stored
+from ae_bn import autoencoder, stored
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
 from ae_bn.data import _vectorise
@@ -107,8 +107,26 @@ def test_planted_documents_are_of_their_topics(monkeypatch):
     means = np.stack([np.asarray(X[topics == t].mean(axis=0)).ravel() for t in range(3)])
     nearest = (X @ (means - means.mean(axis=0)).T).argmax(axis=1)
     assert np.mean(nearest == topics) > 0.9
+    other, of = next(planted_documents(800, 500, n_topics=3, length=40, seed=2))
+    assert np.mean((other @ (means - means.mean(axis=0)).T).argmax(axis=1) == of) > 0.9
     again, _ = next(planted_documents(800, 500, n_topics=3, length=40, seed=1))
     assert (again != made[0][0]).nnz == 0
+
+
+def test_moments_are_taken_in_parts(monkeypatch):
+    """Of no more documents at a time than memory is sure to hold."""
+    X, multiply, read = vstack(blocks()).tocsr(), csr_matrix.multiply, []
+
+    def noted(part, other):
+        read.append(part.shape[0])
+        return multiply(part, other)
+
+    monkeypatch.setattr(autoencoder, "READ", 10)
+    monkeypatch.setattr(csr_matrix, "multiply", noted)
+    mean, deviation = autoencoder._word_moments(X)
+    assert read == [10, 10, 5]
+    np.testing.assert_allclose(mean, X.toarray().mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(deviation, X.toarray().std(axis=0), rtol=1e-5, atol=1e-7)
 
 
 def test_training_from_the_disk_is_training_from_memory(tmp_path):
@@ -117,9 +135,9 @@ def test_training_from_the_disk_is_training_from_memory(tmp_path):
     config = load_config(None, ["model.layers=[4]", "training.epochs=2", "model.sampling=20"])
     histories = []
     for documents in (X, open_documents(tmp_path / "X")):
-        autoencoder = Autoencoder(config.model, "adam", 200, "fused")
+        model = Autoencoder(config.model, "adam", 200, "fused")
         stream = streams(1)
-        autoencoder.initialize(documents, stream, 0.01, config.model.dropout)
-        result = fit(autoencoder, documents, documents, config.training, stream.order)
+        model.initialize(documents, stream, 0.01, config.model.dropout)
+        result = fit(model, documents, documents, config.training, stream.order)
         histories.append([(epoch.train_loss, epoch.valid_loss) for epoch in result.history])
     assert histories[0] == histories[1]

@@ -67,7 +67,7 @@ class Loss(NormalizingKernel):
                 const real e = std::exp(-std::abs(z)), inverse = 1 / (1 + e);
                 sum[j] += (z < 0 ? real(0) : z) - t * z;
                 product[j] *= 1 + e;  // of factors up to 2: one logarithm for 64 of them
-                target[r][j] = ((z < 0 ? e : real(1)) * inverse - t) * share[j];
+                if (gradients) target[r][j] = ((z < 0 ? e : real(1)) * inverse - t) * share[j];
             }
             if (r % 64 == 63 || r == block.n - 1) {
                 EACH_COLUMN { sum[j] += std::log(product[j]); product[j] = 1; }
@@ -86,7 +86,8 @@ class Loss(NormalizingKernel):
                 const real z = block.a[j] * block.h[r][j] + block.b[j];
                 const real out = activate<ACTIVATION>(z), difference = out - target[r][j];
                 sum[j] += difference * difference;
-                target[r][j] = difference * slope<ACTIVATION>(z, out) * share[j];
+                if (gradients)
+                    target[r][j] = difference * slope<ACTIVATION>(z, out) * share[j];
             }
         double value = 0;
         for (int j = 0; j < block.width; j++) value += sum[j] * weight[j];

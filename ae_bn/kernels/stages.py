@@ -26,6 +26,7 @@ from ae_bn.kernels.masks import Mask
 from ae_bn.kernels.normalization import Normalize, Standardisation, Statistics
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
+from ae_bn.kernels.rows import TakeRows
 from ae_bn.kernels.updates import STATE, ProjectionUpdate, RowsUpdate, Update
 
 
@@ -51,6 +52,10 @@ class Projection(stages.Projection):
             return Project()(data, indices, indptr, self.W)
         W = self.W.T if self.transposed else self.W
         return Product()(x, W) if _has_blas() else super().__call__(x)
+
+    def rows(self, numbers):
+        """Return this projection with some rows of W only."""
+        return Projection(TakeRows()(self.W, numbers), self.transposed)
 
 
 class BatchNormalization(stages.BatchNormalization):
