@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import ae_bn  # noqa: F401, sets Theano's flags before any test imports Theano
+
+# isort: split
+
+import os
+import shlex
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,8 +15,6 @@ import pytest
 import theano
 from scipy.sparse import csr_matrix
 from theano.compile import mode
-
-import ae_bn  # noqa: F401, sets Theano's flags before any test imports Theano
 
 SMALL = """
 model: {layers: [5]}
@@ -26,6 +30,15 @@ experiment:
   report:
     contrasts: {gain: {plus: [on / input], minus: [on / none]}}
 """
+
+os.environ.pop("COV_CORE_SOURCE", None)  # coverage is of the tests' own processes
+
+
+def pytest_xdist_setupnodes(specs):
+    """Give every process of tests its own folder of compiled code: they wait for its lock."""
+    for number, spec in enumerate(specs):
+        folder = shlex.quote(os.path.join(theano.config.base_compiledir, f"tests{number}"))
+        spec.env["THEANO_FLAGS"] = f"{os.environ['THEANO_FLAGS']},base_compiledir={folder}"
 
 
 @contextmanager
