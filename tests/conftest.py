@@ -42,24 +42,31 @@ def pytest_xdist_setupnodes(specs):
 
 
 @contextmanager
-def double_precision():
-    """Build graphs in double precision, and run them in NumPy: nothing to compile, so faster.
+def in_numpy(floatX):
+    """Build graphs in a precision, and run them in NumPy: nothing to compile, so faster.
 
     Theano keeps the first default mode it makes and looks no further at the flag, so what it
     keeps is put aside meanwhile.
     """
     kept, mode.instantiated_default_mode = mode.instantiated_default_mode, None
     try:
-        with theano.config.change_flags(floatX="float64", mode="FAST_COMPILE"):
+        with theano.config.change_flags(floatX=floatX, mode="FAST_COMPILE"):
             yield
     finally:
         mode.instantiated_default_mode = kept
 
 
 @pytest.fixture
+def float32():
+    """Run a test in NumPy."""
+    with in_numpy("float32"):
+        yield
+
+
+@pytest.fixture
 def float64():
     """Run a test in double precision and in NumPy."""
-    with double_precision():
+    with in_numpy("float64"):
         yield
 
 
