@@ -59,7 +59,9 @@ def main(arguments: list[str]) -> None:
     model = read_model(options.model)
     documents = read_documents(options.text)
     neighbours = Neighbours(model) if options.similar else None
-    bar = tqdm(total=count_documents(options.text), unit=" documents", file=sys.stderr)
+    bar = tqdm(
+        total=count_documents(options.text), unit=" documents", file=sys.stderr, disable=None
+    )
 
     def encoded():
         """Yield names and codes, chunk by chunk."""

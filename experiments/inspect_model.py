@@ -88,10 +88,10 @@ def main(arguments: list[str]) -> None:
     print(f"\n\n{title}\nnearest:")
     for line in neighbours.nearest(model.autoencoder.encode(X), options.similar)[0]:
         print(f"  {line}")
+    print("given and reconstructed weights of words,")
     for name, misses in zip(("missed most", "added most"), most_missed(model, X, options.words)):
-        print(
-            f"{name}: " + ", ".join(f"{m.word} {m.given:.2f}>{m.reconstructed:.2f}" for m in misses)
-        )
+        words = [f"{m.word} {m.given:.2f} {m.reconstructed:.2f}" for m in misses]
+        print(f"{name}: {', '.join(words)}")
 
     table = pd.DataFrame([{**u._asdict(), "words": " ".join(u.words)} for u in units])
     with atomic_write(out / "units.csv") as file:
