@@ -54,8 +54,10 @@ def choose_document(text: str, model, corpus):
         if row >= n:
             raise UserError(f"--document {text}: the test part has rows 0 to {n - 1}")
         return describe_document(corpus, row, train=False), corpus.test[row]
+    from ae_bn.texts import read_text
+
     try:
-        content = sys.stdin.read() if text == "-" else Path(text).read_text("utf-8", "replace")
+        content = sys.stdin.read() if text == "-" else read_text(Path(text))
     except OSError as error:
         raise UserError(f"--document {text}: {error.strerror or error}") from None
     return "the text of " + ("standard input" if text == "-" else text), model.vectorise([content])

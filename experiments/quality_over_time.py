@@ -18,7 +18,6 @@ from pathlib import Path
 import pandas as pd
 
 from ae_bn.command_line import OneLineParser, check_positive, run_program
-from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write
 
 RESULTS = Path("results", "quality_over_time")
