@@ -12,6 +12,8 @@ EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate cur
 
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
+# The pinned pip is not to be replaced.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 READY := $(VENV)/ready
 TOOLS := $(VENV)/tools
 
@@ -52,8 +54,7 @@ help: ## show this help
 setup: $(READY) ## install the pinned packages into .venv (all below do so by themselves)
 
 test: $(READY) ## run the tests, and show how much of the package they reach
-	$(IN_VENV) -m coverage run -m pytest
-	$(IN_VENV) -m coverage report
+	$(IN_VENV) -m pytest --cov -n logical --dist loadfile
 
 faults: $(READY) ## kill, fill and damage everything, for a quarter of an hour
 	$(IN_VENV) -m pytest -m "long or not long" tests/test_faults.py

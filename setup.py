@@ -37,7 +37,14 @@ setup(
     ],
     extras_require={
         "fast": ["mkl>=2024; platform_machine == 'x86_64' and sys_platform == 'linux'"],
-        "test": ["pytest>=7", "coverage>=7", "hypothesis>=6", "distributed>=2023.5", "psutil"],
+        "test": [
+            "pytest>=7",
+            "pytest-cov>=5",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6",
+            "distributed>=2023.5",
+            "psutil",
+        ],
         "docs": ["sphinx>=7", "myst-parser>=3", "furo>=2023.9"],
         "dev": ["ruff", "mypy>=1.10", "pre-commit>=3"],
         "cluster": ["distributed>=2023.5"],

@@ -111,7 +111,7 @@ METRICS = {
     "seconds": Metric("seconds", 1, "time of training, validation included"),
 }
 
-LABEL_METRICS = {"accuracy", "precision", "softmax_accuracy"}  # not there without labels
+LABEL_METRICS = {"accuracy", "precision", "softmax_accuracy"}  # not there without two labels
 FRACTION = 0.02  # of the database retrieved, for `precision` (Larochelle and Lauly 2012)
 BOUNDS = {"sigmoid": (0, 1), "tanh": (-1, 1)}
 QUERY_CHUNK = 500  # queries ranked at a time
@@ -149,13 +149,14 @@ def evaluate_codes(
     dict
         ``accuracy``, ``classifier_c``, ``precision``, ``dead_units``, ``saturated`` (None where
         the activation has no bounds), ``curve``, see `retrieval_curve`, and if the config asks
-        for it ``softmax_accuracy``.  Without labels (all -1) none of `LABEL_METRICS`, no curve.
+        for it ``softmax_accuracy``.  With one label, or none (all -1), none of `LABEL_METRICS`,
+        no curve.
     """
     units = {
         "dead_units": dead_units(test.codes),
         "saturated": saturated(test.codes, hidden_activation),
     }
-    if train.labels.min() < 0:
+    if np.ptp(train.labels) == 0:
         return units
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
     accuracy, classifier_c = probe_accuracy(fit, valid, test, config.classifier_c)
@@ -327,7 +328,7 @@ def chance_metrics(
     """
     units = {"dead_units": 1.0, "saturated": None}
     losses = {"test_loss": float("inf"), "valid_loss": float("inf")}
-    if train_labels.min() < 0:
+    if np.ptp(train_labels) == 0:
         return {**losses, **units}
     n_labels = int(max(train_labels.max(), test_labels.max())) + 1
     share = np.bincount(train_labels, minlength=n_labels) / len(train_labels)

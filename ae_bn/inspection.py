@@ -29,6 +29,8 @@ from ae_bn.model_file import Model
 
 MAPPED = 2000  # documents in a map, at most
 PERPLEXITY = 30
+# Theano's colours of outputs, inputs and shapes, under black letters.
+LIGHTER = {"blue": "lightskyblue", "green": "lightgreen", "brown": "tan"}
 
 
 class Unit(NamedTuple):
@@ -50,7 +52,7 @@ class Miss(NamedTuple):
 
 
 class Neighbours:
-    """Finds training documents with codes like others, by cosine.
+    """Finds training documents with codes like others, by cosine; empty ones say nothing.
 
     Parameters
     ----------
@@ -65,7 +67,8 @@ class Neighbours:
 
     def __init__(self, model: Model):
         self.corpus = model.training_corpus()
-        codes = model.autoencoder.encode(self.corpus.train)
+        self._rows = np.flatnonzero(np.diff(self.corpus.train.indptr))
+        codes = model.autoencoder.encode(self.corpus.train[self._rows])
         self._search = NearestNeighbors(metric="cosine", algorithm="brute").fit(codes)
 
     def nearest(self, codes: np.ndarray, number: int) -> list[list[str]]:
@@ -81,11 +84,11 @@ class Neighbours:
         list of list of str
             For each code as many lines: cosine, row in the training part, label, main words.
         """
-        number = min(number, self.corpus.train.shape[0])
+        number = min(number, len(self._rows))
         distances, rows = self._search.kneighbors(codes, number)
         return [
             [f"{1 - d:.3f} {describe_document(self.corpus, row)}" for d, row in zip(*found)]
-            for found in zip(distances, rows)
+            for found in zip(distances, self._rows[rows])
         ]
 
 
@@ -231,7 +234,12 @@ def draw_graphs(activation: str, epsilon: float) -> dict[str, bytes]:
     graphs = {"before": [g, h, f], "after": theano.function([x], [g, h, f])}
     for output, name in zip(graphs["after"].maker.fgraph.outputs, "ghf"):
         output.name = name
-    return {
-        name: printing.pydotprint(graph, format="svg", return_image=True, var_with_name_simple=True)
-        for name, graph in graphs.items()
-    }
+    pictures = {}
+    for name, graph in graphs.items():
+        picture = printing.pydotprint(
+            graph, format="svg", return_image=True, var_with_name_simple=True
+        )
+        for color, lighter in LIGHTER.items():
+            picture = picture.replace(f'fill="{color}"'.encode(), f'fill="{lighter}"'.encode())
+        pictures[name] = picture
+    return pictures

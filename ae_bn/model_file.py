@@ -132,7 +132,10 @@ def read_model(path: Path) -> Model:
     UserError
         If the file is missing, damaged, or not consistent.
     """
-    path = path / NAME if path.is_dir() else path
+    if path.is_dir():
+        if not (path / NAME).exists():
+            raise UserError(f"{path} holds no {NAME}: name a finished run that trained a model")
+        path = path / NAME
     config, facts = _checked_facts(path)
     header, n_words = read_header(path), len(facts.words)
     for number, shape in enumerate(weight_shapes(config.model, n_words), start=1):

@@ -1,12 +1,10 @@
-r"""The stages of a layer, as the post "Batch Normalization: Warm-Up" writes them.
+"""The stages of a layer, as the post "Batch Normalization: Warm-Up" writes them.
 
-A minibatch x holds n documents in rows, so the post's W*x reads x W here:
+A minibatch x holds n documents in rows, so the post's W*x reads x W::
 
-.. math::
-
-    g(x) &= x W                                           && (1) \\
-    h(g) &= (g - \mathrm{mean}) / \mathrm{std}            && (2) \\
-    f(h) &= \max(0, a h + b)                              && (3)
+    g(x) = x W                                                            (1)
+    h(g) = (g - mean) / std                                               (2)
+    f(h) = max(0, a h + b)                                                (3)
 
 `g`, `h` and `f` are these three equations, each from expression to expression.  On top of them
 stand the post's layer words, so that its two lines ::

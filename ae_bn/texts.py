@@ -312,13 +312,15 @@ def read_documents(source: str) -> Iterator[tuple[str, str]]:
     Raises
     ------
     UserError
-        If it cannot be read, or a table has no column ``text``.
+        If it cannot be read or is no text, or a table has no column ``text``.
     """
     path = Path(source)
+    if not source:
+        raise UserError("no text is named: give a file, a folder or -")
     try:
         if source != "-" and path.is_dir():
             for file in _files(path):
-                yield str(file.relative_to(path)), file.read_text("utf-8", errors="replace")
+                yield str(file.relative_to(path)), read_text(file)
         elif path.suffix in TABLES:
             for number, row in enumerate(read_table(path), start=1):
                 yield str(number), row["text"]
@@ -326,9 +328,27 @@ def read_documents(source: str) -> Iterator[tuple[str, str]]:
             opened = 0 if source == "-" else path
             with open(opened, encoding="utf-8", errors="replace", closefd=opened != 0) as lines:
                 for number, line in enumerate(lines, start=1):
-                    yield str(number), line
+                    yield str(number), _checked(line, f"{source}, line {number},")
     except OSError as error:
         raise UserError(f"cannot read {source}: {error.strerror or error}") from None
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file; undecodable bytes become U+FFFD.
+
+    Raises
+    ------
+    UserError
+        If it is no text.
+    """
+    return _checked(path.read_text("utf-8", errors="replace"), path)
+
+
+def _checked(text: str, name) -> str:
+    """Return the text; one with a zero byte is a binary file, or is in UTF-16."""
+    if "\0" in text:
+        raise UserError(f"{name} is not text in UTF-8: convert it or leave it out")
+    return text
 
 
 def count_documents(source: str) -> int | None:
@@ -351,7 +371,7 @@ def read_table(path: Path) -> Iterator[dict[str, str]]:
     """
     # Line ends inside a quoted cell are the cell's own.
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        rows = csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, file)
+        rows = csv.DictReader(file, strict=True) if path.suffix == ".csv" else map(json.loads, file)
         try:
             for number, row in enumerate(rows, start=1):
                 if not isinstance(row, dict) or not isinstance(row.get("text"), str):
@@ -376,16 +396,19 @@ def _subfolders(folder: Path) -> list[str]:
 def _read_folder(folder: Path):
     """Return a Bunch of data, target and target_names; files without category folders have none."""
     if not _subfolders(folder):
-        data = [file.read_text("utf-8", errors="replace") for file in _files(folder)]
+        data = [read_text(file) for file in _files(folder)]
         label_names, labels = index_labels([], len(data))
         return Bunch(data=data, target=labels, target_names=label_names)
-    return load_files(
+    bunch = load_files(
         str(folder),
         categories=_subfolders(folder),
         encoding="utf-8",
         decode_error="replace",
         shuffle=False,
     )
+    for text, name in zip(bunch.data, bunch.filenames):
+        _checked(text, name)
+    return bunch
 
 
 def hold_out(texts, labels: np.ndarray, fraction: float, progress) -> list:

@@ -29,7 +29,18 @@ autodoc_inherit_docstrings = False  # those of Theano are not ours
 autodoc_typehints = "none"  # docstrings name types and shapes
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_param = False  # several parameters of one description stay together
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"ae_bn {release}"
 html_show_copyright = False
+
+
+def setup(app):
+    """Leave out the fields of named tuples: all that is known of them is their number."""
+    app.connect(
+        "autodoc-skip-member",
+        lambda app, what, name, member, skip, options: (
+            True if str(member.__doc__).startswith("Alias for field number") else None
+        ),
+    )

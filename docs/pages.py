@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pkgutil
 import re
 from pathlib import Path
@@ -153,9 +154,16 @@ def api_pages() -> dict[str, str]:
         f"api/{name}": f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
         for name in names
     }
-    contents = "\n".join(names)
-    pages["api/index"] = f"# Modules\n\n```{{toctree}}\n{contents}\n```\n"
+    rows = [[f"[{name}]({name}.md)", summary(name)] for name in names]
+    contents = "\n".join(["```{toctree}", ":hidden:", *names, "```"])
+    pages["api/index"] = "\n\n".join(["# Modules", table(["module", "about"], rows), contents, ""])
     return pages
+
+
+def summary(name: str) -> str:
+    """Return the first sentence of a module's docstring."""
+    text = importlib.import_module(name).__doc__.split("\n\n")[0]
+    return " ".join(text.split())
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

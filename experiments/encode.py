@@ -40,6 +40,8 @@ def parse_arguments(arguments):
         raise UserError("nothing to do: give --out FILE, --similar N or both")
     if options.out is not None and options.out.suffix not in (".npz", ".csv"):
         raise UserError(f"--out {options.out}: end its name in .npz or .csv")
+    if options.out is not None and options.out.is_dir():
+        raise UserError(f"--out {options.out}: that is a folder, name a file")
     if options.similar < 0:
         raise UserError(f"--similar {options.similar}: give 1 or more")
     return options
@@ -59,7 +61,9 @@ def main(arguments: list[str]) -> None:
     model = read_model(options.model)
     documents = read_documents(options.text)
     neighbours = Neighbours(model) if options.similar else None
-    bar = tqdm(total=count_documents(options.text), unit=" documents", file=sys.stderr)
+    bar = tqdm(
+        total=count_documents(options.text), unit=" documents", file=sys.stderr, disable=None
+    )
 
     def encoded():
         """Yield names and codes, chunk by chunk."""
@@ -85,8 +89,8 @@ def main(arguments: list[str]) -> None:
         for _ in encoded():
             pass
     elif options.out.suffix == ".npz":
-        names, codes = zip(*encoded())
-        with atomic_write(options.out, "wb") as file:
+        with atomic_write(options.out, "wb") as file:  # where it cannot, nothing is computed
+            names, codes = zip(*encoded())
             np.savez_compressed(file, codes=np.concatenate(codes), names=np.concatenate(names))
     else:
         with atomic_write(options.out) as file:

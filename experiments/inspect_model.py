@@ -54,8 +54,10 @@ def choose_document(text: str, model, corpus):
         if row >= n:
             raise UserError(f"--document {text}: the test part has rows 0 to {n - 1}")
         return describe_document(corpus, row, train=False), corpus.test[row]
+    from ae_bn.texts import read_text
+
     try:
-        content = sys.stdin.read() if text == "-" else Path(text).read_text("utf-8", "replace")
+        content = sys.stdin.read() if text == "-" else read_text(Path(text))
     except OSError as error:
         raise UserError(f"--document {text}: {error.strerror or error}") from None
     return "the text of " + ("standard input" if text == "-" else text), model.vectorise([content])
@@ -88,10 +90,10 @@ def main(arguments: list[str]) -> None:
     print(f"\n\n{title}\nnearest:")
     for line in neighbours.nearest(model.autoencoder.encode(X), options.similar)[0]:
         print(f"  {line}")
+    print("given and reconstructed weights of words,")
     for name, misses in zip(("missed most", "added most"), most_missed(model, X, options.words)):
-        print(
-            f"{name}: " + ", ".join(f"{m.word} {m.given:.2f}>{m.reconstructed:.2f}" for m in misses)
-        )
+        words = [f"{m.word} {m.given:.2f} {m.reconstructed:.2f}" for m in misses]
+        print(f"{name}: {', '.join(words)}")
 
     table = pd.DataFrame([{**u._asdict(), "words": " ".join(u.words)} for u in units])
     with atomic_write(out / "units.csv") as file:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import ae_bn  # noqa: F401, sets Theano's flags before any test imports Theano
+
+# isort: split
+
+import os
+import shlex
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,8 +15,6 @@ import pytest
 import theano
 from scipy.sparse import csr_matrix
 from theano.compile import mode
-
-import ae_bn  # noqa: F401, sets Theano's flags before any test imports Theano
 
 SMALL = """
 model: {layers: [5]}
@@ -27,26 +31,42 @@ experiment:
     contrasts: {gain: {plus: [on / input], minus: [on / none]}}
 """
 
+os.environ.pop("COV_CORE_SOURCE", None)  # coverage is of the tests' own processes
+
+
+def pytest_xdist_setupnodes(specs):
+    """Give every process of tests its own folder of compiled code: they wait for its lock."""
+    for number, spec in enumerate(specs):
+        folder = shlex.quote(os.path.join(theano.config.base_compiledir, f"tests{number}"))
+        spec.env["THEANO_FLAGS"] = f"{os.environ['THEANO_FLAGS']},base_compiledir={folder}"
+
 
 @contextmanager
-def double_precision():
-    """Build graphs in double precision, and run them in NumPy: nothing to compile, so faster.
+def in_numpy(floatX):
+    """Build graphs in a precision, and run them in NumPy: nothing to compile, so faster.
 
     Theano keeps the first default mode it makes and looks no further at the flag, so what it
     keeps is put aside meanwhile.
     """
     kept, mode.instantiated_default_mode = mode.instantiated_default_mode, None
     try:
-        with theano.config.change_flags(floatX="float64", mode="FAST_COMPILE"):
+        with theano.config.change_flags(floatX=floatX, mode="FAST_COMPILE"):
             yield
     finally:
         mode.instantiated_default_mode = kept
 
 
 @pytest.fixture
+def float32():
+    """Run a test in NumPy."""
+    with in_numpy("float32"):
+        yield
+
+
+@pytest.fixture
 def float64():
     """Run a test in double precision and in NumPy."""
-    with double_precision():
+    with in_numpy("float64"):
         yield
 
 

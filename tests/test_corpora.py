@@ -121,11 +121,12 @@ def test_bad_matrices(matrix, tmp_path, name, damage, words):
         data.load_corpus(matrix)
 
 
-def test_without_labels_the_rest_works(tmp_path, folder):
+@pytest.mark.parametrize("category", [".", "only"])
+def test_without_two_labels_the_rest_works(category, tmp_path, folder):
     flat = tmp_path / "flat"
-    flat.mkdir()
+    (flat / category).mkdir(parents=True)
     for number, path in enumerate(sorted(folder.glob("*/*.txt"))):
-        (flat / f"{number}.txt").write_text(path.read_text())
+        (flat / category / f"{number}.txt").write_text(path.read_text())
     path = tmp_path / "small.yaml"
     path.write_text(f"data: {{source: folder, folder: {flat}, validation_fraction: .2}}\n{SMALL}")
     config = load_config(path, ["experiment.seeds=1", "experiment.report.contrasts={}"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import theano
@@ -9,7 +11,7 @@ import theano.tensor as T
 from safetensors.numpy import load_file
 from scipy.sparse.linalg import aslinearoperator
 
-from ae_bn import curvature
+from ae_bn import curvature, experiment
 from ae_bn.config import load_config
 from ae_bn.curvature import GRID, POINTS, Hessian, density, lanczos, top_eigenvalues
 from ae_bn.errors import UserError
@@ -194,7 +196,11 @@ SETTINGS += ["experiment.references=[]", "experiment.report.contrasts={}"]
 SETTINGS += ["training.checkpoint_epochs=1", "experiment.factors={}"]
 
 
-def test_an_interrupted_run_ends_with_the_same_curvature(config_file, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_curvature(
+    float32, config_file, tmp_path, monkeypatch
+):
+    for kept in ("_compiled_autoencoder", "_hessian"):  # for others, who compile
+        monkeypatch.setattr(experiment, kept, lru_cache(getattr(experiment, kept).__wrapped__))
     config = load_config(config_file, SETTINGS)
     (whole,) = plan_runs(config, [1], tmp_path / "whole")
     (halted,) = plan_runs(config, [1], tmp_path / "halted")

@@ -550,6 +550,8 @@ def test_a_single_category_and_undecodable_bytes_are_fine(tmp_path):
         (documents(birds=9), ["holds 9 documents", "at least 10"]),
         ({"loose": "file"}, ["holds 1 documents"]),
         ({**documents(birds=10), "birds/nested/1": "x"}, ["cannot read", "nested"]),
+        ({**documents(birds=10), "birds/photo": b"\x89PNG\0"}, ["photo is not text"]),
+        ({"photo": b"\0", **{str(n): "wren" for n in range(10)}}, ["photo is not text"]),
         ({**TINY, "train/insects/1": "ant"}, ["the same category folders"]),
         ({f"birds/{n}": "1 2 x" for n in range(10)}, ["no vocabulary"]),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import run as run_experiment
 import safetensors.numpy
 
+from ae_bn.command_line import run_program
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.experiment import (
@@ -296,16 +299,32 @@ def test_tuning_leaves_the_test_data_alone(config_file, tmp_path):
         (["--config", "CONFIG", "--jbos", "2"], ["--jbos"]),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(config_file, tmp_path, arguments, words):
-    arguments = [config_file if argument == "CONFIG" else argument for argument in arguments]
-    done = run(*arguments, *([] if "--jobs" in arguments else ["--jobs", 1]), "--out", tmp_path)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode == 2, done.stderr
-    assert len(errors) == 1 and "Traceback" not in done.stderr
+def test_mistakes_are_one_line_and_exit_code_2(
+    config_file, tmp_path, arguments, words, monkeypatch, capsys
+):
+    arguments = [str(config_file) if argument == "CONFIG" else argument for argument in arguments]
+    arguments += [] if "--jobs" in arguments else ["--jobs", "1"]
+    arguments += ["--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    with pytest.raises(SystemExit) as exit:
+        run_program(run_experiment.main, "")
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert exit.value.code == 2 and len(errors) == 1
     for word in words:
         assert word in errors[0]
-    debug = run(*arguments, "--out", tmp_path, "--debug")
-    assert "Traceback" in debug.stderr and debug.returncode != 0
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--debug"])
+    with pytest.raises(UserError):
+        run_program(run_experiment.main, "")
+
+
+def test_a_mistake_of_the_whole_program(config_file, tmp_path):
+    arguments = ["--config", config_file, "--seeds", "x", "--out", tmp_path]
+    done = run(*arguments)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: --seeds x") and done.stderr.count("\n") == 1
+    debug = run(*arguments, "--debug")
+    assert "Traceback" in debug.stderr and debug.returncode == 1
 
 
 def test_headline_arms_have_more_seeds(config_file, tmp_path):

@@ -109,12 +109,11 @@ def one(config_file, tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "nesterov"])
-def test_training_goes_on_to_the_same_bits(optimizer, tmp_path, documents, monkeypatch):
+def test_training_goes_on_to_the_same_bits(float32, optimizer, tmp_path, documents, monkeypatch):
     """Interrupted at any minibatch, any number of times, by either signal."""
     settings = ["model.layers=[4]", "training.batch_size=10", "training.epochs=5"]
     settings += ["model.dropout={input: .2, hidden: .2}", f"training.optimizer={optimizer}"]
     config = load_config(None, [*settings, "training.checkpoint_epochs=2"])
-    monkeypatch.setattr("theano.config.mode", "FAST_COMPILE")
     autoencoder = Autoencoder(config.model, optimizer, 12, "symbolic")
     train, path = autoencoder.train, tmp_path / "checkpoint.safetensors"
 

@@ -197,12 +197,23 @@ def test_the_nearest_document_to_a_training_document_is_itself(
         (["--text", "EMPTY", "--out", "codes.npz"], "no documents"),
         (["--text", "TABLE", "--out", "codes.csv"], "row 1 has no text"),
         (["--text", "TEXT", "--similar", "-1"], "--similar -1"),
+        (["--text", "", "--out", "codes.csv"], "no text is named"),
+        (["--text", "BINARY", "--out", "codes.csv"], "BINARY, line 2, is not text"),
+        (["--text", "FOLDER", "--out", "codes.npz"], "utf16 is not text"),
+        (["--text", "unclosed.csv", "--out", "codes.csv"], "not a csv file"),
+        (["--text", "TEXT", "--out", "FOLDER/x.csv"], "that is a folder"),
+        (["--text", "TEXT", "--out", "TEXT/codes.npz"], "cannot write"),
+        (["--text", "TEXT", "--model", "FOLDER", "--out", "codes.csv"], "holds no model"),
     ],
 )
 def test_encode_tells_mistakes(run, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "TEXT").write_text("words\n")
     (tmp_path / "EMPTY").write_text("")
+    (tmp_path / "BINARY").write_bytes(b"words\n\0\n")
+    (tmp_path / "FOLDER" / "x.csv").mkdir(parents=True)
+    (tmp_path / "FOLDER" / "utf16").write_text("words", "utf-16")
+    (tmp_path / "unclosed.csv").write_text('text\n"words\nwords\n')
     (tmp_path / "t.jsonl").write_text('{"body": "x"}\n')
     arguments = ["t.jsonl" if argument == "TABLE" else argument for argument in arguments]
     with pytest.raises(UserError, match=words):
