@@ -33,6 +33,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from ae_bn.config import ExperimentConfig, FigureConfig, check_name
 from ae_bn.errors import UserError
@@ -362,7 +363,10 @@ def _centre(summary, metric: str) -> tuple:
 
 
 def _scale(axis, config: FigureConfig) -> None:
-    """Make the axes logarithmic that should be; an x of both signs is linear around 0."""
+    """Make the axes logarithmic that should be; an x of both signs is linear around 0.
+
+    A linear x of whole numbers has ticks at whole numbers.
+    """
     lines = [line.get_data(orig=False) for line in axis.get_lines()]
     x, y = (np.concatenate([line[i] for line in lines] or [[]]) for i in (0, 1))
     shown = np.isfinite(y) & (y > 0)
@@ -378,6 +382,8 @@ def _scale(axis, config: FigureConfig) -> None:
         else:
             axis.set_xscale("symlog", linthresh=LINEAR)
             axis.set_xlim(x[shown].min(), x[shown].max())
+    elif (x == np.round(x)).all():  # epochs, steps
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _legend(figure, axes) -> None:
