@@ -8,6 +8,7 @@ import ae_bn  # noqa: F401, sets Theano's flags before any test imports Theano
 
 import os
 import shlex
+import signal
 from contextlib import contextmanager
 
 import numpy as np
@@ -31,6 +32,8 @@ experiment:
     contrasts: {gain: {plus: [on / input], minus: [on / none]}}
 """
 
+# A shell that starts the tests in the background has them ignore Ctrl-C, which they are about.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("COV_CORE_SOURCE", None)  # coverage is of the tests' own processes
 
 
