@@ -37,6 +37,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("COV_CORE_SOURCE", None)  # coverage is of the tests' own processes
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs):
     """Give every process of tests its own folder of compiled code: they wait for its lock."""
     for number, spec in enumerate(specs):
