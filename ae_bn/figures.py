@@ -192,9 +192,11 @@ def _draw_response(trained, references, curves, experiment, config):
             for label, style in lines.items():
                 ours = rows[_line_labels(rows, line_factors) == label]
                 points = [(at, *_point(r[metric], metric)) for at, r in ours.groupby("x")]
-                at, centre, low, high = np.array(points, dtype=float).reshape(-1, 4).T
+                points = np.array(points, dtype=float).reshape(-1, 4)
+                at, centre, low, high = points[np.isfinite(points[:, 1])].T
                 ends = np.nan_to_num([centre - low, high - centre], posinf=0, neginf=0)
-                axis.errorbar(at, centre, ends, capsize=3, **style)
+                if len(at):
+                    axis.errorbar(at, centre, ends, capsize=3, **style)
             axis.set_title(title, loc="left", fontsize="medium")
             axis.set_ylabel(_label(metric))
             axis.grid(alpha=0.3)
