@@ -192,8 +192,8 @@ def _draw_response(trained, references, curves, experiment, config):
             for label, style in lines.items():
                 ours = rows[_line_labels(rows, line_factors) == label]
                 points = [(at, *_point(r[metric], metric)) for at, r in ours.groupby("x")]
-                points = np.array(points, dtype=float).reshape(-1, 4)
-                at, centre, low, high = points[np.isfinite(points[:, 1])].T
+                finite = [point for point in points if np.isfinite(point[1])]
+                at, centre, low, high = np.array(finite, dtype=float).reshape(-1, 4).T
                 ends = np.nan_to_num([centre - low, high - centre], posinf=0, neginf=0)
                 if len(at):
                     axis.errorbar(at, centre, ends, capsize=3, **style)
