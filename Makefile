@@ -31,7 +31,7 @@ CREATE = $(if $(FOUND),"$(FOUND)" -m venv,$(if $(UV),uv venv --quiet --seed \
 	--python 3.11,$(error $(MISSING))))
 
 # $(call run,NAME,DIRECTORY,FLAGS): only what the user set is passed on, last.
-run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2)/$(1) $(3) \
+run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2) $(3) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 

@@ -244,7 +244,7 @@ class Autoencoder:
         _set(self.word_variance, deviation**2 + self.config.batch_norm.epsilon)
         if self.config.output_start == "data":
             self._start_output(X, mean, deviation)
-        self.learning_rate.set_value(_as_float(learning_rate))
+        self.set_learning_rate(learning_rate)
         self.noise.input.set_value(_as_float(dropout.input))
         self.noise.hidden.set_value(_as_float(dropout.hidden))
         for state, *_ in self.noise.random.state_updates:
@@ -268,6 +268,10 @@ class Autoencoder:
                 factors = np.minimum(1, deviation / np.sqrt(variance + TINY))
                 factors = factors[:, None] if projection.transposed else factors
                 _set(projection.W, projection.W.get_value() * factors)
+
+    def set_learning_rate(self, learning_rate: float):
+        """Set the learning rate of the steps that follow."""
+        self.learning_rate.set_value(_as_float(learning_rate))
 
     def train(self, X) -> np.ndarray:
         """Make one step on a minibatch, csr_matrix (n, n_words) of floatX with sorted indices.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from pathlib import Path
-from typing import Any, Dict, List, Literal, NamedTuple, Optional
+from typing import Any, Dict, List, Literal, NamedTuple, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -91,6 +91,11 @@ class ModelConfig(Section):
         return self
 
 
+class PlateauConfig(Section):
+    factor: float = Field(gt=0, lt=1)
+    patience: int = Field(ge=1)
+
+
 class TrainingConfig(Section):
     optimizer: Literal["sgd", "nesterov", "adam", "adadelta", "rmsprop"]
     learning_rate: float = Field(gt=0)
@@ -98,8 +103,10 @@ class TrainingConfig(Section):
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)
     seed: int = Field(ge=0)
+    plateau: Optional[PlateauConfig]
     checkpoint_epochs: int = Field(ge=1)
     observe_steps: Optional[int] = Field(ge=1)
+    path_epochs: Optional[int] = Field(ge=1)
 
 
 class CurvatureConfig(Section):
@@ -117,16 +124,10 @@ class CurvatureConfig(Section):
 
 
 class EvaluationConfig(Section):
-    classifier_c: List[float] = Field(min_length=1)
+    classifier_c: List[PositiveFloat]
     softmax_probe: bool
-    retrieval_queries: Optional[int] = Field(ge=1)
+    retrieval_queries: Optional[int] = Field(ge=0)
     curvature: Optional[CurvatureConfig]
-
-    @model_validator(mode="after")
-    def _check(self):
-        if min(self.classifier_c) <= 0:
-            raise ValueError("classifier_c must be positive")
-        return self
 
 
 class TuningConfig(Section):
@@ -157,7 +158,7 @@ class PublishedConfig(Section):
 class FigureConfig(Section):
     """A figure; which keys go with which kind: ``ae_bn.figures``."""
 
-    kind: Literal["metrics", "differences", "response", "curves", "bands"]
+    kind: Literal["metrics", "differences", "response", "curves", "paths", "bands"]
     name: Optional[str] = Field(None, pattern=r"^[A-Za-z0-9_-]+$")  # of the file; the kind if null
     metrics: Optional[List[str]] = Field(None, min_length=1)  # report.metrics if null
     x: Optional[str] = None
@@ -169,7 +170,7 @@ class FigureConfig(Section):
 
     @model_validator(mode="after")
     def _check(self):
-        for kinds, key in ((["response"], "x"), (["curves", "bands"], "curves")):
+        for kinds, key in ((["response"], "x"), (["curves", "paths", "bands"], "curves")):
             if (self.kind in kinds) != (getattr(self, key) is not None):
                 raise ValueError(f"{key} goes with kind {' and '.join(kinds)}, and must be there")
         return self
@@ -181,6 +182,8 @@ class FigureConfig(Section):
 
 class ReportConfig(Section):
     metrics: List[str] = Field(min_length=1)
+    snapshot: Literal["loss", "accuracy", "precision", "last"]
+    rate: Union[PositiveFloat, Literal["valid_loss", "valid_accuracy", "valid_centred_precision"]]
     target_loss: Optional[float]
     contrasts: Dict[str, ContrastConfig]
     margins: Dict[str, PositiveFloat]
@@ -201,6 +204,8 @@ class ExperimentConfig(Section):
     references: List[Literal["tfidf", "svd"]]
     tuning: TuningConfig
     learning_rates: Dict[str, float]
+    rate_grid: List[PositiveFloat]
+    keep_models: bool
     report: ReportConfig
 
 

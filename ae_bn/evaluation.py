@@ -54,6 +54,38 @@ METRICS = {
         "documents, by cosine, mean over test queries",
         unit="at 2 % retrieved",
     ),
+    "probe_accuracy": Metric(
+        "linear-probe accuracy",
+        3,
+        "share of test documents whose label a ridge regression on the frozen, standardised codes "
+        "finds",
+        unit="share of test documents",
+    ),
+    "raw_precision": Metric(
+        "precision, raw",
+        3,
+        "share of documents with the query's label among the nearest 2 % of the training "
+        "documents, by cosine, mean over all test documents as queries",
+        unit="at 2 % retrieved",
+    ),
+    "centred_precision": Metric(
+        "precision, centred",
+        3,
+        "the same by the cosine of codes less the mean of the training documents' codes",
+        unit="at 2 % retrieved",
+    ),
+    "mean_share": Metric(
+        "share of the mean", 3, "squared length of the mean code over the mean squared length"
+    ),
+    "valid_accuracy": Metric(
+        "validation accuracy", 3, "linear-probe accuracy on the validation documents"
+    ),
+    "valid_precision": Metric(
+        "validation precision, raw", 3, "raw precision with validation documents as queries"
+    ),
+    "valid_centred_precision": Metric(
+        "validation precision, centred", 3, "centred precision with validation documents as queries"
+    ),
     "dead_units": Metric("dead units", 3, "share of code units that never change over test data"),
     "saturated": Metric(
         "saturated",
@@ -111,7 +143,10 @@ METRICS = {
     "seconds": Metric("seconds", 1, "time of training, validation included"),
 }
 
-LABEL_METRICS = {"accuracy", "precision", "softmax_accuracy"}  # not there without two labels
+# Metrics that need two labels.
+LABEL_METRICS = {"accuracy", "precision", "softmax_accuracy", "probe_accuracy"}
+LABEL_METRICS |= {"raw_precision", "centred_precision", "valid_accuracy", "valid_precision"}
+LABEL_METRICS |= {"valid_centred_precision"}
 FRACTION = 0.02  # of the database retrieved, for `precision` (Larochelle and Lauly 2012)
 BOUNDS = {"sigmoid": (0, 1), "tanh": (-1, 1)}
 QUERY_CHUNK = 500  # queries ranked at a time
@@ -147,32 +182,28 @@ def evaluate_codes(
     Returns
     -------
     dict
-        ``accuracy``, ``classifier_c``, ``precision``, ``dead_units``, ``saturated`` (None where
-        the activation has no bounds), ``curve``, see `retrieval_curve`, and if the config asks
-        for it ``softmax_accuracy``.  With one label, or none (all -1), none of `LABEL_METRICS`,
-        no curve.
+        ``dead_units``, ``saturated`` (None where the activation has no bounds), and if the config
+        asks for them ``accuracy`` with ``classifier_c``, ``precision`` with ``curve``, see
+        `retrieval_curve`, and ``softmax_accuracy``.  With one label to fit on, or none (all -1),
+        none of `LABEL_METRICS`, no curve.
     """
     units = {
         "dead_units": dead_units(test.codes),
         "saturated": saturated(test.codes, hidden_activation),
     }
-    if np.ptp(train.labels) == 0:
+    if np.ptp(train.labels[fit_rows]) == 0:
         return units
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
-    accuracy, classifier_c = probe_accuracy(fit, valid, test, config.classifier_c)
-    curve = retrieval_curve(train, _first_queries(test, config.retrieval_queries))
-    softmax = {}
+    if config.classifier_c:
+        accuracy, classifier_c = probe_accuracy(fit, valid, test, config.classifier_c)
+        units.update(accuracy=accuracy, classifier_c=classifier_c)
+    if config.retrieval_queries != 0:
+        curve = retrieval_curve(train, _first_queries(test, config.retrieval_queries))
+        at = int(np.argmin(np.abs(np.array(curve["fraction"]) - FRACTION)))
+        units.update(precision=curve["precision"][at], curve=curve)
     if config.softmax_probe:
-        softmax["softmax_accuracy"] = softmax_accuracy(train, test)
-    at = int(np.argmin(np.abs(np.array(curve["fraction"]) - FRACTION)))
-    return {
-        "accuracy": accuracy,
-        "classifier_c": classifier_c,
-        "precision": curve["precision"][at],
-        "curve": curve,
-        **units,
-        **softmax,
-    }
+        units["softmax_accuracy"] = softmax_accuracy(train, test)
+    return units
 
 
 def softmax_accuracy(train: Split, test: Split) -> float:
@@ -337,7 +368,10 @@ def chance_metrics(
         **losses,
         **units,
         "accuracy": accuracy,
-        "precision": float(share[test_labels].mean()),
+        "probe_accuracy": accuracy,
+        **dict.fromkeys(
+            ["precision", "raw_precision", "centred_precision"], float(share[test_labels].mean())
+        ),
         **({"softmax_accuracy": accuracy} if config.softmax_probe else {}),
     }
 

@@ -1,18 +1,20 @@
 """From a config to results: the runs of an experiment, one run, and the table of all.
 
 `plan_runs` turns a config into runs: every arm with every seed, and the reference rows.
-`perform` does one run and fills its directory::
+`perform` does one run and fills its directory, ``runs/HASH``::
 
-    run.json                config, seed, arm, versions, source and fingerprint of the data; first
+    run.json                config, seed, versions, source and fingerprint of the data; first
     checkpoint.safetensors  where training is; until it is over
-    history.csv             a row per epoch
-    observations.csv        a row every training.observe_steps steps, if that is set
-    model.safetensors       parameters, population statistics, vocabulary: see `ae_bn.model_file`
-    metrics.json            the results, and checksums of the files above; last, so a directory that
-                            has it is a finished run
+    model.safetensors       parameters, population statistics, vocabulary: see `ae_bn.model_file`;
+                            of the epoch with the lowest validation loss
+    model-NAME.safetensors  the same of the other snapshots, see `ae_bn.training.SNAPSHOTS`
+    metrics.json            the results: every epoch, every snapshot, and checksums of the models;
+                            last, so a directory that has it is a finished run
 
-`ae_bn.sweep` does what is not finished yet, in parallel; `results_table` collects the rows, and
-`curves_table` the curves.
+The hash is of everything that decides a run's numbers, so experiments that need the same run share
+it.  What finished runs found is also kept in the record (`ae_bn.record`), which survives the
+directories.  `ae_bn.sweep` does what is not finished yet, in parallel; `results_table` collects the
+rows, and `curves_table` the curves.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import pandas as pd
 import ae_bn
 from ae_bn import curvature, evaluation
 from ae_bn.autoencoder import Autoencoder
+from ae_bn.codes import PathMeter, snapshot_metrics
 from ae_bn.config import (
     Arm,
     Config,
@@ -48,17 +51,17 @@ from ae_bn.files import (
     read_json,
     write_json,
 )
-from ae_bn.model_file import write_model
-from ae_bn.paths import atomic_write
+from ae_bn.model_file import NAME, write_model
 from ae_bn.randomness import streams
+from ae_bn.record import Record
 from ae_bn.statistics import mean_interval
-from ae_bn.training import check_batch_size, fit
+from ae_bn.training import SNAPSHOTS, Result, check_batch_size, fit
 
 REFERENCES = {"tfidf": "raw TF-IDF", "svd": "truncated SVD"}
 # Of results.csv, beside the factors; a reference has only some of them.
-COLUMNS = ["arm", "seed", "status", *evaluation.METRICS, "best_epoch", "classifier_c"]
-COLUMNS += ["learning_rate", "source", "data", "run", "reason"]
-PRODUCTS = ("history.csv", "observations.csv", "model.safetensors")  # of training
+COLUMNS = ["arm", "seed", "status", "snapshot", "epoch", *evaluation.METRICS, "classifier_c"]
+COLUMNS += ["learning_rate", "capped", "source", "data", "run", "reason"]
+DIGITS = 7  # of the numbers that are kept; more would be noise of a float32
 PACKAGES = ["Theano-PyMC", "numpy", "scipy", "scikit-learn"]
 
 
@@ -80,7 +83,7 @@ class Run:
     source, data_fingerprint : str
         Of the corpus.
     identity : str
-        A hash of everything that decides the numbers.
+        A hash of everything that decides the numbers, 16 hexadecimal digits.
     directory : Path
         Absolute.
     """
@@ -116,11 +119,26 @@ class Run:
             return None
         metrics = read_json(path)
         for name, digest in metrics.pop("files").items():
-            if name not in PRODUCTS:
+            if name not in map(_model_name, SNAPSHOTS):
                 raise UserError(f"{path}: no run has a file {name!r:.80}")
             if file_digest(self.directory / name) != digest:
                 raise UserError(f"{self.directory / name} is damaged (its checksum does not match)")
         return metrics
+
+    def describe(self) -> dict:
+        """Return what is written down about a run before it starts."""
+        return {
+            "reference": self.reference,
+            "seed": self.seed,
+            "config": self.config.run_settings(),
+            "data": {"source": self.source, "fingerprint": self.data_fingerprint},
+            "versions": {
+                "ae_bn": ae_bn.__version__,
+                "git commit": _git_commit(),
+                "python": platform.python_version(),
+                **_versions(),
+            },
+        }
 
 
 def plan_runs(
@@ -128,16 +146,17 @@ def plan_runs(
 ) -> list[Run]:
     """Return all runs of an experiment, references first.
 
-    A run's directory is named by arm, seed and a hash of everything that decides its numbers,
-    the data's fingerprint included, so a changed setting is a new run, and the same is found
-    again.
+    With ``experiment.rate_grid`` every arm is run at each of these learning rates, unless a level
+    of the arm sets one.  A run's directory is named by a hash of everything that decides its
+    numbers, the data's fingerprint included, so a changed setting is a new run, and the same run
+    of another experiment is found again.
 
     Parameters
     ----------
     config : Config
     seeds : iterable of int
     directory : Path
-        Of the experiment; runs go to its folder ``runs``.
+        The folder of all results; runs go to its folder ``runs``.
     headline : iterable of int
         Further seeds for the arms in ``experiment.headline``.
 
@@ -170,25 +189,32 @@ def plan_runs(
             curvature.check(arm.config, len(fit_rows))
         further = headline if arm.name in config.experiment.headline.arms else ()
         for seed in [*seeds, *further]:
-            run_config = arm.config.replace({"training.seed": seed})
-            identity = _identity(run_config, reference, corpus.fingerprint)
-            slug = "".join(c if c.isalnum() else "_" for c in arm.name)[:60]
-            name = f"{slug}-seed{seed}-{identity[:10]}"
-            runs.append(
-                Run(
-                    arm=arm.name,
-                    levels=arm.levels,
-                    seed=seed,
-                    config=run_config,
-                    reference=reference,
-                    corpus=path,
-                    source=corpus.source,
-                    data_fingerprint=corpus.fingerprint,
-                    identity=identity,
-                    directory=directory.absolute() / "runs" / name,
+            for rate in [None] if reference else _rates(config, arm):
+                settings = {} if rate is None else {"training.learning_rate": rate}
+                run_config = arm.config.replace({"training.seed": seed, **settings})
+                identity = _identity(run_config, reference, corpus.fingerprint)[:16]
+                runs.append(
+                    Run(
+                        arm=arm.name,
+                        levels=arm.levels,
+                        seed=seed,
+                        config=run_config,
+                        reference=reference,
+                        corpus=path,
+                        source=corpus.source,
+                        data_fingerprint=corpus.fingerprint,
+                        identity=identity,
+                        directory=directory.absolute() / "runs" / identity,
+                    )
                 )
-            )
     return runs
+
+
+def _rates(config: Config, arm: Arm) -> list:
+    """Return the learning rates that an arm is run at; None is the one of its config."""
+    factors, key = config.experiment.factors, "training.learning_rate"
+    fixed = any(key in factors[factor][level] for factor, level in arm.levels.items())
+    return [None] if fixed else list(config.experiment.rate_grid) or [None]
 
 
 def _identity(config: Config, reference: str | None, data_fingerprint: str) -> str:
@@ -232,105 +258,190 @@ def perform(run: Run, test: bool = True) -> None:
         If the data are not those that the run was planned with, or a file cannot be written.
     """
     with one_at_a_time:
-        write_json(run.directory / "run.json", describe(run))
-        metrics = _measure(run, _corpus(run), test)
-        write_json(run.directory / "metrics.json", metrics)
+        write_json(run.directory / "run.json", run.describe())
+        corpus = _corpus(run)
+        results = _reference(run, corpus) if run.reference else _autoencoder(run, corpus, test)
+        write_json(run.directory / "metrics.json", _rounded(results))
     for name in ("checkpoint.safetensors", "failure.json"):
         (run.directory / name).unlink(missing_ok=True)
 
 
-def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
-    """Train, write the files of training, and return all results."""
-    stream = streams(run.seed)
-    fit_rows, valid_rows = split_validation(
-        corpus.train.shape[0], run.config.data.validation_fraction, stream.split
+def _reference(run: Run, corpus: Corpus) -> dict:
+    """Return the results of a reference: one snapshot without a name."""
+    rows = split_validation(
+        corpus.train.shape[0], run.config.data.validation_fraction, streams(run.seed).split
     )
-    if run.reference:
-        metrics: dict[str, Any] = {"status": "finished", "files": {}}
-        n_units = run.config.model.layers[-1]
-        codes = evaluation.reference_codes(
-            run.reference, corpus.train, corpus.test, n_units, run.seed
-        )
-    else:
-        autoencoder = compiled_autoencoder(run.config, corpus.train.shape[1])
-        X_train, X_valid = corpus.train[fit_rows], corpus.train[valid_rows]
-        metrics = _train(run, autoencoder, corpus, X_train, X_valid, stream)
-        if metrics["best_epoch"] == 0:
-            labels = corpus.train_labels, corpus.test_labels
-            metrics.update(evaluation.chance_metrics(*labels, run.config.evaluation))
-            test = False
-        elif test:
-            metrics["test_loss"] = autoencoder.evaluate(corpus.test)
-            codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
-    if test:
-        metrics.update(
-            evaluation.evaluate_codes(
-                evaluation.Split(codes[0], corpus.train_labels),
-                evaluation.Split(codes[1], corpus.test_labels),
-                fit_rows,
-                valid_rows,
-                "linear" if run.reference else run.config.model.hidden_activation,
-                run.config.evaluation,
-            )
-        )
-    return metrics
+    codes = evaluation.reference_codes(
+        run.reference, corpus.train, corpus.test, run.config.model.layers[-1], run.seed
+    )
+    splits = _splits(corpus, codes)
+    metrics = evaluation.evaluate_codes(*splits, *rows, "linear", run.config.evaluation)
+    curve = {"curve": metrics.pop("curve")} if "curve" in metrics else {}
+    metrics.update(snapshot_metrics(*splits, *rows))
+    return {"status": "finished", "snapshots": {"": metrics}, **curve, "files": {}}
 
 
-def _train(run: Run, autoencoder: Autoencoder, corpus, X_train, X_valid, stream) -> dict:
-    """Train, write history and model, and return what training says of itself."""
+def _splits(corpus, codes):
+    train, test = codes
+    return (
+        evaluation.Split(train, corpus.train_labels),
+        evaluation.Split(test, corpus.test_labels),
+    )
+
+
+def _autoencoder(run: Run, corpus: Corpus, test: bool) -> dict:
+    """Train, measure every snapshot on the test documents, once, and write the models."""
+    config, stream = run.config, streams(run.seed)
+    rows = split_validation(corpus.train.shape[0], config.data.validation_fraction, stream.split)
+    X_train, X_valid = (corpus.train[part] for part in rows)
+    autoencoder = compiled_autoencoder(config, corpus.train.shape[1])
+    result = _train(run, autoencoder, corpus, rows, stream)
+    epochs = len(result.history)
+    results = {
+        "status": "diverged" if result.diverged else "finished",
+        "epochs": epochs,
+        # Training had not ended by itself.
+        "capped": epochs == config.training.epochs and not result.diverged
+        and epochs - result.best_epoch < config.training.patience,
+        "steps_per_epoch": X_train.shape[0] // config.training.batch_size,
+        "seconds": result.history[-1].seconds,
+        "kernels": autoencoder.kernels,
+        "history": _columns(
+            [{**epoch._asdict(), **epoch.codes} for epoch in result.history], ["codes", "seconds"]
+        ),
+        "observations": _columns(result.observations),
+        "snapshots": {},
+        "files": {},
+    }  # fmt: skip
+    if not result.snapshots:
+        labels = corpus.train_labels, corpus.test_labels
+        chance = evaluation.chance_metrics(*labels, config.evaluation)
+        names = ["loss"] if config.training.path_epochs is None else list(SNAPSHOTS)
+        results["snapshots"] = {name: {"epoch": 0, **chance} for name in names}
+    by_epoch: dict[int, dict] = {}
+    for name in filter(result.snapshots.get, SNAPSHOTS):
+        epoch, state = result.snapshots[name]
+        last = result.history[epoch - 1]
+        metrics = {"epoch": epoch, "valid_loss": last.valid_loss, **last.codes}
+        autoencoder.set_state(state)
+        if config.experiment.keep_models:
+            path = run.directory / _model_name(name)
+            write_model(path, autoencoder, config, corpus)
+            results["files"][path.name] = file_digest(path)
+        if name == "loss":
+            metrics["train_loss"] = autoencoder.evaluate(X_train)
+            metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
+            if config.model.dropout != DropoutConfig(input=0, hidden=0):
+                metrics.update(autoencoder.variance_shift(X_train))
+        if test:
+            if epoch not in by_epoch:
+                codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
+                by_epoch[epoch] = {
+                    "test_loss": autoencoder.evaluate(corpus.test),
+                    **snapshot_metrics(*_splits(corpus, codes), *rows),
+                }
+            metrics.update(by_epoch[epoch])
+            if name == "loss":
+                activation = config.model.hidden_activation
+                metrics.update(
+                    evaluation.evaluate_codes(
+                        *_splits(corpus, codes), *rows, activation, config.evaluation
+                    )
+                )
+                if "curve" in metrics:
+                    results["curve"] = metrics.pop("curve")
+        results["snapshots"][name] = metrics
+    settings = config.evaluation.curvature
+    if settings is not None:
+        measured = {epoch: m for epoch, m in enumerate(result.measurements) if m is not None}
+        best = measured.get(result.best_epoch)
+        if best is None and result.snapshots:
+            autoencoder.set_state(result.snapshots["loss"].state)
+            best = _curvature(run, autoencoder, X_train)
+        summary = curvature.summarize(measured, best)
+        results["spectra"] = summary.pop("spectra")
+        results["snapshots"]["loss"].update(summary)
+    return results
+
+
+def _train(run: Run, autoencoder: Autoencoder, corpus: Corpus, rows, stream) -> Result:
+    """Train an autoencoder from its initialisation, or from its checkpoint."""
     training, settings = run.config.training, run.config.evaluation.curvature
+    X_train, X_valid = (corpus.train[part] for part in rows)
 
-    def measure(epoch=None):
-        assert settings is not None
-        if epoch is not None and epoch not in settings.epochs:
-            return None
-        hessian = _hessian(_graph(run.config)[0], X_train.shape[1])
-        state = autoencoder.get_state()
-        return curvature.measure(hessian, state, X_train, training.batch_size, settings)
+    def measure(epoch):
+        return _curvature(run, autoencoder, X_train) if epoch in settings.epochs else None
 
+    meter = None
+    if training.path_epochs is not None:
+        labels = (corpus.train_labels[part] for part in rows)
+        meter = PathMeter(*labels, run.config.model.hidden_activation)
     autoencoder.initialize(X_train, stream, training.learning_rate, run.config.model.dropout)
-    result = fit(
+    return fit(
         autoencoder,
         X_train,
         X_valid,
         training,
         stream.order,
         measure=None if settings is None else measure,
+        measure_codes=meter,
         checkpoint=run.directory / "checkpoint.safetensors",
         identity=fingerprint([run.identity, _versions(), autoencoder.kernels]),
     )
-    with atomic_write(run.directory / "history.csv") as file:
-        pd.DataFrame(result.history).to_csv(file, index=False)
-    write_model(run.directory / "model.safetensors", autoencoder, run.config, corpus)
-    products = ["history.csv", "model.safetensors"]
-    if result.observations:
-        products.append("observations.csv")
-        with atomic_write(run.directory / "observations.csv") as file:
-            pd.DataFrame(result.observations).to_csv(file, index=False)
-    metrics = {
-        "status": "diverged" if result.diverged else "finished",
-        "best_epoch": result.best_epoch,
-        "epochs": len(result.history),
-        "steps_per_epoch": X_train.shape[0] // training.batch_size,
-        "seconds": result.history[-1].seconds,
-        "kernels": autoencoder.kernels,
-        "files": {name: file_digest(run.directory / name) for name in products},
-    }
-    if result.best_epoch > 0:
-        metrics["valid_loss"] = result.history[result.best_epoch - 1].valid_loss
-        metrics["train_loss"] = autoencoder.evaluate(X_train)
-        metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
-        if run.config.model.dropout != DropoutConfig(input=0, hidden=0):
-            metrics.update(autoencoder.variance_shift(X_train))
-    if settings is not None:
-        measured = {epoch: m for epoch, m in enumerate(result.measurements) if m is not None}
-        best = measured.get(result.best_epoch) or measure() if result.best_epoch > 0 else None
-        metrics.update(curvature.summarize(measured, best))
-    return metrics
 
 
-def results_table(runs: list[Run]) -> pd.DataFrame:
-    """Return one row per run: arm, factors, seed, status, metrics, and where it all is.
+def _curvature(run: Run, autoencoder: Autoencoder, X_train):
+    hessian = _hessian(_graph(run.config)[0], X_train.shape[1])
+    settings = run.config.evaluation.curvature
+    state, batch_size = autoencoder.get_state(), run.config.training.batch_size
+    return curvature.measure(hessian, state, X_train, batch_size, settings)
+
+
+def _model_name(snapshot: str) -> str:
+    """Return the name of a snapshot's model file."""
+    return NAME if snapshot == "loss" else NAME.replace(".", f"-{snapshot}.")
+
+
+def _columns(rows: list[dict], left_out=()) -> dict[str, list]:
+    """Return rows as columns; where a row lacks one, None."""
+    names = dict.fromkeys(name for row in rows for name in row if name not in left_out)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _rounded(tree):
+    """Return plain values with all floats rounded to `DIGITS` significant digits."""
+    if isinstance(tree, dict):
+        return {key: _rounded(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_rounded(value) for value in tree]
+    return float(f"{tree:.{DIGITS}g}") if isinstance(tree, float) else tree
+
+
+def results_of(run: Run, record: Record | None = None) -> dict | None:
+    """Return what a run found, from its directory or from the record; None without either.
+
+    Raises
+    ------
+    UserError
+        If its directory is damaged, and the record does not have it.
+    """
+    recorded = record and record.results(run.identity)
+    try:
+        return run.read_metrics() or recorded
+    except UserError:
+        if not recorded:
+            raise
+        return recorded
+
+
+def results_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
+    """Return one row per run and snapshot: arm, factors, seed, status and metrics.
+
+    Parameters
+    ----------
+    runs : list of Run
+    record : Record, optional
+        Where to find runs whose directory is gone.
 
     Raises
     ------
@@ -339,33 +450,36 @@ def results_table(runs: list[Run]) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
-        metrics = _outcome(run)
-        row = {**metrics, "arm": run.arm, "seed": run.seed, "source": run.source}
-        row.update(run.levels, data=run.data_fingerprint[:10], run=run.directory.name)
+        results = _outcome(run, record)
+        snapshots = results.get("snapshots", {"": {}})
+        row = {key: value for key, value in results.items() if not isinstance(value, (dict, list))}
+        row.update(arm=run.arm, seed=run.seed, source=run.source, **run.levels)
+        row.update(data=run.data_fingerprint[:10], run=run.identity)
         row["learning_rate"] = None if run.reference else run.config.training.learning_rate
         target = run.config.experiment.report.target_loss
-        if target is not None and not run.reference and "steps_per_epoch" in metrics:
-            history = pd.read_csv(run.directory / "history.csv")
+        if target is not None and "history" in results:
+            history = pd.DataFrame(results["history"])
             met = history["epoch"][history["valid_loss"] <= target]
-            row["steps_to_target"] = met.min() * metrics["steps_per_epoch"]  # NaN: not met
-        rows.append(row)
+            row["steps_to_target"] = met.min() * results["steps_per_epoch"]  # NaN: not met
+        rows += [{**row, "snapshot": name or None, **snapshots[name]} for name in snapshots]
     factors = list(dict.fromkeys(factor for run in runs for factor in run.levels))
     table = pd.DataFrame(rows)
     columns = ["arm", *factors, *(column for column in COLUMNS[1:] if column in table)]
     return table[columns]
 
 
-def curves_table(runs: list[Run]) -> pd.DataFrame:
+def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
     """Return all curves of the runs, means over seeds point by point.
 
-    They are the columns of ``history.csv`` over the epoch and of ``observations.csv`` over the
-    step, ``precision`` over recall, and what ``metrics.json`` has as ``spectra``:
-    {name: {"x": [...], "y": [...]}}.
+    They are the columns of the history over the epoch and of the observations over the step,
+    ``precision`` over recall, and the ``spectra``: {name: {"x": [...], "y": [...]}}.
 
     Parameters
     ----------
     runs : list of Run
-        Finished or failed; failed ones have no curves.
+        Finished or failed, one per arm and seed; failed ones have no curves.
+    record : Record, optional
+        As for `results_table`.
 
     Returns
     -------
@@ -375,7 +489,7 @@ def curves_table(runs: list[Run]) -> pd.DataFrame:
     """
     seeds = {}  # (arm, curve): a list of (x, y), one per seed
     for run in runs:
-        for curve, xy in _curves(run).items():
+        for curve, xy in _curves(_outcome(run, record)).items():
             seeds.setdefault((run.arm, curve), []).append(np.array(xy, dtype=float))
     parts = []
     for (arm, curve), pairs in seeds.items():
@@ -391,52 +505,28 @@ def curves_table(runs: list[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def _curves(run: Run) -> dict[str, tuple]:
+def _curves(results: dict) -> dict[str, tuple]:
     """Return x and y of each curve of a run."""
-    metrics, curves = _outcome(run), {}
-    if metrics["status"] == "failed":
-        return {}
-    if not run.reference:
-        tables = [pd.read_csv(run.directory / "history.csv").drop(columns="seconds")]
-        if (run.directory / "observations.csv").exists():
-            tables.append(pd.read_csv(run.directory / "observations.csv"))
-        for table in tables:
-            x, *columns = table.columns
-            curves.update((column, (table[x], table[column])) for column in columns)
-    if "curve" in metrics:
-        curves["precision"] = (metrics["curve"]["recall"], metrics["curve"]["precision"])
-    for name, spectrum in metrics.get("spectra", {}).items():
+    curves = {}
+    for name in ("history", "observations"):
+        x, *columns = results.get(name) or [None]
+        curves.update((column, (results[name][x], results[name][column])) for column in columns)
+    if "curve" in results:
+        curves["precision"] = (results["curve"]["recall"], results["curve"]["precision"])
+    for name, spectrum in results.get("spectra", {}).items():
         curves[name] = (spectrum["x"], spectrum["y"])
     return curves
 
 
-def describe(run: Run) -> dict:
-    """Return what is written down about a run before it starts."""
-    return {
-        "arm": run.arm,
-        "levels": run.levels,
-        "reference": run.reference,
-        "seed": run.seed,
-        "config": run.config.run_settings(),
-        "data": {"source": run.source, "fingerprint": run.data_fingerprint},
-        "versions": {
-            "ae_bn": ae_bn.__version__,
-            "git commit": _git_commit(),
-            "python": platform.python_version(),
-            **_versions(),
-        },
-    }
-
-
-def _outcome(run: Run) -> dict:
+def _outcome(run: Run, record: Record | None) -> dict:
     """Return a run's results, or its status and the reason if it failed."""
     failure = run.directory / "failure.json"
-    if not run.finished and failure.exists():
+    results = results_of(run, record)
+    if results is not None:
+        return results
+    if failure.exists():
         return {"status": "failed", "reason": read_json(failure)["reason"]}
-    metrics = run.read_metrics()
-    if metrics is None:
-        raise UserError(f"{run.directory}: not finished; run again")
-    return metrics
+    raise UserError(f"{run.directory}: not finished; run again")
 
 
 def _corpus(run: Run) -> Corpus:

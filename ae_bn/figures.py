@@ -8,10 +8,12 @@ written to ``NAME.png`` (the kind, if there is no name).  The kinds, and their f
   ``metrics``
 - ``response``: metrics over the numbers in the names of factor ``x``'s levels; ``metrics``
 - ``curves``: ``curves: {name: label, ...}``, the names as in ``curves.csv``, over their x
+- ``paths``: ``curves`` likewise, of epochs, over the validation loss instead of the epoch, so that
+  arms are compared at equal loss; `MARKED` epochs have a marker
 - ``bands``: ``curves`` likewise, but percentiles, named without their ends ``_p15``, ``_p50``,
   ``_p85``: a line and a band for each arm
 
-``response`` and ``curves`` have a line for every combination of the factors in ``lines``, and a
+``response``, ``curves`` and ``paths`` have a line for every combination of the factors in ``lines``, and a
 panel for every combination of the others; without ``lines`` the first factor (other than x) has the
 panels.  ``only: {factor: [level, ...]}`` leaves levels out, ``log: [x, y]`` makes scales
 logarithmic, ``x_label`` names the x axis.
@@ -48,6 +50,7 @@ STYLES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
 GREY = "0.55"
 NUMBER = re.compile(r"\d+\.?\d*(e[-+]?\d+)?|\.\d+(e[-+]?\d+)?")
 SHOWN_DECADES = 6  # of a logarithmic y
+MARKED = [1, 2, 3, 5, 10, 20, 50, 100]  # epochs of a path
 LINEAR = 0.1  # a logarithmic x of both signs is linear between plus and minus this
 
 
@@ -251,6 +254,46 @@ def _draw_curves(trained, references, curves, experiment, config):
     return figure
 
 
+def _draw_paths(trained, references, curves, experiment, config):
+    """A row per curve, a column per combination of the factors that have panels."""
+    line_factors, panel_factors = _lines_and_panels(experiment, config)
+    panels, lines = _panels(trained, panel_factors), _line_styles(trained, line_factors)
+    figure, axes = plt.subplots(
+        len(config.curves),
+        len(panels),
+        figsize=(3.6 * len(panels) + 2, 2.8 * len(config.curves) + 0.5),
+        squeeze=False,
+        sharex="col",
+        layout="constrained",
+    )
+    losses = _curve(curves, "valid_loss").set_index(["arm", "x"])["mean"].rename("loss")
+    for row_axes, (name, label) in zip(axes, config.curves.items()):
+        points = _curve(curves, name).join(losses, on=["arm", "x"], how="inner")
+        for axis, (title, rows) in zip(row_axes, panels):
+            arms = rows.drop_duplicates("arm")
+            for arm, line in zip(arms["arm"], _line_labels(arms, line_factors)):
+                ours, look = points[points["arm"] == arm], lines[line]
+                marked = np.flatnonzero(ours["x"].isin(MARKED)).tolist()
+                axis.plot(ours["loss"], ours["mean"], markevery=marked, **look)
+                axis.fill_between(
+                    ours["loss"], ours["low"], ours["high"], color=look["color"], alpha=0.15, lw=0
+                )
+            axis.grid(alpha=0.3)
+            if "x" in config.log:
+                axis.set_xscale("log")
+            if axis in axes[0]:
+                axis.set_title(title, loc="left", fontsize="medium")
+            if axis in axes[-1]:
+                axis.set_xlabel(
+                    "validation loss (markers: epochs " + ", ".join(map(str, MARKED)) + ")"
+                )
+        row_axes[0].set_ylabel(label)
+    for axis in axes[0]:
+        axis.invert_xaxis()  # training goes from left to right
+    _legend(figure, axes)
+    return figure
+
+
 def _draw_bands(trained, references, curves, experiment, config):
     """A row per group of percentiles, a column per arm."""
     arms = list(dict.fromkeys(trained["arm"]))
@@ -289,6 +332,7 @@ KINDS = {
     "differences": _draw_differences,
     "response": _draw_response,
     "curves": _draw_curves,
+    "paths": _draw_paths,
     "bands": _draw_bands,
 }
 

@@ -20,7 +20,11 @@ from ae_bn.errors import UserError
 from ae_bn.evaluation import LABEL_METRICS, METRICS
 from ae_bn.figures import draw_figures
 from ae_bn.paths import atomic_write
+from ae_bn.selection import CRITERIA, best_rates, select
 from ae_bn.statistics import CONFIDENCE, RESAMPLES, Summary, compare, summarize
+
+
+CAPPED = 0.05  # share of an arm's runs that may end at the cap before the report names the arm
 
 
 class Table(NamedTuple):
@@ -41,6 +45,16 @@ def without_labels(experiment: ExperimentConfig, results: pd.DataFrame) -> Exper
     ]
     report = experiment.report.model_copy(update={"metrics": kept, "figures": figures})
     return experiment.model_copy(update={"report": report})
+
+
+def table_rows(results: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
+    """Return the rows of ``results.csv`` that tables show: one per arm and seed.
+
+    They are of the snapshot and at the learning rate that ``experiment.report`` names.
+    """
+    if "snapshot" not in results:  # of a version that kept one epoch only
+        return results
+    return select(results, experiment.report.snapshot, experiment.report.rate)
 
 
 def check_report(experiment: ExperimentConfig) -> None:
@@ -83,7 +97,7 @@ def read_tables(directory: Path, experiment: ExperimentConfig) -> tuple[pd.DataF
         types = {**dict.fromkeys(words, str), **dict.fromkeys(numbers, float)}
         if name == "results.csv":
             types.update(dict.fromkeys(experiment.factors, str))
-            types.update(dict.fromkeys(METRICS, float), reason=str)
+            types.update(dict.fromkeys(METRICS, float), reason=str, snapshot=str)
         path = directory / name
         try:  # a level may be called None or NA
             table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
@@ -107,14 +121,16 @@ def write_report(
     Parameters
     ----------
     results : DataFrame
-        One row per run.
+        One row per run and snapshot.
     curves : DataFrame
     experiment : ExperimentConfig
     directory : Path
-        Of the experiment.
+        The experiment's directory.
     """
     experiment = without_labels(experiment, results)
-    text = markdown_report(results, experiment)
+    remarks = path_remarks(results, experiment)
+    results = table_rows(results, experiment)
+    text = markdown_report(results, experiment, remarks)
     with atomic_write(directory / "table.md") as file:
         file.write(text)
     with atomic_write(directory / "table.tex") as file:
@@ -123,13 +139,58 @@ def write_report(
     return text
 
 
-def markdown_report(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
+def markdown_report(results: pd.DataFrame, experiment: ExperimentConfig, remarks: str = "") -> str:
     """Return ``table.md``: the arms, the differences between them, and what they mean."""
     parts = [f"# {experiment.name}"]
     tables = [arms_table(results, experiment), *difference_tables(results, experiment)]
     for table in tables:
         parts += [f"**{table.title}**", markdown(table)]
-    return "\n\n".join([*parts, notes(results, experiment)]) + "\n"
+    return "\n\n".join(filter(None, [*parts, remarks, notes(results, experiment)])) + "\n"
+
+
+def path_remarks(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
+    """Return where rows come from, which arms were cut short, and which grids should be longer.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One row per run and snapshot.
+    experiment : ExperimentConfig
+    """
+    if "snapshot" not in results:
+        return ""
+    report, parts = experiment.report, []
+    of_snapshot = results[results["snapshot"] == report.snapshot]
+    parts.append(
+        "Epoch: "
+        + {"last": "the last one"}.get(report.snapshot, f"best by validation {report.snapshot}")
+        + "."
+    )
+    if experiment.rate_grid:
+        chosen = (
+            f"chosen by {METRICS[report.rate].title} on the other seeds"
+            if isinstance(report.rate, str)
+            else "given"
+        )
+        rates = ", ".join(f"{rate:g}" for rate in experiment.rate_grid)
+        parts.append(f"Learning rate: {chosen}, from {rates}.")
+        for criterion in CRITERIA:
+            best = best_rates(of_snapshot, criterion)
+            ends = best.index[best["at_end"]]
+            if len(ends):
+                parts.append(
+                    f"The grid of learning rates is too short for {METRICS[criterion].title}, whose "
+                    f"best rate is at its end: {'; '.join(ends)}."
+                )
+    if "capped" in of_snapshot:
+        share = of_snapshot.groupby("arm", sort=False)["capped"].mean()
+        capped = [f"{arm} ({part:.0%})" for arm, part in share.items() if part > CAPPED]
+        if capped:
+            parts.append(
+                f"More than {CAPPED:.0%} of the runs ended at training.epochs, before their loss "
+                f"stopped falling: {'; '.join(capped)}."
+            )
+    return "\n\n".join(parts)
 
 
 def latex_report(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
@@ -170,8 +231,7 @@ def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
         runs = all_runs[all_runs["status"] != "failed"]
         counts = all_runs["status"].value_counts()
         remarks = [f"{counts[kind]} {kind}" for kind in ("diverged", "failed") if kind in counts]
-        rate = all_runs["learning_rate"].iloc[0]
-        cells = [arm, ", ".join([str(len(runs)), *remarks]), "" if pd.isna(rate) else f"{rate:g}"]
+        cells = [arm, ", ".join([str(len(runs)), *remarks]), _rates(all_runs["learning_rate"])]
         for metric in metrics:
             summary = summarize(runs[metric])
             cells.append(show(summary, metric))
@@ -275,6 +335,13 @@ def show(summary: Summary, metric: str, sign: str = "") -> str:
         kind = "not met" if METRICS[metric].censored else "infinite"
         return f"median {median:{number}}" + (f" ({infinite} of {n} {kind})" if infinite else "")
     return f"{mean:{number}}" + ("" if n == 1 else f" [{low:{number}}, {high:{number}}]")
+
+
+def _rates(rates: pd.Series) -> str:
+    """Return the learning rates of an arm's seeds, with how many seeds if they differ."""
+    counts = rates.value_counts().sort_index()
+    shown = [f"{rate:g}" if len(counts) == 1 else f"{rate:g} ({n})" for rate, n in counts.items()]
+    return ", ".join(shown)
 
 
 def _p(p: float) -> str:

@@ -36,9 +36,10 @@ from tqdm import tqdm
 from ae_bn.backend import require_compiler
 from ae_bn.config import Config
 from ae_bn.errors import UserError
-from ae_bn.experiment import Run, graph, perform, plan_runs, results_table
+from ae_bn.experiment import Run, graph, perform, plan_runs, results_of, results_table
 from ae_bn.files import write_json
 from ae_bn.paths import atomic_write
+from ae_bn.record import Record
 
 DEATHS = 3  # of workers with the same run, before it counts as failed
 GRACE = 5  # seconds for workers to write their checkpoints when a sweep is stopped
@@ -48,9 +49,17 @@ THREADS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
 
 
 def sweep(
-    runs: list[Run], jobs: int, cluster: str | None = None, test: bool = True, name: str = "runs"
+    runs: list[Run],
+    jobs: int,
+    cluster: str | None = None,
+    test: bool = True,
+    name: str = "runs",
+    record: Record | None = None,
 ) -> None:
-    """Do all runs that are not finished, with a progress bar.
+    """Do all runs that are neither finished nor recorded, with a progress bar.
+
+    The runs of the first seed come first, so that what is finished when a sweep is stopped is
+    complete for some seeds.
 
     A run that raises an exception, or whose worker dies for the third time, leaves a
     ``failure.json`` in its directory, and the others go on.  A run that another process is at is
@@ -66,14 +75,16 @@ def sweep(
     test : bool
         As for `perform`.
     name : str
-        Of the progress bar.
+        The name in front of the progress bar.
+    record : Record, optional
+        The runs that need not be done, besides those with a finished directory.
 
     Raises
     ------
     UserError
         If there is no compiler, the cluster does not answer, or files cannot be written.
     """
-    pending = _unfinished(runs)
+    pending = _unfinished(runs, record)
     if not pending:
         return
     require_compiler()
@@ -123,7 +134,7 @@ def sweep(
                     bar.update()
     if elsewhere:
         print(f"{elsewhere} runs were done by another process")
-    _await_files(runs)
+    _await_files(runs, record)
 
 
 def attempt(run: Run, test: bool) -> str:
@@ -166,12 +177,13 @@ def write_failure(run: Run, reason: str, details: str = "") -> None:
     write_json(run.directory / "failure.json", {"reason": reason, "details": details})
 
 
-def _unfinished(runs: list[Run]) -> list[Run]:
+def _unfinished(runs: list[Run], record: Record | None) -> list[Run]:
     """Return the runs to do, and say what is done and what is damaged."""
     pending = []
+    runs = list({run.identity: run for run in runs}.values())  # two arms may need the same
     for run in runs:
         try:
-            if run.read_metrics() is None:
+            if results_of(run, record) is None:
                 pending.append(run)
         except UserError as error:
             print(f"doing a run again, because {error}")
@@ -187,11 +199,12 @@ def _unfinished(runs: list[Run]) -> list[Run]:
 
 
 def _choose(pending, graphs, executor, compiled) -> Run:
-    """Return a run whose graph the worker has compiled, else one that no worker has, else any."""
+    """Return a run of the first seed, with a graph the worker has compiled, or that none has."""
     others = set().union(*compiled.values())
 
     def cost(run):
-        return graphs[run.directory] not in compiled[executor], graphs[run.directory] in others
+        graph = graphs[run.directory]
+        return run.seed, graph not in compiled[executor], graph in others
 
     return min(pending, key=cost)
 
@@ -213,10 +226,12 @@ def _outcome(future: Future, cluster: str | None) -> str:
         raise
 
 
-def _await_files(runs: list[Run]) -> None:
+def _await_files(runs: list[Run], record: Record | None) -> None:
     """Wait until results that other machines wrote are seen here: shared directories are slow."""
     deadline = time.monotonic() + SHARING
     for run in runs:
+        if record and record.results(run.identity):
+            continue
         while not any((run.directory / name).exists() for name in ("metrics.json", "failure.json")):
             if time.monotonic() > deadline:
                 raise UserError(

@@ -1,4 +1,9 @@
-"""The training loop: epochs of minibatches, early stopping, population statistics, checkpoints."""
+"""The training loop: epochs of minibatches, early stopping, population statistics, checkpoints.
+
+Codes and loss are best at different epochs, so a run keeps a `Snapshot` of each of `SNAPSHOTS`: the
+weights of the epoch with the lowest validation loss, with the highest validation accuracy of a
+linear probe, with the highest validation precision of centred codes, and of its last epoch.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +23,15 @@ from ae_bn.autoencoder import CHUNK, Autoencoder
 from ae_bn.config import TrainingConfig
 from ae_bn.data import shuffled_batches
 from ae_bn.errors import UserError
-from ae_bn.files import read_arrays, write_arrays
+from ae_bn.files import read_arrays, read_facts, write_arrays
 
-BEST = "best."  # before the names of the best epoch's state in a checkpoint
+# The number that each snapshot's epoch makes largest (the first of equals).
+SNAPSHOTS: dict[str, Callable[[Epoch], float | None]] = {
+    "loss": lambda epoch: -epoch.valid_loss,
+    "accuracy": lambda epoch: epoch.codes.get("valid_accuracy"),
+    "precision": lambda epoch: epoch.codes.get("valid_centred_precision"),
+    "last": lambda epoch: epoch.epoch,
+}
 
 
 class Epoch(NamedTuple):
@@ -29,7 +40,19 @@ class Epoch(NamedTuple):
     epoch: int  # from 1
     train_loss: float  # of the minibatches, noise on, while the weights moved
     valid_loss: float  # population statistics, nothing dropped
-    seconds: float  # since training began, validation included
+    seconds: float  # since training began, validation included, metrics of codes left out
+    codes: dict = {}  # what ``measure_codes`` returned after this epoch
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite([self.train_loss, self.valid_loss]).all())
+
+
+class Snapshot(NamedTuple):
+    """An autoencoder as it was after an epoch."""
+
+    epoch: int
+    state: dict  # see `Autoencoder.get_state`
 
 
 class Result(NamedTuple):
@@ -38,8 +61,13 @@ class Result(NamedTuple):
     history: list  # of Epoch
     observations: list  # of dict, see `Autoencoder.observe`, with the step they were made at
     measurements: list  # what ``measure`` returned, from epoch 0
-    best_epoch: int  # the one with the lowest validation loss; 0 if none was finite
+    snapshots: dict  # of Snapshot, by name; empty if no epoch had finite losses
     diverged: bool  # the loss stopped being a finite number
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest validation loss; 0 if none was finite."""
+        return self.snapshots["loss"].epoch if self.snapshots else 0
 
 
 @dataclass
@@ -51,22 +79,29 @@ class Progress:
     history: list = field(default_factory=list)  # of Epoch
     observations: list = field(default_factory=list)  # of dict
     measurements: list = field(default_factory=list)  # one per epoch, from 0
-    best_epoch: int = 0
+    best_epochs: dict = field(default_factory=dict)  # of int, by snapshot
     seconds: float = 0.0  # trained so far
 
     @property
-    def best_loss(self) -> float:
-        return self.history[self.best_epoch - 1].valid_loss if self.best_epoch else np.inf
-
-    @property
     def diverged(self) -> bool:
-        return bool(self.history) and not np.isfinite(self.history[-1][1:3]).all()
+        return bool(self.history) and not self.history[-1].finite
 
     def ended(self, config: TrainingConfig) -> bool:
-        epochs = len(self.history)
-        return (
-            self.diverged or epochs == config.epochs or epochs - self.best_epoch >= config.patience
-        )
+        epochs, best = len(self.history), self.best_epochs.get("loss", 0)
+        return self.diverged or epochs == config.epochs or epochs - best >= config.patience
+
+    def improved(self, snapshots) -> list[str]:
+        """Return those of the snapshots that the last epoch is the best for, and note it."""
+        last, better = self.history[-1], []
+        if not last.finite:
+            return []
+        for name in snapshots:
+            score = SNAPSHOTS[name]
+            value, best = score(last), self.best_epochs.get(name)
+            if value is not None and (best is None or value > score(self.history[best - 1])):
+                self.best_epochs[name] = last.epoch
+                better.append(name)
+        return better
 
 
 def fit(
@@ -77,17 +112,19 @@ def fit(
     order: np.random.Generator,
     report: Callable[[Epoch], object] | None = None,
     measure: Callable[[int], object] | None = None,
+    measure_codes: Callable[[np.ndarray, np.ndarray], dict] | None = None,
     checkpoint: Path | None = None,
     identity: str = "",
 ) -> Result:
-    """Train an initialised autoencoder; leave it as it was after its best epoch.
+    """Train an initialised autoencoder; leave it as it was after the epoch of the lowest loss.
 
     Every epoch visits the training documents in a new random order.  The remainder that does
     not fill a minibatch is left out, so that batch statistics are always of ``batch_size``
     documents.  After every epoch the population statistics are recomputed over all training
     documents (exactly: there are no running averages) and the validation loss is taken with
-    them.  Training ends after ``epochs``, or ``patience`` epochs after the best one, or as soon
-    as a loss is not finite.
+    them.  Training ends after ``epochs``, or ``patience`` epochs after the one with the lowest
+    validation loss, or as soon as a loss is not finite.  With ``plateau`` the learning rate is
+    cut while the loss does not fall, see `learning_rate`.
 
     With ``observe_steps``, `Autoencoder.observe` looks at the first 1,000 training documents
     every so many steps, before the step.
@@ -110,6 +147,10 @@ def fit(
         Called with the number of every epoch once its population statistics are there, and before
         the first with 0.  What it returns, plain values, is kept in checkpoints; its time is not
         counted.
+    measure_codes : function, optional
+        Called every ``path_epochs`` with the codes of the training and of the validation documents;
+        the metrics that it returns, such as `ae_bn.codes.PathMeter`'s, are kept in `Epoch.codes`.
+        Without it the only snapshot is the one by loss.  Its time is not counted.
     checkpoint : Path, optional
     identity : str
         Of the run: a checkpoint with another one is not used.
@@ -125,33 +166,42 @@ def fit(
     """
     n, batch_size = X_train.shape[0], config.batch_size
     check_batch_size(n, batch_size)
-    progress, best_state = Progress(dict(order.bit_generator.state)), autoencoder.get_state()
+    progress, states = Progress(dict(order.bit_generator.state)), {}
     if checkpoint is not None and checkpoint.exists():
         try:
-            progress, best_state = _resume(checkpoint, identity, autoencoder, order, config)
+            progress, states = _resume(checkpoint, identity, autoencoder, order, config)
         except UserError as error:
             print(f"training from the start, because {error}", flush=True)
     began = time.perf_counter() - progress.seconds
     observed = X_train[:CHUNK]
+    snapshots = ["loss"] if measure_codes is None else list(SNAPSHOTS)
 
     def save():
         progress.seconds = time.perf_counter() - began
         if checkpoint is not None:
             arrays = autoencoder.get_state(training=True)
-            arrays.update((BEST + name, value) for name, value in best_state.items())
+            for snapshot, state in states.items():
+                arrays.update((f"{snapshot}.{name}", value) for name, value in state.items())
             write_arrays(checkpoint, arrays, {"identity": identity, **asdict(progress)})
 
-    def take_measurement(measure, epoch):
+    def untimed(function, *arguments):
         nonlocal began
         start = time.perf_counter()
-        progress.measurements.append(measure(epoch))
+        value = function(*arguments)
         began += time.perf_counter() - start
+        return value
+
+    def codes_of_epoch(epoch):
+        if measure_codes is None or epoch % config.path_epochs:
+            return {}
+        return measure_codes(autoencoder.encode(X_train), autoencoder.encode(X_valid))
 
     with held_back(signal.SIGINT, signal.SIGTERM) as arrived:
         if measure is not None and not progress.measurements:
             autoencoder.update_population_statistics(X_train)
-            take_measurement(measure, 0)
+            progress.measurements.append(untimed(measure, 0))
         while not progress.ended(config):
+            autoencoder.set_learning_rate(learning_rate(config, progress.history))
             order.bit_generator.state = progress.order
             shuffled = shuffled_batches(X_train, order.permutation(n), batch_size)
             for batch in islice(shuffled, len(progress.losses), None):
@@ -164,27 +214,54 @@ def fit(
                 progress.losses.append(float(autoencoder.train(batch)))
             autoencoder.update_population_statistics(X_train)
             valid_loss = autoencoder.evaluate(X_valid)
-            epoch, seconds = len(progress.history) + 1, time.perf_counter() - began
             train_loss = float(np.mean(progress.losses))
-            progress.history.append(Epoch(epoch, train_loss, valid_loss, seconds))
+            number, seconds = len(progress.history) + 1, time.perf_counter() - began
+            epoch = Epoch(number, train_loss, valid_loss, seconds)
+            if epoch.finite:
+                epoch = epoch._replace(codes=untimed(codes_of_epoch, number))
+            progress.history.append(epoch)
             if report is not None:
-                report(progress.history[-1])
+                report(epoch)
             if measure is not None:
-                take_measurement(measure, epoch)
-            if not progress.diverged and valid_loss < progress.best_loss:
-                progress.best_epoch, best_state = epoch, autoencoder.get_state()
+                progress.measurements.append(untimed(measure, number))
+            for snapshot in progress.improved(snapshots):
+                states[snapshot] = autoencoder.get_state()
             progress.order, progress.losses = order.bit_generator.state, []
-            if epoch % config.checkpoint_epochs == 0 or progress.ended(config):
+            if number % config.checkpoint_epochs == 0 or progress.ended(config):
                 save()
-    if progress.best_epoch > 0:
-        autoencoder.set_state(best_state)
+    if "loss" in states:
+        autoencoder.set_state(states["loss"])
     return Result(
         progress.history,
         progress.observations,
         progress.measurements,
-        progress.best_epoch,
+        {name: Snapshot(progress.best_epochs[name], state) for name, state in states.items()},
         progress.diverged,
     )
+
+
+def learning_rate(config: TrainingConfig, history: list[Epoch]) -> float:
+    """Return the learning rate of the epoch after those of a history.
+
+    It is ``config.learning_rate``, times ``plateau.factor`` once for every ``plateau.patience``
+    epochs in a row without a new lowest validation loss (Keras' ReduceLROnPlateau).
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    history : list of Epoch
+    """
+    rate, best, waited = config.learning_rate, np.inf, 0
+    if config.plateau is None:
+        return rate
+    for epoch in history:
+        if epoch.valid_loss < best:
+            best, waited = epoch.valid_loss, 0
+        else:
+            waited += 1
+        if waited == config.plateau.patience:
+            rate, waited = rate * config.plateau.factor, 0
+    return rate
 
 
 def check_batch_size(n: int, batch_size: int) -> None:
@@ -226,24 +303,30 @@ def held_back(*signals: int) -> Iterator[list]:
 
 
 def _resume(checkpoint, identity, autoencoder, order, config) -> tuple[Progress, dict]:
-    """Put the autoencoder back to where a checkpoint is, and return progress and best state.
+    """Put the autoencoder back to where a checkpoint is, and return progress and snapshots.
 
     Raises
     ------
     UserError
         If the checkpoint is damaged or of something else; nothing is changed then.
     """
-    state, best_state = autoencoder.get_state(training=True), autoencoder.get_state()
-    expected = {**state, **{BEST + name: value for name, value in best_state.items()}}
-    arrays, facts = read_arrays(checkpoint, expected)
+    facts = read_facts(checkpoint)
     if facts.pop("identity", None) != identity:
         raise UserError(f"{checkpoint} is of another run or of other versions")
     try:
         progress = Progress(**facts)
         progress.history = [Epoch(*epoch) for epoch in progress.history]
         order.bit_generator.state = progress.order
-        progress.best_loss, progress.ended(config)
-    except (TypeError, ValueError, KeyError, IndexError) as error:
+        progress.ended(config)
+        epochs = progress.best_epochs
+        if not set(epochs) <= set(SNAPSHOTS):
+            raise ValueError("unknown snapshots")
+        for epoch in epochs.values():
+            progress.history[epoch - 1]
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise UserError(f"{checkpoint} is damaged ({error})") from None
-    autoencoder.set_state(arrays, training=True)
-    return progress, {name: arrays[BEST + name] for name in best_state}
+    whole, state = autoencoder.get_state(training=True), autoencoder.get_state()
+    expected = {**whole, **{f"{s}.{name}": v for s in epochs for name, v in state.items()}}
+    arrays, _ = read_arrays(checkpoint, expected)
+    autoencoder.set_state({name: arrays[name] for name in whole}, training=True)
+    return progress, {s: {name: arrays[f"{s}.{name}"] for name in state} for s in epochs}

@@ -4,9 +4,10 @@
     python experiments/run.py --config configs/dropout.yaml --seeds 3 --set training.epochs=5
     python experiments/run.py --config configs/dropout.yaml --cluster tcp://HOST:8786
 
-Results go to OUT: ``results.csv`` (a row per run), ``curves.csv`` (means over seeds), ``table.md``,
-``table.tex``, figures, and a directory per run.  Runs that are finished already are not done again,
-others go on from their checkpoints.
+Tables go to OUT/NAME: ``results.csv`` (a row per run and snapshot), ``curves.csv`` (means over
+seeds), ``table.md``, ``table.tex`` and figures.  All experiments share the runs' directories in
+OUT/runs and the record of what they found in OUT/record.  Finished and recorded runs are skipped
+and interrupted ones resume, so any command can safely be given again.
 Exit code 0: done; 1: done, but some runs failed, and the table says why; 2: something in the
 config, an argument or the corpus is wrong, or files cannot be written, and one line says what;
 130, 143: interrupted.
@@ -48,7 +49,14 @@ def parse_arguments(arguments):
         metavar="ADDRESS",
         help="train on a Dask cluster instead: the scheduler's tcp://HOST:8786, or local",
     )
-    parser.add_argument("--out", type=Path, help="directory of results; results/NAME if not given")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help="the folder of all results"
+    )
+    parser.add_argument(
+        "--collect",
+        action="store_true",
+        help="train nothing: record the finished runs and write their tables",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the runs, train nothing")
     parser.add_argument(
         "--tune",
@@ -94,29 +102,49 @@ def main(arguments: list[str]) -> int:
     from ae_bn.config import load_config
     from ae_bn.experiment import curves_table, plan_runs, results_table
     from ae_bn.paths import atomic_write
-    from ae_bn.report import check_report, read_tables, write_report
+    from ae_bn.record import Record
+    from ae_bn.report import check_report, read_tables, table_rows, write_report
     from ae_bn.sweep import sweep, tune
 
     config = load_config(options.config, options.set)
     experiment = config.experiment
     check_report(experiment)
-    directory = options.out or Path("results") / experiment.name
+    directory = options.out / experiment.name
     if options.tune:
-        if options.seeds or options.dry_run:
-            raise UserError("--tune has its own seeds, experiment.tuning.seeds, and no dry run")
+        if options.seeds or options.dry_run or options.collect:
+            raise UserError(
+                "--tune has its own seeds, and goes neither with a dry run nor --collect"
+            )
         print(tune(config, directory / "tuning", options.jobs, options.cluster))
         return 0
     seeds, headline = choose_seeds(options.seeds, config)
-    runs = plan_runs(config, seeds, directory, headline)
+    runs, record = plan_runs(config, seeds, options.out, headline), Record(options.out / "record")
     if options.dry_run:
         for run in runs:
-            print(f"{'finished' if run.finished else 'to do':9}{run.directory}")
+            state = (
+                "finished" if run.finished else "recorded" if record.results(run.identity) else ""
+            )
+            print(f"{state or 'to do':9}{run.directory}  {run.arm}, seed {run.seed}")
         return 0
-    sweep(runs, options.jobs, options.cluster, name=experiment.name)
+    if options.collect:
+        record.add(runs, experiment.name)
+        finished = [run for run in runs if record.results(run.identity)]
+        print(f"{len(finished)} of {len(runs)} runs are finished")
+        if not finished:
+            return 0
+        runs = finished
+    else:
+        try:
+            sweep(runs, options.jobs, options.cluster, name=experiment.name, record=record)
+        finally:
+            record.add(runs, experiment.name)
+    table = results_table(runs, record)
     with atomic_write(directory / "results.csv") as file:
-        results_table(runs).to_csv(file, index=False)
+        table.to_csv(file, index=False)
+    shown = set(table_rows(table, experiment)["run"])
+    curves = curves_table([run for run in runs if run.identity in shown], record)
     with atomic_write(directory / "curves.csv") as file:
-        curves_table(runs).to_csv(file, index=False, float_format="%.6g")
+        curves.to_csv(file, index=False, float_format="%.6g")
     results, curves = read_tables(directory, experiment)
     print(f"\n{write_report(results, curves, experiment, directory)}")
     print(f"results.csv, curves.csv, table.md, table.tex and figures are in {directory}")

@@ -27,7 +27,7 @@ from ae_bn.experiment import (
     plan_runs,
     results_table,
 )
-from ae_bn.files import file_digest, write_json
+from ae_bn.files import read_json, write_json
 from ae_bn.sweep import tune
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -53,18 +53,19 @@ def test_from_config_to_table(config_file, tmp_path):
     out = tmp_path / "out"
     done = run("--config", config_file, "--seeds", "2", "--jobs", "2", "--out", out)
     assert done.returncode == 0, done.stderr
-    results = pd.read_csv(out / "results.csv")
-    assert len(results) == 2 * (4 + 2)
+    results = pd.read_csv(out / "small" / "results.csv")
+    assert len(results) == 2 * (4 * 4 + 2)  # four snapshots of each arm
     assert set(results["status"]) == {"finished"}
-    assert results["accuracy"].between(0, 1).all()
+    assert results["probe_accuracy"].between(0, 1).all()
     assert results.loc[results["bn"].notna(), "test_loss"].between(0, 20).all()
-    table = (out / "table.md").read_text()
+    assert results.loc[results["snapshot"] == "loss", "accuracy"].between(0, 1).all()
+    table = (out / "small" / "table.md").read_text()
     assert table in done.stdout
     for arm in ("raw TF-IDF", "truncated SVD", "off / none", "on / input", "gain"):
         assert f"| {arm}" in table
     for figure in ("metrics", "differences", "learning_curves", "precision_recall"):
-        assert (out / f"{figure}.png").stat().st_size > 1000
-    assert "\\bottomrule" in (out / "table.tex").read_text()
+        assert (out / "small" / f"{figure}.png").stat().st_size > 1000
+    assert "\\bottomrule" in (out / "small" / "table.tex").read_text()
 
     directory = out / "runs" / results.loc[results["arm"] == "on / input", "run"].iloc[0]
     written = json.loads((directory / "run.json").read_text())
@@ -73,11 +74,12 @@ def test_from_config_to_table(config_file, tmp_path):
     assert len(written["data"]["fingerprint"]) == 64
     assert written["data"]["source"].startswith("folder")
     assert written["versions"]["Theano-PyMC"] == "1.1.2"
-    history = pd.read_csv(directory / "history.csv")
+    history = pd.DataFrame(read_json(directory / "metrics.json")["history"])
     assert list(history["epoch"]) == [1, 2, 3] and np.isfinite(history.to_numpy()).all()
-    curves = pd.read_csv(out / "curves.csv").set_index(["arm", "curve"]).sort_index()
-    both = results.loc[results["arm"] == "on / input", "run"]
-    losses = [pd.read_csv(out / "runs" / name / "history.csv")["valid_loss"] for name in both]
+    curves = pd.read_csv(out / "small" / "curves.csv").set_index(["arm", "curve"]).sort_index()
+    both = results.loc[results["arm"] == "on / input", "run"].unique()
+    losses = [read_json(out / "runs" / name / "metrics.json")["history"]["valid_loss"]
+              for name in both]  # fmt: skip
     expected = curves.loc["on / input", "valid_loss"]
     np.testing.assert_allclose(expected["mean"], np.mean(losses, axis=0), rtol=1e-5)
     assert list(expected["x"]) == [1, 2, 3] and list(expected["n"]) == [2, 2, 2]
@@ -104,12 +106,10 @@ def test_curves_of_seeds_that_stop_at_different_epochs(config_file, tmp_path):
     runs = [run for run in plan_runs(config, [1, 2, 3], tmp_path) if run.arm == "off / none"]
     for run, epochs in zip(runs, (3, 1, 2)):
         epoch = np.arange(1, epochs + 1)
-        history = pd.DataFrame({"epoch": epoch, "seconds": 0.1, "z1_p50": run.seed * epoch})
+        history = {"epoch": epoch.tolist(), "z1_p50": (run.seed * epoch).tolist()}
         run.directory.mkdir(parents=True)
-        history.to_csv(run.directory / "history.csv", index=False)
         spectra = {"density": {"x": [0, run.seed], "y": [1.0, 0.0]}}
-        files = {"history.csv": file_digest(run.directory / "history.csv")}
-        metrics = {"status": "finished", "files": files, "spectra": spectra}
+        metrics = {"status": "finished", "files": {}, "history": history, "spectra": spectra}
         write_json(run.directory / "metrics.json", metrics)
     curves = curves_table(runs).set_index("curve")
     assert list(curves.loc["z1_p50", "n"]) == [3, 2, 1]
@@ -124,22 +124,23 @@ def test_references_do_not_saturate(config_file, tmp_path):
     for run in plan_runs(config, [1], tmp_path)[:2]:
         assert run.reference
         perform(run)
-        metrics = run.read_metrics()
+        metrics = run.read_metrics()["snapshots"][""]
         assert metrics["saturated"] is None and 0 < metrics["accuracy"] <= 1
+        assert 0 < metrics["probe_accuracy"] <= 1
 
 
 def test_dry_run_lists_and_does_nothing(config_file, tmp_path):
     done = run("--config", config_file, "--seeds", "5,9", "--out", tmp_path / "out", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert sum(line.startswith("to do") for line in done.stdout.splitlines()) == 12
-    assert "seed9" in done.stdout and not (tmp_path / "out").exists()
+    assert "seed 9" in done.stdout and not (tmp_path / "out").exists()
 
 
 def test_seeds_count_up_from_the_first(config_file, tmp_path):
     settings = ["training.seed=40", "experiment.references=[]"]
     done = run("--config", config_file, "--set", *settings, "--out", tmp_path, "--dry-run")
     for seed in (40, 41, 42):
-        assert done.stdout.count(f"-seed{seed}-") == 4
+        assert done.stdout.count(f", seed {seed}\n") == 4
 
 
 def test_same_seed_same_numbers_alone_or_after_others(config_file, tmp_path):
@@ -171,7 +172,8 @@ def test_toggling_dropout_changes_nothing_else(config_file, tmp_path):
 def test_what_decides_the_numbers_names_the_run(config_file, tmp_path):
     def names(*settings):
         config = load_config(config_file, settings)
-        return {run.directory.name for run in plan_runs(config, [1], tmp_path)}
+        runs = plan_runs(config, [1], tmp_path)
+        return {run.directory.name for run in runs if not run.reference}
 
     unrelated = ["experiment.report.metrics=[accuracy]", "experiment.name=other"]
     assert names() == names(*unrelated, "training.checkpoint_epochs=1")
@@ -182,8 +184,7 @@ def test_what_decides_the_numbers_names_the_run(config_file, tmp_path):
         "data.validation_fraction=.3",
         "evaluation.classifier_c=[1.0]",
     ):
-        trained = {name for name in names(setting) if name.startswith(("on", "off"))}
-        assert not trained & names(), setting
+        assert not names(setting) & names(), setting
 
 
 def leaves(tree, prefix=""):
@@ -203,6 +204,7 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
         dict.fromkeys(["model.batch_norm.top_scale", "model.batch_norm.top_shift"], False)
     )
     others.update({"training.observe_steps": 5, "model.sampling": 5})
+    others["training.plateau"] = dict(factor=0.5, patience=2)
     curvature = dict(epochs=[0], documents=100, eigenvalues=1, draws=1, steps=10)
     others["evaluation.curvature"] = curvature
     config = load_config(None, ["model.output_activation=sigmoid", "model.batch_norm.code=true"])
@@ -258,7 +260,7 @@ def test_diverged_runs_are_kept(config_file, tmp_path):
     )
     runs = plan_runs(config, [1], tmp_path)
     perform(runs[0])
-    row = results_table(runs).iloc[0]
+    row = results_table(runs).set_index("snapshot").loc["last"]
     assert row["status"] == "diverged" and row["test_loss"] == np.inf
     assert 0.2 < row["accuracy"] < 0.5 and 0.2 < row["precision"] < 0.5  # chance: a third
     assert runs[0].finished
@@ -268,6 +270,7 @@ def test_tuning_leaves_the_test_data_alone(config_file, tmp_path):
     config = load_config(config_file, ["experiment.learning_rates={on / none: .5}"])
     text = tune(config, tmp_path, jobs=1)
     results = pd.read_csv(tmp_path / "results.csv")
+    results = results[results["snapshot"] == "loss"].reset_index()
     assert len(results) == 4 * 2 and set(results["seed"]) == {7}
     assert set(results["learning_rate"]) == {0.001, 0.01}
     assert not {"test_loss", "accuracy", "precision"} & set(results.columns)
@@ -331,11 +334,11 @@ def test_headline_arms_have_more_seeds(config_file, tmp_path):
     settings = ["experiment.seeds=2", "experiment.headline={seeds: 4, arms: [on / none]}"]
     arguments = ["--config", config_file, "--out", tmp_path / "out", "--dry-run"]
     lines = run(*arguments, "--set", *settings).stdout.splitlines()
-    seeds = [line.split("-seed")[1][0] for line in lines if "on___none" in line]
+    seeds = [line.split(", seed ")[1] for line in lines if "on / none" in line]
     assert seeds == ["1", "2", "3", "4"]
-    assert len([line for line in lines if "-seed3-" in line]) == 1
+    assert len([line for line in lines if line.endswith(", seed 3")]) == 1
     listed = run(*arguments, "--seeds", "1,2", "--set", *settings).stdout.splitlines()
-    assert len([line for line in listed if "on___none" in line]) == 2
+    assert len([line for line in listed if "on / none" in line]) == 2
 
 
 def test_what_is_not_used_is_not_in_the_identity():
@@ -353,16 +356,13 @@ def test_observations_and_steps_to_target(config_file, tmp_path):
     config = load_config(config_file, settings)
     runs = [run for run in plan_runs(config, [1], tmp_path) if run.arm == "on / input"]
     perform(runs[0])
-    observations = pd.read_csv(runs[0].directory / "observations.csv")
+    observations = pd.DataFrame(runs[0].read_metrics()["observations"])
     assert list(observations["step"]) == [0, 4, 8, 12, 16, 20]  # 3 epochs of 7 steps
     assert np.isfinite(observations.to_numpy()).all()
-    row = results_table(runs).iloc[0]
+    row = results_table(runs).set_index("snapshot").loc["loss"]
     assert row["steps_to_target"] == 7  # met at once, after the first epoch
     assert row["gap"] == pytest.approx(row["valid_loss"] - row["train_loss"])
     assert row["variance_shift1"] > 1
-    with open(runs[0].directory / "observations.csv", "a") as file:
-        file.write("1\n")
-    assert not runs[0].finished
 
 
 @pytest.mark.parametrize("name, n_rows", [("dropout", 8 + 2), ("top_layer", 12 + 2)])
@@ -379,6 +379,7 @@ def test_every_arm_of_make_reproduce_on_real_data(name, n_rows, tmp_path, monkey
     done = run(*shlex.split(command)[2:])
     assert done.returncode == 0, done.stderr
     results = pd.read_csv(tmp_path / name / "results.csv")
+    results = results[results["snapshot"].isna() | (results["snapshot"] == "loss")]
     assert len(results) == n_rows
     assert (results["accuracy"] > 0.055).all()  # chance is .05
     trained = results[results["learning_rate"].notna()]

@@ -11,7 +11,7 @@ from ae_bn.config import load_config
 from ae_bn.data import batches, shuffled_batches
 from ae_bn.errors import UserError
 from ae_bn.randomness import streams
-from ae_bn.training import fit
+from ae_bn.training import SNAPSHOTS, Epoch, fit, learning_rate
 
 
 def topics(n=600, n_words=60, n_topics=6, seed=0):
@@ -26,7 +26,7 @@ def topics(n=600, n_words=60, n_topics=6, seed=0):
 X = topics()
 
 
-def train(*settings, seed=1):
+def train(*settings, seed=1, measure_codes=None):
     config = load_config(None, ["model.layers=[8]", "training.batch_size=50", *settings])
     autoencoder = Autoencoder(
         config.model, config.training.optimizer, X.shape[1], config.theano.kernels
@@ -34,7 +34,14 @@ def train(*settings, seed=1):
     stream = streams(seed)
     rate, dropout = config.training.learning_rate, config.model.dropout
     autoencoder.initialize(X[:500], stream, rate, dropout)
-    return autoencoder, fit(autoencoder, X[:500], X[500:], config.training, stream.order)
+    return autoencoder, fit(
+        autoencoder,
+        X[:500],
+        X[500:],
+        config.training,
+        stream.order,
+        measure_codes=measure_codes,
+    )
 
 
 SETTINGS = ["training.epochs=6", "training.learning_rate=.01", "model.dropout.input=.2"]
@@ -109,6 +116,71 @@ def test_every_epoch_is_reported_once():
     autoencoder.initialize(X, stream, 0.01, config.model.dropout)
     result = fit(autoencoder, X, X, config.training, stream.order, report=seen.append)
     assert seen == result.history and [epoch.epoch for epoch in seen] == [1, 2, 3]
+
+
+def a_path(*values):
+    """Return a function that gives epochs their metrics of codes, in turn."""
+    rest = iter(values)
+
+    def measure(fit_codes, valid_codes):
+        assert fit_codes.shape == (500, 8) and valid_codes.shape == (100, 8)
+        accuracy, precision = next(rest)
+        return {"valid_accuracy": accuracy, "valid_centred_precision": precision}
+
+    return measure
+
+
+def test_snapshots_are_the_weights_of_runs_stopped_there():
+    """Of equal epochs the first is the best; the metrics themselves change nothing."""
+    path = a_path((0.1, 0.5), (0.3, 0.6), (0.3, 0.6), (0.2, 0.2))
+    _, result = train(*SETTINGS, "training.epochs=4", measure_codes=path)
+    assert set(result.snapshots) == set(SNAPSHOTS)
+    assert result.snapshots["accuracy"].epoch == result.snapshots["precision"].epoch == 2
+    assert result.snapshots["last"].epoch == 4
+    assert [epoch.codes["valid_accuracy"] for epoch in result.history] == [0.1, 0.3, 0.3, 0.2]
+    for name in ("accuracy", "last"):
+        epoch, state = result.snapshots[name]
+        stopped, _ = train(*SETTINGS, f"training.epochs={epoch}", "training.patience=99")
+        stopped_state = train(*SETTINGS, f"training.epochs={epoch}", measure_codes=a_path(
+            *[(0, 0)] * epoch))[1].snapshots["last"].state  # fmt: skip
+        for key, value in state.items():
+            np.testing.assert_array_equal(value, stopped_state[key])
+        if stopped.evaluate(X[500:]) == pytest.approx(result.history[epoch - 1].valid_loss):
+            continue
+        assert result.best_epoch < epoch  # the run stopped there was put back to an earlier epoch
+
+
+def test_codes_are_measured_every_so_many_epochs():
+    path = a_path((0.1, 0.1), (0.2, 0.2))
+    _, result = train(*SETTINGS, "training.epochs=5", "training.path_epochs=2", measure_codes=path)
+    assert [bool(epoch.codes) for epoch in result.history] == [False, True, False, True, False]
+    assert result.snapshots["accuracy"].epoch == 4 and result.snapshots["last"].epoch == 5
+
+
+def test_without_a_path_only_the_lowest_loss_is_kept():
+    _, result = train(*SETTINGS)
+    assert set(result.snapshots) == {"loss"}
+
+
+def test_the_learning_rate_is_cut_on_a_plateau():
+    """Worked by hand: two epochs without a new lowest loss halve it; a new lowest starts over."""
+    losses = [5, 4, 4.5, 4.2, 3, 3.5, 3.5, 3.5, 3.5, 2]
+    history = [Epoch(n, 0.0, loss, 0.0) for n, loss in enumerate(losses, start=1)]
+    settings = ["training.learning_rate=.8", "training.plateau={factor: .5, patience: 2}"]
+    config = load_config(None, settings).training
+    rates = [learning_rate(config, history[:n]) for n in range(len(losses) + 1)]
+    assert rates == [0.8, 0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.1, 0.1]
+
+
+def test_training_uses_the_cut_learning_rate():
+    """With a factor of almost nothing the weights stand still after the cut."""
+    plateau = "training.plateau={factor: 1e-12, patience: 1}"
+    high = ["training.learning_rate=.3", "training.epochs=12", "training.patience=12"]
+    autoencoder, result = train(*high, plateau)
+    losses = [epoch.valid_loss for epoch in result.history]
+    assert len(losses) == 12
+    assert losses[-1] == pytest.approx(losses[-2], rel=1e-5)
+    assert autoencoder.learning_rate.get_value() < 1e-9
 
 
 def test_batches_are_the_rows_in_order():

@@ -1,0 +1,159 @@
+r"""One number per arm and seed, from runs at many learning rates and several snapshots.
+
+``results.csv`` has a row for every arm, learning rate, seed and snapshot.  Tables and comparisons
+take one row per arm and seed, and there are several defensible ways to get it:
+
+- the snapshot: the weights of the epoch that is best by validation loss, by validation accuracy
+  or by validation precision, or of the last epoch;
+- the learning rate: a given one, or the one chosen by a validation metric.  The choice is
+  cross-fitted: the rate for seed s is the one with the best mean over all other seeds, so a run
+  is never judged by the documents that chose its rate, and no seeds are set aside for tuning;
+- or the expected best of k learning rates drawn at random (`expected_best`), the result of a
+  budget of k runs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ae_bn.config import check_name
+
+# Validation metrics that choose a rate, and whether larger is better.
+CRITERIA = {"valid_loss": False, "valid_accuracy": True, "valid_centred_precision": True}
+
+
+def select(results: pd.DataFrame, snapshot: str, rate: str | float) -> pd.DataFrame:
+    """Return the rows of one snapshot at one learning rate per arm and seed.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One row per run and snapshot.  Rows without a learning rate or a snapshot, which are
+        references and failed runs, are kept as they are.
+    snapshot : str
+        A key of `ae_bn.training.SNAPSHOTS`.
+    rate : str or float
+        A key of `CRITERIA`, by which the rate is chosen (cross-fitted), or a learning rate.
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    UserError
+        If the criterion does not exist.
+    """
+    of_snapshot = results["snapshot"].isna() | (results["snapshot"] == snapshot)
+    results = results[of_snapshot]
+    if isinstance(rate, str):
+        check_name(rate, CRITERIA, "experiment.report.rate")
+        chosen = chosen_rates(results, rate)
+        keys = pd.MultiIndex.from_frame(results[["arm", "seed"]])
+        wanted = chosen.reindex(keys).to_numpy()
+    else:
+        wanted = np.full(len(results), rate)
+    rates = results["learning_rate"].to_numpy(dtype=float)
+    return results[np.isnan(rates) | np.isnan(wanted) | (rates == wanted)]
+
+
+def chosen_rates(results: pd.DataFrame, criterion: str) -> pd.Series:
+    """Return the cross-fitted learning rate of every arm and seed.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One row per run, of one snapshot.
+    criterion : str
+        A key of `CRITERIA`.
+
+    Returns
+    -------
+    Series of float, by (arm, seed)
+        The rate with the best mean of the criterion over the arm's other seeds (the lowest of
+        equals); with one seed alone, over that one.  A run without a value counts as the worst.
+    """
+    scores = _scores(results, criterion)
+    chosen = {}
+    for arm, by_seed in scores.groupby("arm", sort=False):
+        table = by_seed.droplevel("arm").unstack("learning_rate").sort_index(axis=1)
+        for seed in table.index:
+            others = table.drop(index=seed) if len(table) > 1 else table
+            chosen[arm, seed] = others.mean().idxmax()
+    index = pd.MultiIndex.from_tuples(list(chosen), names=["arm", "seed"])
+    return pd.Series(list(chosen.values()), index=index, dtype=float)
+
+
+def best_rates(results: pd.DataFrame, criterion: str) -> pd.DataFrame:
+    """Return the rate that all seeds together choose for every arm, and if it ends the grid.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One row per run, of one snapshot.
+    criterion : str
+        A key of `CRITERIA`.
+
+    Returns
+    -------
+    DataFrame, by arm
+        ``learning_rate``, and ``at_end``: it is the lowest or the highest of several, so a better
+        one may lie beyond and the grid should be extended.
+    """
+    rows = {}
+    for arm, by_seed in _scores(results, criterion).groupby("arm", sort=False):
+        means = by_seed.groupby("learning_rate").mean().sort_index()
+        best = means.idxmax()
+        at_end = len(means) > 1 and best in (means.index[0], means.index[-1])
+        rows[arm] = {"learning_rate": best, "at_end": at_end}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["learning_rate", "at_end"])
+
+
+def expected_best(results: pd.DataFrame, metric: str, criterion: str, k: int) -> pd.DataFrame:
+    r"""Return the expected metric of the best of k learning rates drawn at random.
+
+    Of the R rates of an arm and a seed, drawn k times with replacement, the one with the best
+    criterion is taken (Dodge et al. 2019, arXiv 1909.03004, equation 8, of the value that the
+    criterion chooses).  Sorted from worst to best, the rate of rank i is taken with probability
+
+    .. math:: (i / R)^k - ((i - 1) / R)^k
+
+    Parameters
+    ----------
+    results : DataFrame
+        One row per run, of one snapshot.
+    metric : str
+        The column to average.
+    criterion : str
+        A key of `CRITERIA`.
+    k : int
+        The budget, at least 1.
+
+    Returns
+    -------
+    DataFrame
+        ``arm``, ``seed`` and the metric.
+    """
+    check_name(criterion, CRITERIA, "criterion")
+    rows = []
+    ranked = results.assign(score=_signed(results, criterion)).dropna(subset=["learning_rate"])
+    for (arm, seed), runs in ranked.groupby(["arm", "seed"], sort=False):
+        values = runs.sort_values(["score", "learning_rate"])[metric].to_numpy(dtype=float)
+        share = np.arange(len(values) + 1) / len(values)
+        rows.append({"arm": arm, "seed": seed, metric: float(np.diff(share**k) @ values)})
+    return pd.DataFrame(rows, columns=["arm", "seed", metric])
+
+
+def _signed(results, criterion):
+    """Return the criterion, larger being better; where it has no value, minus infinity."""
+    if criterion not in results:
+        return pd.Series(-np.inf, results.index)
+    sign = 1 if CRITERIA[criterion] else -1
+    return (sign * results[criterion].astype(float)).fillna(-np.inf)
+
+
+def _scores(results, criterion):
+    trained = results.dropna(subset=["learning_rate"])
+    index = pd.MultiIndex.from_frame(trained[["arm", "seed", "learning_rate"]])
+    return pd.Series(_signed(trained, criterion).to_numpy(), index=index)
