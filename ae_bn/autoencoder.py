@@ -40,6 +40,7 @@ INVERSES = {
     "tanh": np.arctanh,
     "relu": lambda mean: mean,
     "linear": lambda mean: mean,
+    "softmax": lambda mean: np.log(mean / mean.sum()),
 }
 
 
@@ -214,7 +215,8 @@ class Autoencoder:
 
         W is drawn as Glorot and Bengio (2010) do, uniform in +-sqrt(6 / (n_in + n_out)); a is
         1 and b is 0.  With output_start "data" the output layer starts from the data in every
-        arm alike: b is the inverse activation of each word's mean (sigmoid: log-odds).  A linear
+        arm alike: b is the inverse activation of each word's mean (sigmoid: log-odds; softmax: the
+        log of each word's share of all).  A linear
         or ReLU output starts no wider than the data: standardised, it has each word's standard
         deviation as a; otherwise the columns of W that give more are scaled down to it (not if
         tied: W is the encoder's too).
@@ -256,9 +258,10 @@ class Autoencoder:
         n = X.shape[0]
         activation = self.config.output_activation
         if bn.b is not None:
-            # A word in no document, or in all, has no log-odds: count half a document more.
-            smoothed = (mean * n + 0.5) / (n + 1)
-            _set(bn.b, INVERSES[activation](smoothed if activation == "sigmoid" else mean))
+            if activation in ("sigmoid", "softmax"):
+                # A word in no document, or in all, has no logarithm: count half a document more.
+                mean = (mean * n + 0.5) / (n + 1)
+            _set(bn.b, INVERSES[activation](mean))
         if activation in ("linear", "relu"):
             if bn.normalize and bn.a is not None:
                 _set(bn.a, deviation)

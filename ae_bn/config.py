@@ -22,6 +22,7 @@ LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
 DEFAULTS = Path(__file__).resolve().parent.parent / "configs" / "defaults.yaml"
 
 Activation = Literal["relu", "sigmoid", "tanh", "linear"]
+OutputActivation = Literal["relu", "sigmoid", "tanh", "linear", "softmax"]
 
 
 class Section(BaseModel):
@@ -75,9 +76,9 @@ class ModelConfig(Section):
     layers: List[int] = Field(min_length=1)
     tied: bool
     hidden_activation: Activation
-    output_activation: Activation
+    output_activation: OutputActivation
     output_start: Literal["data", "plain"]
-    loss: Literal["cross_entropy", "squared_error", "standardised_error"]
+    loss: Literal["cross_entropy", "squared_error", "standardised_error", "multinomial"]
     sampling: Optional[int] = Field(ge=1)
     batch_norm: BatchNormConfig
     dropout: DropoutConfig
@@ -88,6 +89,12 @@ class ModelConfig(Section):
             raise ValueError("layers must be positive numbers of units")
         if self.loss == "cross_entropy" and self.output_activation != "sigmoid":
             raise ValueError("loss cross_entropy needs output_activation sigmoid")
+        if (self.loss == "multinomial") != (self.output_activation == "softmax"):
+            raise ValueError("loss multinomial and output_activation softmax go together")
+        if self.loss == "multinomial" and self.sampling is not None:
+            raise ValueError(
+                "loss multinomial compares every word with all others; set sampling to null"
+            )
         return self
 
 

@@ -109,11 +109,24 @@ def Linear(z):
     return z
 
 
+def Softmax(z):
+    """Return exp(z) divided by its sum over the units: the words' probabilities in a document.
+
+    For the output layer only.
+
+    Parameters
+    ----------
+    z : theano matrix, (n, n_units)
+    """
+    return T.nnet.softmax(z)
+
+
 ACTIVATIONS: dict[str, Callable] = {
     "relu": ReLU,
     "sigmoid": Sigmoid,
     "tanh": Tanh,
     "linear": Linear,
+    "softmax": Softmax,
 }
 
 

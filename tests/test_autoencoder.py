@@ -41,6 +41,7 @@ def randomize(autoencoder):
 
 
 ALL_BN = ["batch_norm.hidden=true", "batch_norm.top=true"]
+MULTINOMIAL = ["loss=multinomial", "output_activation=softmax"]
 
 
 # Loss and gradients computed once with PyTorch 2.13.0 in float64 (functional.batch_norm with
@@ -92,11 +93,13 @@ def test_loss_and_gradients_against_pytorch(float64, kernels):
 
 @pytest.mark.parametrize("kernels", ["symbolic", "fused"])
 @pytest.mark.parametrize("tied", ["false", "true"])
-@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize(
+    "loss", ["cross_entropy", "squared_error", "multinomial output_activation=softmax"]
+)
 def test_gradients_against_finite_differences(float64, documents, tied, loss, kernels):
     """Along a random direction, through two hidden layers and BN everywhere; no kinks in tanh."""
     documents = documents.astype("float64")
-    settings = [f"tied={tied}", f"loss={loss}", "hidden_activation=tanh", *ALL_BN]
+    settings = [f"tied={tied}", *f"loss={loss}".split(), "hidden_activation=tanh", *ALL_BN]
     config = model(*settings, layers="[5, 3]")
     autoencoder = started(config, documents, optimizer="sgd", kernels=kernels)
     randomize(autoencoder)
@@ -123,11 +126,15 @@ def test_gradients_against_finite_differences(float64, documents, tied, loss, ke
         ["batch_norm.gradient=constant"],
         ["batch_norm.gradient=only", "batch_norm.scale=false"],
         ["loss=standardised_error", "output_activation=linear", "batch_norm.top=true"],
+        MULTINOMIAL,
+        [*MULTINOMIAL, "batch_norm.top=true"],
+        [*MULTINOMIAL, "batch_norm.hidden=false"],
+        [*MULTINOMIAL, "batch_norm.hidden=false", "batch_norm.top=true"],
         ["batch_norm.top=true", "batch_norm.top_scale=false"],
         ["batch_norm.top=true", "batch_norm.top_shift=false", "output_start=plain"],
         ["hidden_activation=sigmoid", "dropout.input=.3", "dropout.hidden=.2"],
     ],
-    ids=lambda settings: settings[0],
+    ids=" ".join,
 )
 def test_symbolic_and_fused_agree(float64, documents, settings):
     """In training, evaluation, observation, and what is kept."""
@@ -292,6 +299,23 @@ def test_output_starts_from_the_data(documents):
     np.testing.assert_allclose(state["layer2.a"], X.std(axis=0), rtol=1e-4)
     np.testing.assert_array_equal(state["layer1.a"], np.ones(4))
     np.testing.assert_array_equal(state["layer1.b"], np.zeros(4))
+
+
+@pytest.mark.parametrize("kernels", ["symbolic", "fused"])
+def test_a_multinomial_output_starts_from_the_words_shares(documents, kernels):
+    """Before W adds to it, a reconstruction is the share of each word of the training data."""
+    X = documents.toarray().astype(np.float64)
+    smoothed = X.sum(axis=0) + 0.5
+    autoencoder = started(
+        model(*MULTINOMIAL, "batch_norm.hidden=false"), documents, kernels=kernels
+    )
+    state = autoencoder.get_state()
+    np.testing.assert_allclose(state["layer2.b"], np.log(smoothed / smoothed.sum()), rtol=1e-5)
+    autoencoder.set_state({**state, "layer2.W": 0 * state["layer2.W"]})
+    shares = np.tile(smoothed / smoothed.sum(), (40, 1))
+    np.testing.assert_allclose(autoencoder.reconstruct(documents), shares, rtol=1e-5)
+    expected = -(X * np.log(shares)).sum(axis=1).mean()
+    assert autoencoder.evaluate(documents) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("switch", ["hidden=false", "hidden=true", "top=true"])

@@ -17,7 +17,7 @@ from ae_bn import losses, stages
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
 from ae_bn.kernels.kernel import Kernel
-from ae_bn.kernels.losses import Loss
+from ae_bn.kernels.losses import Loss, Multinomial
 from ae_bn.kernels.masks import Mask
 from ae_bn.kernels.normalization import (
     Normalize,
@@ -180,6 +180,43 @@ def test_loss(dtype, loss):
         values[0][0, 0] = np.nan
         value, dg, _, db = kernel.check(*values, *parts, scale=1000)
         assert np.isnan(value) and np.isnan(dg[0, 0]) and np.isnan(db[0])
+
+
+def test_multinomial(dtype):
+    rng = np.random.default_rng(0)
+    kernel = None
+    for shape in SHAPES:
+        z, x = rng.normal(0.3, 2, shape).astype(dtype), documents(shape, dtype, rng)
+        arrays = z, x.data, x.indices, x.indptr
+        kernel = kernel or Compiled(Multinomial(), *arrays)
+        kernel.check(*arrays, scale=10)
+    kernel.check(*map(strided, arrays), scale=10)
+    with pytest.raises(ValueError, match="number of rows"):
+        kernel.function(z[1:].copy(), *arrays[1:])
+    (value, dz) = kernel.check(z * 1e3, *arrays[1:], scale=10)
+    assert np.isfinite(value) and np.isfinite(dz).all()
+    z[0, 5] = np.nan
+    value, dz = kernel.check(z, *arrays[1:], scale=10)
+    assert np.isnan(value) and np.isnan(dz[0]).all() and np.isfinite(dz[1:]).all()
+
+
+def test_multinomial_without_gradient_or_over_z():
+    """The two forms that a rewrite chooses give the same."""
+    rng = np.random.default_rng(0)
+    z, x = rng.normal(size=(70, 33)).astype("float32"), documents((70, 33), "float32", rng)
+    arrays = z, x.data, x.indices, x.indptr
+    expected = Compiled(Multinomial(), *arrays).check(*arrays, scale=10)
+    node = Multinomial().make_node(*map(theano.shared, arrays))
+    value = theano.function([], node.outputs[0])
+    over_z = theano.function([], Multinomial()(2 * theano.shared(z / 2), *node.inputs[1:]))
+    np.testing.assert_allclose(value(), expected[0], rtol=1e-6)
+    for result, same in zip(over_z(), expected):
+        np.testing.assert_array_equal(result, same)
+    forms = [
+        [n.op for n in function.maker.fgraph.apply_nodes if isinstance(n.op, Multinomial)]
+        for function in (value, over_z)
+    ]
+    assert [(form.gradients, form.inplace) for (form,) in forms] == [(False, False), (True, True)]
 
 
 def test_loss_without_gradients_or_over_g():
@@ -371,6 +408,7 @@ def test_damaged_csr_is_an_error(damage, message):
         (Project(), lambda *x: [*x, W]),
         (ProjectTransposed(), lambda *x: [*x, rows, np.int64(6)]),
         (Loss(how, "sigmoid", "cross_entropy"), lambda *x: [rows, *[vector] * 4, *x, vector]),
+        (Multinomial(), lambda *x: [rows, *x]),
     ]
     for op, arguments in kernels:
         kernel = Compiled(op, *arguments(*x))
@@ -417,12 +455,12 @@ def layer_gradients(kernels, settings, dtype, rng, loss, activation):
     return theano.function([g, target], outputs, on_unused_input="ignore")(values[0], x)
 
 
-@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error"])
+@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error", "multinomial"])
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
 def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation):
     """In NumPy and double precision: that C equals NumPy is tested above."""
-    if loss == "cross_entropy" and activation != "sigmoid":
-        return
+    if loss in ("cross_entropy", "multinomial") and activation != "sigmoid":
+        return  # they have an activation inside
     for settings in itertools.product([False, True], repeat=4):
         results = [
             layer_gradients(
@@ -434,7 +472,7 @@ def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation)
             np.testing.assert_allclose(fused, symbolic, 1e-8, 1e-10)
 
 
-@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error"])
+@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error", "multinomial"])
 def test_compiled_layers_equal_their_symbolic_twins(loss):
     for settings in [(False, False, False, True), (True, True, True, True)]:
         case = settings, "float32"

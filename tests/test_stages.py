@@ -67,13 +67,14 @@ def test_projection_of_sparse_and_dense_rows_agree(float64):
 
 
 def test_activations():
-    z = T.vector()
-    values = np.array([-800, -1.5, 0, 2, 800], dtype=theano.config.floatX)
+    z = T.matrix()
+    values = np.array([[-800, -1.5, 0, 2, 800]], dtype=theano.config.floatX)
     expected = {
         "relu": np.maximum(0, values),
-        "sigmoid": [0, 1 / (1 + np.exp(1.5)), 0.5, 1 / (1 + np.exp(-2)), 1],
+        "sigmoid": [[0, 1 / (1 + np.exp(1.5)), 0.5, 1 / (1 + np.exp(-2)), 1]],
         "tanh": np.tanh(values),
         "linear": values,
+        "softmax": [[0, 0, 0, 0, 1]],
     }
     for name, activation in stages.ACTIVATIONS.items():
         got = theano.function([z], activation(z))(values)

@@ -21,9 +21,9 @@ from theano.gradient import disconnected_grad
 from ae_bn import losses, optimizers, stages
 from ae_bn.kernels import rewrites  # noqa: F401, registers what compiling needs
 from ae_bn.kernels.kernel import openmp_flags
-from ae_bn.kernels.losses import Loss
+from ae_bn.kernels.losses import Loss, Multinomial
 from ae_bn.kernels.masks import Mask
-from ae_bn.kernels.normalization import Normalize, Standardisation, Statistics
+from ae_bn.kernels.normalization import ACTIVATIONS, Normalize, Standardisation, Statistics
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.rows import TakeRows
@@ -85,13 +85,18 @@ def _constant(value, like):
 
 
 class Activation:
-    """One of `ae_bn.stages.ACTIVATIONS`, merged into the Batch Normalization before it."""
+    """One of `ae_bn.stages.ACTIVATIONS`, merged into the Batch Normalization before it.
+
+    The softmax has no kernel.
+    """
 
     def __init__(self, name):
         self.name = name
 
     def __call__(self, z):
         op = z.owner and z.owner.op
+        if self.name not in ACTIVATIONS:
+            return stages.ACTIVATIONS[self.name](z)
         if isinstance(op, Normalize) and op.activation == "linear":
             return Normalize(op.standardisation, self.name)(*z.owner.inputs)
         warnings.warn(f"no kernel for {self.name} of {z}: symbolic instead", stacklevel=2)
@@ -111,6 +116,15 @@ def _loss(name):
         return losses.LOSSES[name](z, target, activation, variance, weights)
 
     return loss
+
+
+def _multinomial(z, target, activation, variance=None, weights=None):
+    """`ae_bn.losses.multinomial`, by a kernel that takes any z."""
+    dense = target.owner and target.owner.op
+    if weights is None and isinstance(dense, sparse.DenseFromSparse):
+        return Multinomial()(z, *sparse.csm_properties(target.owner.inputs[0])[:3])[0]
+    warnings.warn(f"no kernel for multinomial of {z}: symbolic instead", stacklevel=2)
+    return losses.multinomial(z, target, activation, variance, weights)
 
 
 def _optimizer(rule):
@@ -155,6 +169,8 @@ def missing(loss: str | None = None) -> list[str]:
     notes = []
     if loss == "standardised_error":
         notes.append("loss: symbolic, it has no kernel")
+    if loss == "multinomial":
+        notes.append("softmax: symbolic, it has no kernel; the loss has one")
     if not _has_blas():
         notes.append("product: symbolic, there is no BLAS to link to")
     if not openmp_flags():
@@ -180,7 +196,11 @@ STAGES = {
         Projection,
         BatchNormalization,
         {name: Activation(name) for name in stages.ACTIVATIONS},
-        {**losses.LOSSES, **{name: _loss(name) for name in ("cross_entropy", "squared_error")}},
+        {
+            **losses.LOSSES,
+            **{name: _loss(name) for name in ("cross_entropy", "squared_error")},
+            "multinomial": _multinomial,
+        },
         {rule: _optimizer(rule) for rule in optimizers.OPTIMIZERS},
         Statistics(),
         dropout_mask,
