@@ -215,11 +215,11 @@ class Autoencoder:
 
         W is drawn as Glorot and Bengio (2010) do, uniform in +-sqrt(6 / (n_in + n_out)); a is
         1 and b is 0.  With output_start "data" the output layer starts from the data in every
-        arm alike: b is the inverse activation of each word's mean (sigmoid: log-odds; softmax: the
-        log of each word's share of all).  A linear
-        or ReLU output starts no wider than the data: standardised, it has each word's standard
-        deviation as a; otherwise the columns of W that give more are scaled down to it (not if
-        tied: W is the encoder's too).
+        arm alike: b is the inverse activation of each word's mean (sigmoid: log-odds; softmax:
+        the log of each word's share of all).  A linear or ReLU output starts no wider than the
+        data: standardised, it has each word's standard deviation as a (over units it then is no
+        wider on average over the words); otherwise the columns of W that give more are scaled
+        down to it (not if tied: W is the encoder's too).
 
         Parameters
         ----------
@@ -495,6 +495,8 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
     stages = STAGES[kernels]
     depth = len(config.layers)
     switches = config.batch_norm
+    over_units = switches.over == "units"
+    normalization = stages.LayerNormalization if over_units else stages.BatchNormalization
     layers: list[Layer] = []
     for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
         is_code, is_top = number == depth, number == 2 * depth
@@ -518,7 +520,7 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
         layers.append(
             Layer(
                 stages.Projection(W, transposed),
-                stages.BatchNormalization(
+                normalization(
                     n_out,
                     center=batch_norm and switches.center,
                     normalize=batch_norm and switches.normalize,

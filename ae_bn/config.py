@@ -63,8 +63,15 @@ class BatchNormConfig(Section):
     shift: bool
     top_scale: Optional[bool]
     top_shift: Optional[bool]
+    over: Optional[Literal["units"]]
     gradient: Literal["full", "constant", "only"]
     epsilon: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.over == "units" and self.gradient != "full":
+            raise ValueError("over units needs gradient full")
+        return self
 
 
 class DropoutConfig(Section):
@@ -94,6 +101,11 @@ class ModelConfig(Section):
         if self.loss == "multinomial" and self.sampling is not None:
             raise ValueError(
                 "loss multinomial compares every word with all others; set sampling to null"
+            )
+        if self.batch_norm.over == "units" and self.batch_norm.top and self.sampling is not None:
+            raise ValueError(
+                "batch_norm.over units and batch_norm.top take statistics of every word; set "
+                "sampling to null"
             )
         return self
 

@@ -41,6 +41,7 @@ def randomize(autoencoder):
 
 
 ALL_BN = ["batch_norm.hidden=true", "batch_norm.top=true"]
+OVER_UNITS = ["batch_norm.over=units"]
 MULTINOMIAL = ["loss=multinomial", "output_activation=softmax"]
 
 
@@ -94,7 +95,13 @@ def test_loss_and_gradients_against_pytorch(float64, kernels):
 @pytest.mark.parametrize("kernels", ["symbolic", "fused"])
 @pytest.mark.parametrize("tied", ["false", "true"])
 @pytest.mark.parametrize(
-    "loss", ["cross_entropy", "squared_error", "multinomial output_activation=softmax"]
+    "loss",
+    [
+        "cross_entropy",
+        "squared_error",
+        "multinomial output_activation=softmax",
+        "cross_entropy batch_norm.over=units",
+    ],
 )
 def test_gradients_against_finite_differences(float64, documents, tied, loss, kernels):
     """Along a random direction, through two hidden layers and BN everywhere; no kinks in tanh."""
@@ -130,6 +137,11 @@ def test_gradients_against_finite_differences(float64, documents, tied, loss, ke
         [*MULTINOMIAL, "batch_norm.top=true"],
         [*MULTINOMIAL, "batch_norm.hidden=false"],
         [*MULTINOMIAL, "batch_norm.hidden=false", "batch_norm.top=true"],
+        [*OVER_UNITS],
+        [*OVER_UNITS, "layers=[5, 4]", "batch_norm.code=false", "hidden_activation=tanh"],
+        [*OVER_UNITS, "batch_norm.top=true"],
+        [*OVER_UNITS, "batch_norm.top=true", "batch_norm.hidden=false", *MULTINOMIAL],
+        [*OVER_UNITS, "batch_norm.top=true", "loss=squared_error", "output_activation=linear"],
         ["batch_norm.top=true", "batch_norm.top_scale=false"],
         ["batch_norm.top=true", "batch_norm.top_shift=false", "output_start=plain"],
         ["hidden_activation=sigmoid", "dropout.input=.3", "dropout.hidden=.2"],
@@ -332,6 +344,61 @@ def test_a_linear_output_starts_no_wider_than_the_data(documents, switch, size):
         np.testing.assert_allclose(width, 1, rtol=0.07)  # epsilon counts where g is narrow
     limit = np.sqrt(6 / (50 + 12))
     assert np.abs(autoencoder.get_state()["layer2.W"]).max() <= limit
+
+
+@pytest.mark.parametrize("kernels", ["symbolic", "fused"])
+def test_over_units_no_document_depends_on_another(documents, kernels):
+    """The loss of a minibatch is the mean of its documents' own, in training and evaluation."""
+    config = model(*ALL_BN, *OVER_UNITS, layers="[6, 4]")
+    autoencoder = started(config, documents, learning_rate=0, kernels=kernels)
+    assert not [name for name in autoencoder.get_state() if name.endswith(("mean", "variance"))]
+    single = np.mean([autoencoder.train(documents[row]) for row in range(40)])
+    assert autoencoder.train(documents) == pytest.approx(single, rel=1e-5)
+    autoencoder.update_population_statistics(documents)
+    assert autoencoder.evaluate(documents) == pytest.approx(single, rel=1e-5)
+    assert autoencoder.kernels == [kernels] and autoencoder.variance_shift(documents) == {}
+
+
+def test_a_linear_output_over_units_starts_no_wider_than_the_data_on_average(documents):
+    settings = ["loss=squared_error", "output_activation=linear", *ALL_BN, *OVER_UNITS]
+    autoencoder = started(model(*settings, layers="[50]"), documents)
+    ratio = autoencoder.reconstruct(documents).var(axis=0) / documents.toarray().var(axis=0)
+    assert 0.1 < ratio.mean() < 1.01
+
+
+@pytest.mark.parametrize("kernels", ["symbolic", "fused"])
+@pytest.mark.parametrize(
+    "settings",
+    [[], ["loss=squared_error", "output_activation=linear"], MULTINOMIAL],
+    ids=["cross_entropy", "squared_error", "multinomial"],
+)
+def test_batch_norm_of_the_output_alone(documents, settings, kernels):
+    """Start, training, population statistics and evaluation, the latter against NumPy."""
+    config = model(*settings, "batch_norm.hidden=false", "batch_norm.top=true")
+    autoencoder = started(config, documents, kernels=kernels)
+    names = sorted(autoencoder.get_state())
+    top = [f"layer2.{name}" for name in ("W", "a", "b", "mean", "variance")]
+    assert names == ["layer1.W", "layer1.b", *top]
+    losses = [float(autoencoder.train(documents)) for _ in range(60)]
+    assert losses[-1] < 0.9 * losses[0]
+    autoencoder.update_population_statistics(documents)
+    state, X = autoencoder.get_state(), documents.toarray().astype(float)
+    code = np.maximum(0, X @ state["layer1.W"] + state["layer1.b"])
+    np.testing.assert_allclose(autoencoder.encode(documents), code, rtol=1e-4, atol=1e-5)
+    g = code @ state["layer2.W"]
+    np.testing.assert_allclose(state["layer2.mean"], g.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(state["layer2.variance"], g.var(axis=0), rtol=1e-4)
+    h = (g - g.mean(axis=0)) / np.sqrt(g.var(axis=0) + 1e-5)
+    z = state["layer2.a"] * h + state["layer2.b"]
+    expected = {
+        "cross_entropy": 1 / (1 + np.exp(-z)),
+        "squared_error": z,
+        "multinomial": np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
+    }[config.loss]
+    np.testing.assert_allclose(autoencoder.reconstruct(documents), expected, rtol=1e-3, atol=1e-5)
+    # With all documents in one minibatch both kinds of statistics are the same.
+    now = autoencoder.evaluate(documents)
+    assert autoencoder.train(documents) == pytest.approx(now, rel=1e-4)
 
 
 def test_code_switch_follows_hidden_unless_set():

@@ -84,6 +84,8 @@ def test_a_bad_override_is_one_line_that_names_it(override, words):
 @pytest.mark.parametrize(
     "overrides, words",
     [
+        (["batch_norm.over=units", "batch_norm.gradient=only"], ["over units", "gradient full"]),
+        (["batch_norm.over=units", "batch_norm.top=true", "sampling=9"], ["over units", "null"]),
         (["loss=multinomial", "output_activation=softmax", "sampling=9"], ["multinomial", "null"]),
     ],
 )

@@ -20,6 +20,8 @@ from ae_bn.kernels.kernel import Kernel
 from ae_bn.kernels.losses import Loss, Multinomial
 from ae_bn.kernels.masks import Mask
 from ae_bn.kernels.normalization import (
+    LayerNormalize,
+    LayerNormalizeGradient,
     Normalize,
     NormalizeGradient,
     Standardisation,
@@ -157,6 +159,30 @@ def test_normalization(dtype):
         assert np.isnan(forward.check(*values, scale=5)[0][0, 0])
         dg, da, _ = backward.check(*values, delta, scale=100)
         assert np.isnan(da[0]) and (np.isnan(dg[0, 0]) or activation == "linear")
+
+
+def test_layer_normalization(dtype):
+    rng = np.random.default_rng(0)
+    combinations = [(how, a) for how, a in COMBINATIONS if not how.population and a != "linear"]
+    for how, activation in combinations if dtype == "float32" else combinations[1:2]:
+        g, a, b, *_ = layer_values((5, 3), dtype, rng)
+        forward = Compiled(LayerNormalize(how, activation), g, a, b)
+        backward = Compiled(LayerNormalizeGradient(how, activation), g, a, b, g)
+        for shape in SHAPES:
+            values = layer_values(shape, dtype, rng)[:3]
+            delta = rng.normal(size=shape).astype(dtype)
+            forward.check(*values, scale=5)
+            backward.check(*values, delta, scale=100)
+        forward.check(*map(strided, values), scale=5)
+        backward.check(*map(strided, [*values, delta]), scale=100)
+        values[0][0, 0] = np.nan
+        (out,) = forward.check(*values, scale=5)
+        dg, da, _ = backward.check(*values, delta, scale=100)
+        assert np.isnan(out[0]).all() and np.isnan(dg[0]).all() and np.isfinite(dg[1:]).all()
+        with pytest.raises(ValueError, match="number of columns"):
+            forward.function(values[0][:, 1:].copy(), *values[1:])
+        with pytest.raises(ValueError, match="shape of g"):
+            backward.function(*values, delta[1:].copy())
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
@@ -434,11 +460,11 @@ def test_wrong_shapes_are_errors():
 # Against the symbolic twins, gradients included.
 
 
-def layer_gradients(kernels, settings, dtype, rng, loss, activation):
+def layer_gradients(kernels, settings, dtype, rng, loss, activation, word="BatchNormalization"):
     """Return the loss of one layer and its gradients, by the given kernels."""
     center, normalize, scale, shift = settings
     words = STAGES[kernels]
-    layer = words.BatchNormalization(33, center, normalize, scale, shift, 1e-3)
+    layer = getattr(words, word)(33, center, normalize, scale, shift, 1e-3)
     values, x = layer_values((21, 33), dtype, rng), documents((21, 33), dtype, rng)
     parameters = []
     for name, value in zip(("a", "b"), values[1:3]):
@@ -457,14 +483,15 @@ def layer_gradients(kernels, settings, dtype, rng, loss, activation):
 
 @pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error", "multinomial"])
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
-def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation):
+@pytest.mark.parametrize("word", ["BatchNormalization", "LayerNormalization"])
+def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation, word):
     """In NumPy and double precision: that C equals NumPy is tested above."""
     if loss in ("cross_entropy", "multinomial") and activation != "sigmoid":
         return  # they have an activation inside
     for settings in itertools.product([False, True], repeat=4):
         results = [
             layer_gradients(
-                kernels, settings, "float64", np.random.default_rng(5), loss, activation
+                kernels, settings, "float64", np.random.default_rng(5), loss, activation, word
             )
             for kernels in ("fused", "symbolic")
         ]

@@ -23,7 +23,13 @@ from ae_bn.kernels import rewrites  # noqa: F401, registers what compiling needs
 from ae_bn.kernels.kernel import openmp_flags
 from ae_bn.kernels.losses import Loss, Multinomial
 from ae_bn.kernels.masks import Mask
-from ae_bn.kernels.normalization import ACTIVATIONS, Normalize, Standardisation, Statistics
+from ae_bn.kernels.normalization import (
+    ACTIVATIONS,
+    LayerNormalize,
+    Normalize,
+    Standardisation,
+    Statistics,
+)
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.rows import TakeRows
@@ -35,6 +41,7 @@ class Stages(NamedTuple):
 
     Projection: type
     BatchNormalization: type
+    LayerNormalization: type
     activations: dict[str, Callable]
     losses: dict[str, Callable]
     optimizers: dict[str, Callable]
@@ -77,6 +84,19 @@ class BatchNormalization(stages.BatchNormalization):
         return Normalize(how, "linear")(g, a, b, mean, variance)
 
 
+class LayerNormalization(stages.LayerNormalization):
+    """`ae_bn.stages.LayerNormalization`, by a kernel; its gradient is the full one."""
+
+    def __call__(self, g, population=False):
+        """Return a * h(g) + b, (n, n_units)."""
+        how = Standardisation(bool(self.center), bool(self.normalize), self.epsilon, False)
+        a = _constant(1, self.mean) if self.a is None else self.a
+        b = _constant(0, self.mean) if self.b is None else self.b
+        if not self.center and not self.normalize:
+            return Normalize(how, "linear")(g, a, b, self.mean, self.variance)
+        return LayerNormalize(how, "linear")(g, a, b)
+
+
 def _constant(value, like):
     """Return a vector of one value, as long as another; known now if that is shared."""
     if isinstance(like, theano.compile.SharedVariable):
@@ -97,8 +117,8 @@ class Activation:
         op = z.owner and z.owner.op
         if self.name not in ACTIVATIONS:
             return stages.ACTIVATIONS[self.name](z)
-        if isinstance(op, Normalize) and op.activation == "linear":
-            return Normalize(op.standardisation, self.name)(*z.owner.inputs)
+        if isinstance(op, (Normalize, LayerNormalize)) and op.activation == "linear":
+            return op.activated(self.name)(*z.owner.inputs)
         warnings.warn(f"no kernel for {self.name} of {z}: symbolic instead", stacklevel=2)
         return stages.ACTIVATIONS[self.name](z)
 
@@ -108,6 +128,11 @@ def _loss(name):
 
     def loss(z, target, activation, variance=None, weights=None):
         op, dense = z.owner and z.owner.op, target.owner and target.owner.op
+        if isinstance(op, LayerNormalize):  # it needs all words first: the loss takes it as it is
+            one, zero = (_constant(value, z.owner.inputs[1]) for value in (1, 0))
+            as_it_is = Standardisation(False, False, op.standardisation.epsilon, False)
+            z = Normalize(as_it_is, "linear")(z, one, zero, zero, one)
+            op = z.owner.op
         if isinstance(op, Normalize) and isinstance(dense, sparse.DenseFromSparse):
             csr = sparse.csm_properties(target.owner.inputs[0])[:3]
             each = np.ones(1, z.dtype) if weights is None else weights
@@ -186,6 +211,7 @@ STAGES = {
     "symbolic": Stages(
         stages.Projection,
         stages.BatchNormalization,
+        stages.LayerNormalization,
         stages.ACTIVATIONS,
         losses.LOSSES,
         optimizers.OPTIMIZERS,
@@ -195,6 +221,7 @@ STAGES = {
     "fused": Stages(
         Projection,
         BatchNormalization,
+        LayerNormalization,
         {name: Activation(name) for name in stages.ACTIVATIONS},
         {
             **losses.LOSSES,
