@@ -139,6 +139,7 @@ class EvaluationConfig(Section):
     classifier_c: List[float] = Field(min_length=1)
     softmax_probe: bool
     retrieval_queries: Optional[int] = Field(ge=1)
+    running_average: Optional[float] = Field(ge=0, lt=1)
     curvature: Optional[CurvatureConfig]
 
     @model_validator(mode="after")
@@ -269,7 +270,7 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
     origin = ""
     if path is not None:
         origin = f"{path}: "
-        _merge(tree, _read_yaml(Path(path)))
+        merge(tree, _read_yaml(Path(path)))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -401,11 +402,11 @@ def _check_plain(tree: Any) -> None:
         values = inner
 
 
-def _merge(tree: dict, changes: dict) -> None:
+def merge(tree: dict, changes: dict) -> None:
     """Lay ``changes`` over ``tree``, section by section, in place."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value)
+            merge(tree[key], value)
         else:
             tree[key] = value
 

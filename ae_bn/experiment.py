@@ -471,7 +471,12 @@ def graph(run: Run) -> tuple | None:
 
 def _graph(config: Config) -> tuple:
     no_dropout = config.replace({"model.dropout.input": 0.0, "model.dropout.hidden": 0.0})
-    return no_dropout.model.model_dump_json(), config.training.optimizer, config.theano.kernels
+    return (
+        no_dropout.model.model_dump_json(),
+        config.training.optimizer,
+        config.theano.kernels,
+        config.evaluation.running_average,
+    )
 
 
 def compiled_autoencoder(config: Config, n_words: int) -> Autoencoder:
@@ -480,8 +485,11 @@ def compiled_autoencoder(config: Config, n_words: int) -> Autoencoder:
 
 
 @lru_cache(maxsize=8)
-def _compiled_autoencoder(model: str, optimizer: str, kernels: str, n_words: int) -> Autoencoder:
-    return Autoencoder(ModelConfig.model_validate_json(model), optimizer, n_words, kernels)
+def _compiled_autoencoder(
+    model: str, optimizer: str, kernels: str, running_average: float | None, n_words: int
+) -> Autoencoder:
+    config = ModelConfig.model_validate_json(model)
+    return Autoencoder(config, optimizer, n_words, kernels, running_average)
 
 
 @lru_cache(maxsize=1)
