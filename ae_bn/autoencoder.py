@@ -7,8 +7,9 @@ statistics (for everything else).
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Callable, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
 import scipy.special
@@ -40,6 +41,7 @@ INVERSES = {
     "tanh": np.arctanh,
     "relu": lambda mean: mean,
     "linear": lambda mean: mean,
+    "softmax": lambda mean: np.log(mean / mean.sum()),
 }
 
 
@@ -66,6 +68,16 @@ class Noise(NamedTuple):
     random: MRG_RandomStream
     input: theano.compile.SharedVariable  # probability for a word, scalar
     hidden: theano.compile.SharedVariable  # probability for a hidden output, scalar
+
+
+class RunningAverage(NamedTuple):
+    """A statistic of one layer, (n_units,), averaged over the minibatches of training."""
+
+    name: str  # in a state, such as layer1.running_mean
+    first: float  # before training
+    average: theano.compile.SharedVariable
+    update: T.TensorVariable  # the average after a step
+    population: theano.compile.SharedVariable  # the exact one that it stands in for
 
 
 def forward(x, layers, population=False, noise=None):
@@ -128,6 +140,12 @@ class Autoencoder:
         Size of the vocabulary.
     kernels : str
         fused: the stages are Ops in C; symbolic: they are plain Theano, the definition.
+    running_average : float, optional
+        Momentum of the running averages of Batch Normalization's statistics; without it there
+        are none.  After a step an average is ``momentum * average + (1 - momentum) * batch``,
+        from a mean of 0 and a variance of 1 on, ``batch`` being the mean or the biased variance
+        that training standardised this minibatch with, dropout on.  It changes no training:
+        see `running_averages`.
 
     Attributes
     ----------
@@ -142,10 +160,17 @@ class Autoencoder:
     Raises
     ------
     UserError
-        If there is no C++ compiler.
+        If there is no C++ compiler, or running averages are asked for of words that are sampled.
     """
 
-    def __init__(self, config: ModelConfig, optimizer: str, n_words: int, kernels: str):
+    def __init__(
+        self,
+        config: ModelConfig,
+        optimizer: str,
+        n_words: int,
+        kernels: str,
+        running_average: float | None = None,
+    ):
         require_compiler()
         self.config = config
         self.n_words = n_words
@@ -181,6 +206,8 @@ class Autoencoder:
         self._updates = whole(optimize(parameters, gradients, self.learning_rate))
         self._batch_statistics = STAGES[kernels].batch_statistics
         self._statistics: dict[tuple, Callable] = {}  # compiled, by layer's number, noise or not
+        self.running_average = running_average
+        self._running = [] if running_average is None else self._averages(running_average)
 
     def _loss(self, signals, target, words=None):
         """Return the loss of all words, or its estimate from some `ae_bn.sampling.Words`."""
@@ -190,6 +217,30 @@ class Autoencoder:
         if words is None:
             return loss(z, target, activation, self.word_variance)
         return loss(z, target, activation, self.word_variance[words.numbers], words.weights)
+
+    def _averages(self, momentum):
+        """Return the `RunningAverage` of every statistic that training standardises with."""
+        top = self.layers[-1].batch_normalization
+        if self.config.sampling is not None and top.needs_statistics:
+            raise UserError(
+                "evaluation.running_average: with model.sampling a minibatch has statistics of "
+                "some words only; set model.batch_norm.top to false, or one of the two to null"
+            )
+        averages = []
+        for number, (layer, signals) in enumerate(zip(self.layers, self._batch), start=1):
+            bn = layer.batch_normalization
+            if not bn.needs_statistics:
+                continue
+            batch_mean, batch_variance = self._batch_statistics(signals.g)
+            for name, first, batch, population in (
+                ("mean", 0.0, batch_mean, bn.mean),
+                ("variance", 1.0, batch_variance, bn.variance),
+            ):
+                average = _shared(population.get_value(), f"running {name}")
+                update = _as_float(momentum) * average + _as_float(1 - momentum) * batch
+                name = f"layer{number}.running_{name}"
+                averages.append(RunningAverage(name, first, average, update, population))
+        return averages
 
     def clean_loss(self, population: bool):
         """Return the loss as an expression, nothing dropped, and what it is a function of.
@@ -214,10 +265,11 @@ class Autoencoder:
 
         W is drawn as Glorot and Bengio (2010) do, uniform in +-sqrt(6 / (n_in + n_out)); a is
         1 and b is 0.  With output_start "data" the output layer starts from the data in every
-        arm alike: b is the inverse activation of each word's mean (sigmoid: log-odds).  A linear
-        or ReLU output starts no wider than the data: standardised, it has each word's standard
-        deviation as a; otherwise the columns of W that give more are scaled down to it (not if
-        tied: W is the encoder's too).
+        arm alike: b is the inverse activation of each word's mean (sigmoid: log-odds; softmax:
+        the log of each word's share of all).  A linear or ReLU output starts no wider than the
+        data: standardised, it has each word's standard deviation as a (over units it then is no
+        wider on average over the words); otherwise the columns of W that give more are scaled
+        down to it (not if tied: W is the encoder's too).
 
         Parameters
         ----------
@@ -240,6 +292,9 @@ class Autoencoder:
                 _set(bn.a, np.ones(bn.a.get_value().shape))
             for statistic in (bn.mean, bn.variance):
                 _set(statistic, np.full(statistic.get_value().shape, np.nan))
+        for running in self._running:
+            shape = running.average.get_value(borrow=True).shape
+            _set(running.average, np.full(shape, running.first))
         mean, deviation = _word_moments(X)
         _set(self.word_variance, deviation**2 + self.config.batch_norm.epsilon)
         if self.config.output_start == "data":
@@ -256,9 +311,10 @@ class Autoencoder:
         n = X.shape[0]
         activation = self.config.output_activation
         if bn.b is not None:
-            # A word in no document, or in all, has no log-odds: count half a document more.
-            smoothed = (mean * n + 0.5) / (n + 1)
-            _set(bn.b, INVERSES[activation](smoothed if activation == "sigmoid" else mean))
+            if activation in ("sigmoid", "softmax"):
+                # A word in no document, or in all, has no logarithm: count half a document more.
+                mean = (mean * n + 0.5) / (n + 1)
+            _set(bn.b, INVERSES[activation](mean))
         if activation in ("linear", "relu"):
             if bn.normalize and bn.a is not None:
                 _set(bn.a, deviation)
@@ -334,6 +390,30 @@ class Autoencoder:
             n += m
         return mean, squares / n
 
+    @contextmanager
+    def running_averages(self) -> Iterator[None]:
+        """Evaluate by the running averages instead of the population statistics, inside a with.
+
+        Dropout makes the two differ: the averages are of what training saw, the population's
+        statistics of what evaluation sees (Li et al. 2018, arXiv 1801.05134).  Afterwards the
+        population statistics are as before.
+
+        Raises
+        ------
+        UserError
+            If there are none because ``running_average`` was not given.
+        """
+        if self.running_average is None:
+            raise UserError("evaluation.running_average is null: set it to a momentum such as .9")
+        population = [running.population.get_value() for running in self._running]
+        for running in self._running:
+            running.population.set_value(running.average.get_value())
+        try:
+            yield
+        finally:
+            for running, values in zip(self._running, population):
+                running.population.set_value(values)
+
     def variance_shift(self, X) -> dict[str, float]:
         """Return how far dropout shifts the variance that Batch Normalization divides by.
 
@@ -389,7 +469,7 @@ class Autoencoder:
         return observed
 
     def get_state(self, training: bool = False) -> dict[str, np.ndarray]:
-        """Return copies of all parameters and population statistics, by name.
+        """Return copies of all parameters, population statistics and running averages, by name.
 
         Parameters
         ----------
@@ -422,6 +502,7 @@ class Autoencoder:
             for name, variable in named.items():
                 if variable is not None:
                     variables[f"layer{number}.{name}"] = variable
+        variables.update((running.name, running.average) for running in self._running)
         if self.config.loss == "standardised_error":
             variables["word_variance"] = self.word_variance
         if training:
@@ -435,7 +516,9 @@ class Autoencoder:
 
     @cached_property
     def _train(self):
-        return theano.function(self._inputs, self._batch_loss, updates=self._updates, name="train")
+        averages = [(running.average, running.update) for running in self._running]
+        updates = [*self._updates, *averages]
+        return theano.function(self._inputs, self._batch_loss, updates=updates, name="train")
 
     @cached_property
     def _observe(self):
@@ -496,6 +579,8 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
     stages = STAGES[kernels]
     depth = len(config.layers)
     switches = config.batch_norm
+    over_units = switches.over == "units"
+    normalization = stages.LayerNormalization if over_units else stages.BatchNormalization
     layers: list[Layer] = []
     for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
         is_code, is_top = number == depth, number == 2 * depth
@@ -519,7 +604,7 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
         layers.append(
             Layer(
                 stages.Projection(W, transposed),
-                stages.BatchNormalization(
+                normalization(
                     n_out,
                     center=batch_norm and switches.center,
                     normalize=batch_norm and switches.normalize,

@@ -22,6 +22,7 @@ LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
 DEFAULTS = Path(__file__).resolve().parent.parent / "configs" / "defaults.yaml"
 
 Activation = Literal["relu", "sigmoid", "tanh", "linear"]
+OutputActivation = Literal["relu", "sigmoid", "tanh", "linear", "softmax"]
 
 
 class Section(BaseModel):
@@ -62,8 +63,15 @@ class BatchNormConfig(Section):
     shift: bool
     top_scale: Optional[bool]
     top_shift: Optional[bool]
+    over: Optional[Literal["units"]]
     gradient: Literal["full", "constant", "only"]
     epsilon: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.over == "units" and self.gradient != "full":
+            raise ValueError("over units needs gradient full")
+        return self
 
 
 class DropoutConfig(Section):
@@ -75,9 +83,9 @@ class ModelConfig(Section):
     layers: List[int] = Field(min_length=1)
     tied: bool
     hidden_activation: Activation
-    output_activation: Activation
+    output_activation: OutputActivation
     output_start: Literal["data", "plain"]
-    loss: Literal["cross_entropy", "squared_error", "standardised_error"]
+    loss: Literal["cross_entropy", "squared_error", "standardised_error", "multinomial"]
     sampling: Optional[int] = Field(ge=1)
     batch_norm: BatchNormConfig
     dropout: DropoutConfig
@@ -88,6 +96,17 @@ class ModelConfig(Section):
             raise ValueError("layers must be positive numbers of units")
         if self.loss == "cross_entropy" and self.output_activation != "sigmoid":
             raise ValueError("loss cross_entropy needs output_activation sigmoid")
+        if (self.loss == "multinomial") != (self.output_activation == "softmax"):
+            raise ValueError("loss multinomial and output_activation softmax go together")
+        if self.loss == "multinomial" and self.sampling is not None:
+            raise ValueError(
+                "loss multinomial compares every word with all others; set sampling to null"
+            )
+        if self.batch_norm.over == "units" and self.batch_norm.top and self.sampling is not None:
+            raise ValueError(
+                "batch_norm.over units and batch_norm.top take statistics of every word; set "
+                "sampling to null"
+            )
         return self
 
 
@@ -127,6 +146,7 @@ class EvaluationConfig(Section):
     classifier_c: List[PositiveFloat]
     softmax_probe: bool
     retrieval_queries: Optional[int] = Field(ge=0)
+    running_average: Optional[float] = Field(ge=0, lt=1)
     curvature: Optional[CurvatureConfig]
 
 
@@ -255,7 +275,7 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
     origin = ""
     if path is not None:
         origin = f"{path}: "
-        _merge(tree, _read_yaml(Path(path)))
+        merge(tree, _read_yaml(Path(path)))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -387,11 +407,11 @@ def _check_plain(tree: Any) -> None:
         values = inner
 
 
-def _merge(tree: dict, changes: dict) -> None:
+def merge(tree: dict, changes: dict) -> None:
     """Lay ``changes`` over ``tree``, section by section, in place."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value)
+            merge(tree[key], value)
         else:
             tree[key] = value
 

@@ -89,6 +89,11 @@ def check(config: Config, n_train: int) -> None:
             "evaluation.curvature: no loss has the gradient of "
             f"model.batch_norm.gradient {config.model.batch_norm.gradient}; set it to full"
         )
+    if config.model.batch_norm.over is not None:
+        raise UserError(
+            "evaluation.curvature: only units normalised over documents are free of scale; "
+            "set model.batch_norm.over to null"
+        )
     if not config.training.batch_size <= settings.documents <= n_train:
         raise UserError(
             f"evaluation.curvature.documents: {settings.documents} is not between "

@@ -61,7 +61,8 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Units of the encoder's layers, the last one is the code.
     tied : bool, optional
     hidden_activation, output_activation : {"relu", "sigmoid", "tanh", "linear"}, optional
-    loss : {"squared_error", "cross_entropy", "standardised_error"}, optional
+        The output's may also be "softmax", which goes with multinomial.
+    loss : {"squared_error", "cross_entropy", "standardised_error", "multinomial"}, optional
         cross_entropy is for values from 0 to 1.
     batch_norm, top_batch_norm : bool, optional
         In the hidden layers; in the output layer.

@@ -318,6 +318,12 @@ def _autoencoder(run: Run, corpus: Corpus, test: bool) -> dict:
         chance = evaluation.chance_metrics(*labels, config.evaluation)
         names = ["loss"] if config.training.path_epochs is None else list(SNAPSHOTS)
         results["snapshots"] = {name: {"epoch": 0, **chance} for name in names}
+
+    def on_test_documents():
+        codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
+        metrics = snapshot_metrics(*_splits(corpus, codes), *rows)
+        return codes, {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
+
     by_epoch: dict[int, dict] = {}
     for name in filter(result.snapshots.get, SNAPSHOTS):
         epoch, state = result.snapshots[name]
@@ -335,11 +341,7 @@ def _autoencoder(run: Run, corpus: Corpus, test: bool) -> dict:
                 metrics.update(autoencoder.variance_shift(X_train))
         if test:
             if epoch not in by_epoch:
-                codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
-                by_epoch[epoch] = {
-                    "test_loss": autoencoder.evaluate(corpus.test),
-                    **snapshot_metrics(*_splits(corpus, codes), *rows),
-                }
+                codes, by_epoch[epoch] = on_test_documents()
             metrics.update(by_epoch[epoch])
             if name == "loss":
                 activation = config.model.hidden_activation
@@ -351,6 +353,13 @@ def _autoencoder(run: Run, corpus: Corpus, test: bool) -> dict:
                 if "curve" in metrics:
                     results["curve"] = metrics.pop("curve")
         results["snapshots"][name] = metrics
+        if test and name == "loss" and config.evaluation.running_average is not None:
+            with autoencoder.running_averages():
+                results["snapshots"][f"{name}, running averages"] = {
+                    "epoch": epoch,
+                    "valid_loss": autoencoder.evaluate(X_valid),
+                    **on_test_documents()[1],
+                }
     settings = config.evaluation.curvature
     if settings is not None:
         measured = {epoch: m for epoch, m in enumerate(result.measurements) if m is not None}
@@ -561,7 +570,12 @@ def graph(run: Run) -> tuple | None:
 
 def _graph(config: Config) -> tuple:
     no_dropout = config.replace({"model.dropout.input": 0.0, "model.dropout.hidden": 0.0})
-    return no_dropout.model.model_dump_json(), config.training.optimizer, config.theano.kernels
+    return (
+        no_dropout.model.model_dump_json(),
+        config.training.optimizer,
+        config.theano.kernels,
+        config.evaluation.running_average,
+    )
 
 
 def compiled_autoencoder(config: Config, n_words: int) -> Autoencoder:
@@ -570,8 +584,11 @@ def compiled_autoencoder(config: Config, n_words: int) -> Autoencoder:
 
 
 @lru_cache(maxsize=8)
-def _compiled_autoencoder(model: str, optimizer: str, kernels: str, n_words: int) -> Autoencoder:
-    return Autoencoder(ModelConfig.model_validate_json(model), optimizer, n_words, kernels)
+def _compiled_autoencoder(
+    model: str, optimizer: str, kernels: str, running_average: float | None, n_words: int
+) -> Autoencoder:
+    config = ModelConfig.model_validate_json(model)
+    return Autoencoder(config, optimizer, n_words, kernels, running_average)
 
 
 @lru_cache(maxsize=1)

@@ -78,10 +78,35 @@ def standardised_error(z, target, activation, variance, weights=None):
     return _total(T.sqr(activation(z) - target) / variance, weights)
 
 
+def multinomial(z, target, activation, variance=None, weights=None):
+    """Return the multinomial negative log-likelihood of softmax(z), in nats, from the logits z.
+
+    -sum_j t_j log softmax(z)_j (Liang et al. 2018, arXiv 1802.05814, equation 2).  The target is
+    taken as it is: counts, or any weights that are not negative.  A document without words has
+    loss 0.
+
+    Parameters
+    ----------
+    z, target : theano matrices, (n, n_words)
+    activation : function
+        Not applied: the formula has the softmax inside.
+    variance
+        Not used.
+    weights : theano vector, (n_words,), optional
+        Of the words; 1 without it.
+
+    Returns
+    -------
+    theano scalar
+    """
+    return _total(-target * T.nnet.logsoftmax(z), weights)
+
+
 LOSSES: dict[str, Callable] = {
     "cross_entropy": cross_entropy,
     "squared_error": squared_error,
     "standardised_error": standardised_error,
+    "multinomial": multinomial,
 }
 
 

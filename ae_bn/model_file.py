@@ -42,7 +42,7 @@ from scipy.sparse import csr_matrix
 
 import ae_bn
 from ae_bn.autoencoder import Autoencoder, weight_shapes
-from ae_bn.config import Config, load_config
+from ae_bn.config import Config, load_config, merge
 from ae_bn.data import TOKEN_PATTERN, Corpus, count_words, prepare_corpus, read_corpus, weigh
 from ae_bn.errors import UserError
 from ae_bn.files import read_arrays, read_facts, read_header, write_arrays
@@ -143,7 +143,11 @@ def read_model(path: Path) -> Model:
         if not tied and header.get(f"layer{number}.W", ("", ()))[1] != shape:
             raise UserError(f"{path}: layer{number}.W does not fit its config and vocabulary")
     autoencoder = Autoencoder(
-        config.model, config.training.optimizer, n_words, config.theano.kernels
+        config.model,
+        config.training.optimizer,
+        n_words,
+        config.theano.kernels,
+        config.evaluation.running_average,
     )
     arrays, _ = read_arrays(path, autoencoder.get_state())
     autoencoder.set_state(arrays)
@@ -157,7 +161,9 @@ def _checked_facts(path):
         facts = _Facts.model_validate(read_facts(path))
         if facts.format != FORMAT or facts.token_pattern != TOKEN_PATTERN:
             raise ValueError("of another version")
-        config = Config.model_validate({**load_config().model_dump(), **facts.config})
+        settings = load_config().model_dump()  # with those that came after the file
+        merge(settings, facts.config)
+        config = Config.model_validate(settings)
         words = facts.words
         if not words or len(set(words)) < len(words) or not all(type(w) is str for w in words):
             raise ValueError("no vocabulary")

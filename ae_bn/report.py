@@ -23,7 +23,6 @@ from ae_bn.paths import atomic_write
 from ae_bn.selection import CRITERIA, best_rates, select
 from ae_bn.statistics import CONFIDENCE, RESAMPLES, Summary, compare, summarize
 
-
 CAPPED = 0.05  # share of an arm's runs that may end at the cap before the report names the arm
 
 
@@ -179,8 +178,8 @@ def path_remarks(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
             ends = best.index[best["at_end"]]
             if len(ends):
                 parts.append(
-                    f"The grid of learning rates is too short for {METRICS[criterion].title}, whose "
-                    f"best rate is at its end: {'; '.join(ends)}."
+                    f"The grid of learning rates is too short for {METRICS[criterion].title}: the "
+                    f"best rate is at its end in {'; '.join(ends)}."
                 )
     if "capped" in of_snapshot:
         share = of_snapshot.groupby("arm", sort=False)["capped"].mean()

@@ -109,11 +109,24 @@ def Linear(z):
     return z
 
 
+def Softmax(z):
+    """Return exp(z) divided by its sum over the units: the words' probabilities in a document.
+
+    For the output layer only.
+
+    Parameters
+    ----------
+    z : theano matrix, (n, n_units)
+    """
+    return T.nnet.softmax(z)
+
+
 ACTIVATIONS: dict[str, Callable] = {
     "relu": ReLU,
     "sigmoid": Sigmoid,
     "tanh": Tanh,
     "linear": Linear,
+    "softmax": Softmax,
 }
 
 
@@ -182,7 +195,7 @@ class BatchNormalization:
         population : bool
             Standardise by the stored population statistics, not by those of this batch.
         """
-        mean, variance = (self.mean, self.variance) if population else batch_statistics(g)
+        mean, variance = self._statistics(g, population)
         if self.gradient != "full":
             mean, variance = disconnected_grad(mean), disconnected_grad(variance)
         mean = mean if self.center else 0
@@ -195,10 +208,31 @@ class BatchNormalization:
         b = 0 if self.b is None else self.b
         return f(standardised, a, b, Linear)
 
+    def _statistics(self, g, population):
+        return (self.mean, self.variance) if population else batch_statistics(g)
+
     @property
     def needs_statistics(self):
-        """Whether any statistics enter the output."""
+        """Whether any statistics of a population enter the output."""
         return (self.center or self.normalize) and self.gradient != "only"
+
+
+class LayerNormalization(BatchNormalization):
+    """`BatchNormalization` the other way round: each document is standardised over the units.
+
+    Ba et al. (2016, arXiv 1607.06450, equations 3 and 4), with the same four switches, a and b
+    per unit, the biased variance and epsilon inside the root.  No document depends on another,
+    so training and evaluation are alike, and the population statistics are never used.
+    """
+
+    def _statistics(self, g, population):
+        mean = g.mean(axis=1, keepdims=True)  # (n, 1), as the variance
+        return mean, T.sqr(g - mean).mean(axis=1, keepdims=True)
+
+    @property
+    def needs_statistics(self):
+        """Whether any statistics of a population enter the output: none do."""
+        return False
 
 
 def divide_gradient(g, std):

@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> int:
     if options.tune:
         if options.seeds or options.dry_run or options.collect:
             raise UserError(
-                "--tune has its own seeds, and goes neither with a dry run nor --collect"
+                "--tune has its own seeds, and goes with neither a dry run nor --collect"
             )
         print(tune(config, directory / "tuning", options.jobs, options.cluster))
         return 0

@@ -23,8 +23,10 @@ def model(*settings, layers="[4]"):
     return load_config(None, [f"model.layers={layers}", *(f"model.{s}" for s in settings)]).model
 
 
-def started(config, X, seed=1, optimizer="adam", learning_rate=0.01, kernels="fused"):
-    autoencoder = Autoencoder(config, optimizer, X.shape[1], kernels)
+def started(
+    config, X, seed=1, optimizer="adam", learning_rate=0.01, kernels="fused", running_average=None
+):
+    autoencoder = Autoencoder(config, optimizer, X.shape[1], kernels, running_average)
     autoencoder.initialize(X, streams(seed), learning_rate, config.dropout)
     return autoencoder
 
@@ -41,6 +43,8 @@ def randomize(autoencoder):
 
 
 ALL_BN = ["batch_norm.hidden=true", "batch_norm.top=true"]
+OVER_UNITS = ["batch_norm.over=units"]
+MULTINOMIAL = ["loss=multinomial", "output_activation=softmax"]
 
 
 # Loss and gradients computed once with PyTorch 2.13.0 in float64 (functional.batch_norm with
@@ -92,11 +96,19 @@ def test_loss_and_gradients_against_pytorch(float64, kernels):
 
 @pytest.mark.parametrize("kernels", ["symbolic", "fused"])
 @pytest.mark.parametrize("tied", ["false", "true"])
-@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "cross_entropy",
+        "squared_error",
+        "multinomial output_activation=softmax",
+        "cross_entropy batch_norm.over=units",
+    ],
+)
 def test_gradients_against_finite_differences(float64, documents, tied, loss, kernels):
     """Along a random direction, through two hidden layers and BN everywhere; no kinks in tanh."""
     documents = documents.astype("float64")
-    settings = [f"tied={tied}", f"loss={loss}", "hidden_activation=tanh", *ALL_BN]
+    settings = [f"tied={tied}", *f"loss={loss}".split(), "hidden_activation=tanh", *ALL_BN]
     config = model(*settings, layers="[5, 3]")
     autoencoder = started(config, documents, optimizer="sgd", kernels=kernels)
     randomize(autoencoder)
@@ -123,11 +135,20 @@ def test_gradients_against_finite_differences(float64, documents, tied, loss, ke
         ["batch_norm.gradient=constant"],
         ["batch_norm.gradient=only", "batch_norm.scale=false"],
         ["loss=standardised_error", "output_activation=linear", "batch_norm.top=true"],
+        MULTINOMIAL,
+        [*MULTINOMIAL, "batch_norm.top=true"],
+        [*MULTINOMIAL, "batch_norm.hidden=false"],
+        [*MULTINOMIAL, "batch_norm.hidden=false", "batch_norm.top=true"],
+        [*OVER_UNITS],
+        [*OVER_UNITS, "layers=[5, 4]", "batch_norm.code=false", "hidden_activation=tanh"],
+        [*OVER_UNITS, "batch_norm.top=true"],
+        [*OVER_UNITS, "batch_norm.top=true", "batch_norm.hidden=false", *MULTINOMIAL],
+        [*OVER_UNITS, "batch_norm.top=true", "loss=squared_error", "output_activation=linear"],
         ["batch_norm.top=true", "batch_norm.top_scale=false"],
         ["batch_norm.top=true", "batch_norm.top_shift=false", "output_start=plain"],
         ["hidden_activation=sigmoid", "dropout.input=.3", "dropout.hidden=.2"],
     ],
-    ids=lambda settings: settings[0],
+    ids=" ".join,
 )
 def test_symbolic_and_fused_agree(float64, documents, settings):
     """In training, evaluation, observation, and what is kept."""
@@ -185,6 +206,88 @@ def test_variance_shift_of_masking_noise_is_what_theory_says():
     shift = autoencoder.variance_shift(X)
     assert list(shift) == ["variance_shift1"]
     assert shift["variance_shift1"] == pytest.approx(np.median(noisy / clean), rel=0.05)
+
+
+@pytest.mark.parametrize("kernels", ["symbolic", "fused"])
+def test_running_averages_are_those_of_the_minibatches_and_change_no_training(documents, kernels):
+    config = model(*ALL_BN, "dropout.hidden=.3")
+    plain = started(config, documents, kernels=kernels)
+    kept = started(config, documents, kernels=kernels, running_average=0.75)
+    mean, variance = np.zeros(4), np.ones(4)
+    for start in (0, 20, 10, 0, 20):
+        batch = documents[start : start + 20]
+        g = batch.toarray().astype(float) @ kept.get_state()["layer1.W"]
+        mean = 0.75 * mean + 0.25 * g.mean(axis=0)
+        variance = 0.75 * variance + 0.25 * g.var(axis=0)
+        assert kept.train(batch) == plain.train(batch)
+    state = kept.get_state()
+    np.testing.assert_allclose(state["layer1.running_mean"], mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(state["layer1.running_variance"], variance, rtol=1e-4)
+    for name, value in plain.get_state(training=True).items():
+        np.testing.assert_array_equal(kept.get_state(training=True)[name], value)
+    assert len(kept.get_state()) == len(plain.get_state()) + 4
+
+
+def test_running_averages_take_the_place_of_the_population_for_a_while(documents):
+    autoencoder = started(model(*ALL_BN), documents, running_average=0.0)
+    autoencoder.train(documents[:20])
+    autoencoder.update_population_statistics(documents)
+    state, exact = autoencoder.get_state(), autoencoder.reconstruct(documents)
+    with autoencoder.running_averages():
+        by_averages = autoencoder.reconstruct(documents)
+    np.testing.assert_array_equal(autoencoder.reconstruct(documents), exact)
+    for name in list(state):
+        if name.endswith((".mean", ".variance")):
+            layer, statistic = name.split(".")
+            state[name] = state[f"{layer}.running_{statistic}"]
+    autoencoder.set_state(state)
+    np.testing.assert_array_equal(autoencoder.reconstruct(documents), by_averages)
+    assert np.abs(by_averages - exact).max() > 1e-3
+
+
+def test_running_averages_see_the_variance_shift_of_dropout():
+    """The same closed form as above: the population's variance is the clean one."""
+    X = csr_matrix(np.tile(np.eye(12, dtype="f4"), (2000, 1)))
+    config = model("batch_norm.hidden=true", "dropout.input=0.5")
+    autoencoder = started(config, X, learning_rate=0, running_average=0.5)
+    for _ in range(20):
+        autoencoder.train(X)
+    autoencoder.update_population_statistics(X)
+    state = autoencoder.get_state()
+    W = state["layer1.W"].astype(float)
+    noisy = 2 * (W**2).mean(axis=0) - W.mean(axis=0) ** 2
+    np.testing.assert_allclose(state["layer1.running_variance"], noisy, rtol=0.05)
+    np.testing.assert_allclose(state["layer1.variance"], W.var(axis=0), rtol=1e-3)
+
+
+def test_running_averages_go_on_from_a_state_and_start_again_with_a_run(documents):
+    config = model(*ALL_BN, "dropout.input=.3")
+    runs = [started(config, documents, running_average=0.9) for _ in range(2)]
+    first = runs[0].get_state()
+    assert (first["layer2.running_mean"] == 0).all()
+    assert (first["layer2.running_variance"] == 1).all()
+    runs[0].train(documents)
+    runs[1].set_state(runs[0].get_state(training=True), training=True)
+    for autoencoder in runs:
+        autoencoder.train(documents)
+    states = [autoencoder.get_state(training=True) for autoencoder in runs]
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(states[1][name], value)
+    runs[0].initialize(documents, streams(1), 0.01, config.dropout)
+    for name, value in runs[0].get_state().items():
+        np.testing.assert_array_equal(first[name], value)
+
+
+def test_running_averages_that_cannot_be_are_named(documents):
+    with pytest.raises(UserError, match="evaluation.running_average is null"):
+        with started(model(*ALL_BN), documents).running_averages():
+            pass
+    with pytest.raises(UserError, match="evaluation.running_average: with model.sampling"):
+        started(model(*ALL_BN, "sampling=3"), documents, running_average=0.9)
+    hidden = model("batch_norm.hidden=true", "sampling=3")
+    autoencoder = started(hidden, documents, running_average=0.9)
+    autoencoder.train(documents)
+    assert (autoencoder.get_state()["layer1.running_variance"] != 1).all()
 
 
 def test_sparse_and_dense_input_agree(float64, documents):
@@ -294,6 +397,23 @@ def test_output_starts_from_the_data(documents):
     np.testing.assert_array_equal(state["layer1.b"], np.zeros(4))
 
 
+@pytest.mark.parametrize("kernels", ["symbolic", "fused"])
+def test_a_multinomial_output_starts_from_the_words_shares(documents, kernels):
+    """Before W adds to it, a reconstruction is the share of each word of the training data."""
+    X = documents.toarray().astype(np.float64)
+    smoothed = X.sum(axis=0) + 0.5
+    autoencoder = started(
+        model(*MULTINOMIAL, "batch_norm.hidden=false"), documents, kernels=kernels
+    )
+    state = autoencoder.get_state()
+    np.testing.assert_allclose(state["layer2.b"], np.log(smoothed / smoothed.sum()), rtol=1e-5)
+    autoencoder.set_state({**state, "layer2.W": 0 * state["layer2.W"]})
+    shares = np.tile(smoothed / smoothed.sum(), (40, 1))
+    np.testing.assert_allclose(autoencoder.reconstruct(documents), shares, rtol=1e-5)
+    expected = -(X * np.log(shares)).sum(axis=1).mean()
+    assert autoencoder.evaluate(documents) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("switch", ["hidden=false", "hidden=true", "top=true"])
 @pytest.mark.parametrize("size", [0.01, 1])
 def test_a_linear_output_starts_no_wider_than_the_data(documents, switch, size):
@@ -308,6 +428,61 @@ def test_a_linear_output_starts_no_wider_than_the_data(documents, switch, size):
         np.testing.assert_allclose(width, 1, rtol=0.07)  # epsilon counts where g is narrow
     limit = np.sqrt(6 / (50 + 12))
     assert np.abs(autoencoder.get_state()["layer2.W"]).max() <= limit
+
+
+@pytest.mark.parametrize("kernels", ["symbolic", "fused"])
+def test_over_units_no_document_depends_on_another(documents, kernels):
+    """The loss of a minibatch is the mean of its documents' own, in training and evaluation."""
+    config = model(*ALL_BN, *OVER_UNITS, layers="[6, 4]")
+    autoencoder = started(config, documents, learning_rate=0, kernels=kernels)
+    assert not [name for name in autoencoder.get_state() if name.endswith(("mean", "variance"))]
+    single = np.mean([autoencoder.train(documents[row]) for row in range(40)])
+    assert autoencoder.train(documents) == pytest.approx(single, rel=1e-5)
+    autoencoder.update_population_statistics(documents)
+    assert autoencoder.evaluate(documents) == pytest.approx(single, rel=1e-5)
+    assert autoencoder.kernels == [kernels] and autoencoder.variance_shift(documents) == {}
+
+
+def test_a_linear_output_over_units_starts_no_wider_than_the_data_on_average(documents):
+    settings = ["loss=squared_error", "output_activation=linear", *ALL_BN, *OVER_UNITS]
+    autoencoder = started(model(*settings, layers="[50]"), documents)
+    ratio = autoencoder.reconstruct(documents).var(axis=0) / documents.toarray().var(axis=0)
+    assert 0.1 < ratio.mean() < 1.01
+
+
+@pytest.mark.parametrize("kernels", ["symbolic", "fused"])
+@pytest.mark.parametrize(
+    "settings",
+    [[], ["loss=squared_error", "output_activation=linear"], MULTINOMIAL],
+    ids=["cross_entropy", "squared_error", "multinomial"],
+)
+def test_batch_norm_of_the_output_alone(documents, settings, kernels):
+    """Start, training, population statistics and evaluation, the latter against NumPy."""
+    config = model(*settings, "batch_norm.hidden=false", "batch_norm.top=true")
+    autoencoder = started(config, documents, kernels=kernels)
+    names = sorted(autoencoder.get_state())
+    top = [f"layer2.{name}" for name in ("W", "a", "b", "mean", "variance")]
+    assert names == ["layer1.W", "layer1.b", *top]
+    losses = [float(autoencoder.train(documents)) for _ in range(60)]
+    assert losses[-1] < 0.9 * losses[0]
+    autoencoder.update_population_statistics(documents)
+    state, X = autoencoder.get_state(), documents.toarray().astype(float)
+    code = np.maximum(0, X @ state["layer1.W"] + state["layer1.b"])
+    np.testing.assert_allclose(autoencoder.encode(documents), code, rtol=1e-4, atol=1e-5)
+    g = code @ state["layer2.W"]
+    np.testing.assert_allclose(state["layer2.mean"], g.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(state["layer2.variance"], g.var(axis=0), rtol=1e-4)
+    h = (g - g.mean(axis=0)) / np.sqrt(g.var(axis=0) + 1e-5)
+    z = state["layer2.a"] * h + state["layer2.b"]
+    expected = {
+        "cross_entropy": 1 / (1 + np.exp(-z)),
+        "squared_error": z,
+        "multinomial": np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
+    }[config.loss]
+    np.testing.assert_allclose(autoencoder.reconstruct(documents), expected, rtol=1e-3, atol=1e-5)
+    # With all documents in one minibatch both kinds of statistics are the same.
+    now = autoencoder.evaluate(documents)
+    assert autoencoder.train(documents) == pytest.approx(now, rel=1e-4)
 
 
 def test_code_switch_follows_hidden_unless_set():

@@ -64,6 +64,8 @@ def test_numbers_of_yaml_1_2():
         ("model.loss=[", ["model.loss=[", "YAML"]),
         ("model=3", ["model", "3"]),
         ("model.output_activation=relu", ["cross_entropy", "output_activation"]),
+        ("model.hidden_activation=softmax", ["model.hidden_activation", "softmax"]),
+        ("model.loss=multinomial", ["multinomial", "output_activation softmax"]),
         ("data.source=folder", ["folder"]),
         ("experiment.seeds=0", ["experiment.seeds", "0"]),
         ("experiment.name=../up", ["experiment.name"]),
@@ -77,6 +79,22 @@ def test_a_bad_override_is_one_line_that_names_it(override, words):
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["batch_norm.over=units", "batch_norm.gradient=only"], ["over units", "gradient full"]),
+        (["batch_norm.over=units", "batch_norm.top=true", "sampling=9"], ["over units", "null"]),
+        (["loss=multinomial", "output_activation=softmax", "sampling=9"], ["multinomial", "null"]),
+    ],
+)
+def test_settings_that_exclude_each_other_are_one_line(overrides, words):
+    with pytest.raises(UserError) as error:
+        load_config(None, [f"model.{override}" for override in overrides])
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,7 @@ def test_diverged_parameters_have_no_curvature(float64, documents):
     [
         ("model.tied=true", "model.tied"),
         ("model.batch_norm.gradient=constant", "model.batch_norm.gradient"),
+        ("model.batch_norm.over=units", "model.batch_norm.over"),
         ("evaluation.curvature.documents=9", "evaluation.curvature.documents: 9 "),
         ("evaluation.curvature.documents=100", "evaluation.curvature.documents: 100 "),
         ("evaluation.curvature.epochs=[-1]", "evaluation.curvature.*epochs"),

@@ -205,6 +205,7 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     )
     others.update({"training.observe_steps": 5, "model.sampling": 5})
     others["training.plateau"] = dict(factor=0.5, patience=2)
+    others.update({"model.batch_norm.over": "units", "evaluation.running_average": 0.9})
     curvature = dict(epochs=[0], documents=100, eigenvalues=1, draws=1, steps=10)
     others["evaluation.curvature"] = curvature
     config = load_config(None, ["model.output_activation=sigmoid", "model.batch_norm.code=true"])

@@ -17,9 +17,11 @@ from ae_bn import losses, stages
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
 from ae_bn.kernels.kernel import Kernel
-from ae_bn.kernels.losses import Loss
+from ae_bn.kernels.losses import Loss, Multinomial
 from ae_bn.kernels.masks import Mask
 from ae_bn.kernels.normalization import (
+    LayerNormalize,
+    LayerNormalizeGradient,
     Normalize,
     NormalizeGradient,
     Standardisation,
@@ -159,6 +161,30 @@ def test_normalization(dtype):
         assert np.isnan(da[0]) and (np.isnan(dg[0, 0]) or activation == "linear")
 
 
+def test_layer_normalization(dtype):
+    rng = np.random.default_rng(0)
+    combinations = [(how, a) for how, a in COMBINATIONS if not how.population and a != "linear"]
+    for how, activation in combinations if dtype == "float32" else combinations[1:2]:
+        g, a, b, *_ = layer_values((5, 3), dtype, rng)
+        forward = Compiled(LayerNormalize(how, activation), g, a, b)
+        backward = Compiled(LayerNormalizeGradient(how, activation), g, a, b, g)
+        for shape in SHAPES:
+            values = layer_values(shape, dtype, rng)[:3]
+            delta = rng.normal(size=shape).astype(dtype)
+            forward.check(*values, scale=5)
+            backward.check(*values, delta, scale=100)
+        forward.check(*map(strided, values), scale=5)
+        backward.check(*map(strided, [*values, delta]), scale=100)
+        values[0][0, 0] = np.nan
+        (out,) = forward.check(*values, scale=5)
+        dg, da, _ = backward.check(*values, delta, scale=100)
+        assert np.isnan(out[0]).all() and np.isnan(dg[0]).all() and np.isfinite(dg[1:]).all()
+        with pytest.raises(ValueError, match="number of columns"):
+            forward.function(values[0][:, 1:].copy(), *values[1:])
+        with pytest.raises(ValueError, match="shape of g"):
+            backward.function(*values, delta[1:].copy())
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
 def test_loss(dtype, loss):
     rng = np.random.default_rng(0)
@@ -180,6 +206,43 @@ def test_loss(dtype, loss):
         values[0][0, 0] = np.nan
         value, dg, _, db = kernel.check(*values, *parts, scale=1000)
         assert np.isnan(value) and np.isnan(dg[0, 0]) and np.isnan(db[0])
+
+
+def test_multinomial(dtype):
+    rng = np.random.default_rng(0)
+    kernel = None
+    for shape in SHAPES:
+        z, x = rng.normal(0.3, 2, shape).astype(dtype), documents(shape, dtype, rng)
+        arrays = z, x.data, x.indices, x.indptr
+        kernel = kernel or Compiled(Multinomial(), *arrays)
+        kernel.check(*arrays, scale=10)
+    kernel.check(*map(strided, arrays), scale=10)
+    with pytest.raises(ValueError, match="number of rows"):
+        kernel.function(z[1:].copy(), *arrays[1:])
+    (value, dz) = kernel.check(z * 1e3, *arrays[1:], scale=10)
+    assert np.isfinite(value) and np.isfinite(dz).all()
+    z[0, 5] = np.nan
+    value, dz = kernel.check(z, *arrays[1:], scale=10)
+    assert np.isnan(value) and np.isnan(dz[0]).all() and np.isfinite(dz[1:]).all()
+
+
+def test_multinomial_without_gradient_or_over_z():
+    """The two forms that a rewrite chooses give the same."""
+    rng = np.random.default_rng(0)
+    z, x = rng.normal(size=(70, 33)).astype("float32"), documents((70, 33), "float32", rng)
+    arrays = z, x.data, x.indices, x.indptr
+    expected = Compiled(Multinomial(), *arrays).check(*arrays, scale=10)
+    node = Multinomial().make_node(*map(theano.shared, arrays))
+    value = theano.function([], node.outputs[0])
+    over_z = theano.function([], Multinomial()(2 * theano.shared(z / 2), *node.inputs[1:]))
+    np.testing.assert_allclose(value(), expected[0], rtol=1e-6)
+    for result, same in zip(over_z(), expected):
+        np.testing.assert_array_equal(result, same)
+    forms = [
+        [n.op for n in function.maker.fgraph.apply_nodes if isinstance(n.op, Multinomial)]
+        for function in (value, over_z)
+    ]
+    assert [(form.gradients, form.inplace) for (form,) in forms] == [(False, False), (True, True)]
 
 
 def test_loss_without_gradients_or_over_g():
@@ -371,6 +434,7 @@ def test_damaged_csr_is_an_error(damage, message):
         (Project(), lambda *x: [*x, W]),
         (ProjectTransposed(), lambda *x: [*x, rows, np.int64(6)]),
         (Loss(how, "sigmoid", "cross_entropy"), lambda *x: [rows, *[vector] * 4, *x, vector]),
+        (Multinomial(), lambda *x: [rows, *x]),
     ]
     for op, arguments in kernels:
         kernel = Compiled(op, *arguments(*x))
@@ -396,11 +460,11 @@ def test_wrong_shapes_are_errors():
 # Against the symbolic twins, gradients included.
 
 
-def layer_gradients(kernels, settings, dtype, rng, loss, activation):
+def layer_gradients(kernels, settings, dtype, rng, loss, activation, word="BatchNormalization"):
     """Return the loss of one layer and its gradients, by the given kernels."""
     center, normalize, scale, shift = settings
     words = STAGES[kernels]
-    layer = words.BatchNormalization(33, center, normalize, scale, shift, 1e-3)
+    layer = getattr(words, word)(33, center, normalize, scale, shift, 1e-3)
     values, x = layer_values((21, 33), dtype, rng), documents((21, 33), dtype, rng)
     parameters = []
     for name, value in zip(("a", "b"), values[1:3]):
@@ -417,16 +481,17 @@ def layer_gradients(kernels, settings, dtype, rng, loss, activation):
     return theano.function([g, target], outputs, on_unused_input="ignore")(values[0], x)
 
 
-@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error"])
+@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error", "multinomial"])
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
-def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation):
+@pytest.mark.parametrize("word", ["BatchNormalization", "LayerNormalization"])
+def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation, word):
     """In NumPy and double precision: that C equals NumPy is tested above."""
-    if loss == "cross_entropy" and activation != "sigmoid":
-        return
+    if loss in ("cross_entropy", "multinomial") and activation != "sigmoid":
+        return  # they have an activation inside
     for settings in itertools.product([False, True], repeat=4):
         results = [
             layer_gradients(
-                kernels, settings, "float64", np.random.default_rng(5), loss, activation
+                kernels, settings, "float64", np.random.default_rng(5), loss, activation, word
             )
             for kernels in ("fused", "symbolic")
         ]
@@ -434,7 +499,7 @@ def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation)
             np.testing.assert_allclose(fused, symbolic, 1e-8, 1e-10)
 
 
-@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error"])
+@pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error", "multinomial"])
 def test_compiled_layers_equal_their_symbolic_twins(loss):
     for settings in [(False, False, False, True), (True, True, True, True)]:
         case = settings, "float32"

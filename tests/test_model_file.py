@@ -18,9 +18,10 @@ from conftest import SMALL
 from ae_bn import experiment, model_file
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
-from ae_bn.experiment import perform, plan_runs
+from ae_bn.experiment import compiled_autoencoder, perform, plan_runs
 from ae_bn.files import write_arrays
-from ae_bn.model_file import read_model
+from ae_bn.model_file import read_model, write_model
+from ae_bn.randomness import streams
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -219,3 +220,24 @@ def test_encode_tells_mistakes(run, tmp_path, monkeypatch, arguments, words):
     with pytest.raises(UserError, match=words):
         encode.main(["--model", str(run.directory), *arguments])
     assert not list(tmp_path.glob("codes*"))
+
+
+def test_a_setting_that_came_after_a_file_has_its_default(run, damaged, folder):
+    """Such as those of Layer Normalization and of running averages: null, not used."""
+    settings = run.config.run_settings()
+    del settings["model"]["batch_norm"]["over"], settings["evaluation"]["running_average"]
+    model = read_model(damaged({"config": settings}))
+    assert model.config.run_settings() == run.config.run_settings()
+
+
+def test_running_averages_are_kept_in_the_file(run, model, tmp_path):
+    config = run.config.replace({"evaluation.running_average": 0.9})
+    corpus = model.training_corpus()
+    autoencoder = compiled_autoencoder(config, len(model.words))
+    autoencoder.initialize(corpus.train, streams(1), 0.01, config.model.dropout)
+    autoencoder.train(corpus.train[:10])
+    write_model(tmp_path / "model.safetensors", autoencoder, config, corpus)
+    state = read_model(tmp_path / "model.safetensors").autoencoder.get_state()
+    assert (state["layer1.running_variance"] != 1).any()
+    for name, value in autoencoder.get_state().items():
+        np.testing.assert_array_equal(state[name], value)

@@ -12,7 +12,7 @@ import theano.tensor as T
 from scipy.sparse import csr_matrix
 
 from ae_bn import stages
-from ae_bn.stages import BatchNormalization, Projection
+from ae_bn.stages import BatchNormalization, LayerNormalization, Projection
 
 EPSILON = 1e-3
 SWITCHES = list(itertools.product([False, True], repeat=4))
@@ -67,13 +67,14 @@ def test_projection_of_sparse_and_dense_rows_agree(float64):
 
 
 def test_activations():
-    z = T.vector()
-    values = np.array([-800, -1.5, 0, 2, 800], dtype=theano.config.floatX)
+    z = T.matrix()
+    values = np.array([[-800, -1.5, 0, 2, 800]], dtype=theano.config.floatX)
     expected = {
         "relu": np.maximum(0, values),
-        "sigmoid": [0, 1 / (1 + np.exp(1.5)), 0.5, 1 / (1 + np.exp(-2)), 1],
+        "sigmoid": [[0, 1 / (1 + np.exp(1.5)), 0.5, 1 / (1 + np.exp(-2)), 1]],
         "tanh": np.tanh(values),
         "linear": values,
+        "softmax": [[0, 0, 0, 0, 1]],
     }
     for name, activation in stages.ACTIVATIONS.items():
         got = theano.function([z], activation(z))(values)
@@ -214,3 +215,45 @@ def test_a_rate_per_unit_changes_the_gradient_only(float64):
     np.testing.assert_allclose(apply(layer, G, population=True), G)
     gradient = theano.function([g], T.grad((layer(g) * weights).sum(), g))(G)
     np.testing.assert_allclose(gradient, weights / np.sqrt(G.var(axis=0) + EPSILON))
+
+
+# Layer Normalization: the same ladder, over units.
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_layer_normalization_against_numpy(float64, switches):
+    """In both modes alike, and document by document."""
+    layer = LayerNormalization(3, *switches, EPSILON)
+    for number, parameter in enumerate([layer.a, layer.b]):
+        if parameter is not None:
+            parameter.set_value(np.array([0.5, -2.0, 3.0]) + number)
+    expected = in_numpy(layer, G, G.mean(axis=1)[:, None], G.var(axis=1)[:, None])
+    for population in (False, True):
+        np.testing.assert_allclose(apply(layer, G, population), expected, rtol=1e-12)
+    np.testing.assert_allclose(apply(layer, G[1:2]), expected[1:2], rtol=1e-12)
+    assert not layer.needs_statistics
+
+
+def test_layer_normalization_by_hand(float64):
+    """Of 1, 2, 3 the mean is 2 and the variance 2 / 3; equal units give b."""
+    layer = LayerNormalization(3, True, True, True, True, epsilon=1 / 3)
+    layer.b.set_value(np.array([0.0, 0.0, 5.0]))
+    values = np.array([[1.0, 2, 3], [7, 7, 7]])
+    np.testing.assert_allclose(apply(layer, values), [[-1, 0, 6], [0, 0, 5]])
+    g = T.matrix()
+    gradient = theano.function([g], T.grad(T.sqr(layer(g)).sum(), g))
+    np.testing.assert_allclose(gradient(values)[1], 10 * np.sqrt(3) * np.array([-1, -1, 2]) / 3)
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_gradients_of_layer_normalization_against_finite_differences(float64, switches):
+    weights = np.random.default_rng(2).normal(size=(4, 3))
+
+    def weighted_sum(g, a, b):
+        layer = LayerNormalization(3, *switches, EPSILON)
+        layer.a = layer.a and a
+        layer.b = layer.b and b
+        return (layer(g) * weights).sum()
+
+    points = [G, np.array([0.5, -2, 1.5]), np.array([0.1, 0.2, 0.3])]
+    theano.gradient.verify_grad(weighted_sum, points, rng=np.random, abs_tol=1e-6, rel_tol=1e-6)

@@ -2,16 +2,19 @@ r"""The losses, from the output layer's g to the value and all gradients in one 
 
 The target stays sparse.  The loss is a mean over the documents, so its gradient is known as
 soon as its value is, and the output layer's standardisation, scale and shift are passed
-through both ways while a block of columns is in the processor's cache.
+through both ways while a block of columns is in the processor's cache.  The multinomial loss
+couples the words of a document, so it is taken row by row, of z.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import scipy.special
 import theano.tensor as T
 from theano.gradient import DisconnectedType, grad_undefined
 from theano.graph.basic import Apply
 
+from ae_bn.kernels.kernel import Kernel
 from ae_bn.kernels.normalization import BLOCK, CHECK, NormalizingKernel, activate
 from ae_bn.kernels.projection import checked_csr
 
@@ -219,3 +222,129 @@ class Loss(NormalizingKernel):
 
     def infer_shape(self, fgraph, node, shapes):
         return [(), shapes[0], shapes[1], shapes[1]][: len(node.outputs)]
+
+
+class Multinomial(Kernel):
+    r"""value = -sum_j target_j log softmax(z)_j, mean over documents.
+
+    With the document's total t = sum_j target_j::
+
+        t (top + log(s)) - sum_j target_j z_j, top = max z, s = sum_j exp(z_j - top),
+        its derivative by z: t softmax(z) - target
+
+    Inputs
+        z (n, m); data, indices, indptr: the target, CSR, (n, m)
+    Outputs
+        value (scalar); and its gradient dz (n, m)
+
+    Parameters
+    ----------
+    gradients : bool
+        Without them value is the only output.
+    inplace : bool
+        Write dz where z is.
+
+    `ae_bn.kernels.rewrites` chooses both.
+    """
+
+    __props__ = ("gradients", "inplace")
+    source = r"""
+    static void kernel(PyArrayObject* z_, PyArrayObject* data, PyArrayObject* indices,
+                       PyArrayObject* indptr, PyArrayObject** value_, PyArrayObject** dz_ = 0) {
+        Input<real> z(z_);
+        const npy_intp n = z.rows, m = z.columns;
+        Csr<real> target(data, indices, indptr, m);
+        require(target.rows == n, "z and the target must have the same number of rows");
+        real *out = output<real>(value_, {}), *dz = 0;
+        if (gradients) dz = inplace ? overwrite<real>(z_, dz_) : output<real>(dz_, {n, m});
+        std::vector<double> values(n);  // added up in one order, whatever the threads
+        #pragma omp parallel
+        {
+            FlushDenormals flush;
+            const Share share(n);
+            for (npy_intp r = share.begin; r < share.end; r++) {
+                const real* row = z.data + r * m;
+                const int begin = target.indptr.data[r], end = target.indptr.data[r + 1];
+                const real* weight = target.data.data;
+                const int* word = target.indices.data;
+                double total = 0, product = 0;
+                for (int k = begin; k < end; k++) {
+                    total += weight[k];
+                    product += double(weight[k]) * row[word[k]];
+                }
+                real top = m ? row[0] : 0, sum = 0;
+                #pragma omp simd reduction(max : top)
+                for (npy_intp j = 0; j < m; j++) top = row[j] > top ? row[j] : top;
+                if (gradients) {
+                    real* d = dz + r * m;
+                    #pragma omp simd reduction(+ : sum)
+                    for (npy_intp j = 0; j < m; j++) {
+                        const real e = std::exp(row[j] - top);
+                        sum += e;
+                        d[j] = e;
+                    }
+                    const real factor = total / (double(sum) * n);
+                    #pragma omp simd
+                    for (npy_intp j = 0; j < m; j++) d[j] *= factor;
+                    for (int k = begin; k < end; k++) d[word[k]] -= weight[k] / n;
+                } else {
+                    #pragma omp simd reduction(+ : sum)
+                    for (npy_intp j = 0; j < m; j++) sum += std::exp(row[j] - top);
+                }
+                values[r] = total * (top + std::log(double(sum))) - product;
+            }
+        }
+        double value = 0;
+        for (npy_intp r = 0; r < n; r++) value += values[r];
+        *out = value / n;
+    }
+    """
+
+    def __init__(self, gradients=True, inplace=False):
+        self.gradients, self.inplace = gradients, inplace
+        if inplace:
+            self.destroy_map = {1: [0]}
+
+    def constants(self):
+        return (
+            f"static const bool gradients = {int(self.gradients)}, inplace = {int(self.inplace)};"
+        )
+
+    def in_place(self, fgraph, node):
+        """Return the form that overwrites z, or that has no gradient if nothing uses it."""
+        used = fgraph.clients[node.outputs[1]] if self.gradients else []
+        return Multinomial(inplace=True) if used else Multinomial(gradients=False)
+
+    def make_node(self, *given):
+        inputs = [T.as_tensor_variable(v) for v in given]
+        dtype = inputs[0].dtype
+        outputs = [T.scalar, T.matrix][: 2 if self.gradients else 1]
+        return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
+
+    def perform(self, node, inputs, outputs):
+        z, data, indices, indptr = inputs
+        target = checked_csr(data, indices, indptr, z.shape[1]).toarray()
+        if len(target) != len(z):
+            raise ValueError("z and the target must have the same number of rows")
+        value = -(target * scipy.special.log_softmax(z, axis=1)).sum() / len(z)
+        outputs[0][0] = np.asarray(value, dtype=z.dtype)
+        if self.gradients:
+            total = target.sum(axis=1, keepdims=True)
+            dz = (total * scipy.special.softmax(z, axis=1) - target) / len(z)
+            outputs[1][0] = dz.astype(z.dtype, copy=False)
+        if self.inplace:
+            z[...] = outputs[1][0]
+            outputs[1][0] = z
+
+    def L_op(self, inputs, outputs, gradients):
+        upper, *others = gradients
+        if not all(isinstance(other.type, DisconnectedType) for other in others):
+            raise NotImplementedError("second derivatives: use the symbolic kernels")
+        data = grad_undefined(self, 1, inputs[1], "the target is data")
+        return [upper * outputs[1], data, DisconnectedType()(), DisconnectedType()()]
+
+    def connection_pattern(self, node):
+        return [[c] * len(node.outputs) for c in (True, True, False, False)]
+
+    def infer_shape(self, fgraph, node, shapes):
+        return [(), shapes[0]][: len(node.outputs)]

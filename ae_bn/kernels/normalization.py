@@ -2,7 +2,8 @@ r"""activation(a h(g) + b), h being the standardisation, and its gradient.
 
 With the four switches (center, normalize, scale, shift), and the statistics of the minibatch or
 those of the population.  A minibatch is passed through in blocks of some columns that stay in
-the processor's cache: memory is read once and written once.
+the processor's cache: memory is read once and written once.  Layer Normalization goes row by
+row.
 """
 
 from __future__ import annotations
@@ -53,8 +54,7 @@ class Standardisation(NamedTuple):
         return delta * scale
 
 
-# Column blocks of g, standardised in place, and back.  `Block` is also used by the losses.
-BLOCK = r"""
+ACTIVATE = r"""
 enum Activation { linear, relu, sigmoid, tanh_ };
 
 template <Activation f> inline real activate(real z) {
@@ -71,7 +71,12 @@ template <Activation f> inline real slope(real z, real value) {
     if (f == tanh_) return 1 - value * value;
     return 1;
 }
+"""
 
+# Column blocks of g, standardised in place, and back.  `Block` is also used by the losses.
+BLOCK = (
+    ACTIVATE
+    + r"""
 // Columns are passed WIDTH at a time, filled up with zeros at the right end.
 static const int WIDTH = 32;
 typedef real Row[WIDTH];
@@ -177,6 +182,7 @@ struct Block {
     }
 };
 """
+)
 
 
 # The inputs and outputs that all kernels with a `Block` have in common.
@@ -266,6 +272,10 @@ class Normalize(NormalizingKernel):
         h, _ = self.standardisation.apply(g, statistics)
         out, _ = activate(self.activation, a * h + b)
         outputs[0][0] = out.astype(g.dtype, copy=False)
+
+    def activated(self, activation):
+        """Return this with another activation."""
+        return Normalize(self.standardisation, activation)
 
     def L_op(self, inputs, outputs, gradients):
         gradient = NormalizeGradient(self.standardisation, self.activation)
@@ -363,6 +373,190 @@ class NormalizeGradient(NormalizingKernel):
         if self.inplace:
             g[...] = dg
             outputs[0][0] = g
+
+    def infer_shape(self, fgraph, node, shapes):
+        return [shapes[0], shapes[1], shapes[1]]
+
+
+# One row of g, a document: standardised, and back.
+ROW = (
+    ACTIVATE
+    + r"""
+struct Standardised {
+    real mean = 0, scale = 1;
+    Standardised(const real* g, npy_intp m) {
+        if (!center && !normalize) return;
+        #pragma omp simd reduction(+ : mean)
+        for (npy_intp j = 0; j < m; j++) mean += g[j];
+        mean /= m;
+        if (normalize) {
+            real squares = 0;
+            #pragma omp simd reduction(+ : squares)
+            for (npy_intp j = 0; j < m; j++) squares += (g[j] - mean) * (g[j] - mean);
+            scale = 1 / std::sqrt(squares / m + real(epsilon));
+        }
+    }
+    real h(real g) const { return (center ? g - mean : g) * scale; }
+};
+"""
+)
+
+
+class LayerNormalize(Kernel):
+    """out = activation(a h(g) + b), h taken over the units of each document.
+
+    Inputs
+        g (n, m); a, b (m,)
+    Outputs
+        out (n, m)
+
+    Parameters
+    ----------
+    standardisation : Standardisation
+        Its ``population`` means nothing here.
+    activation : str
+    """
+
+    __props__ = ("standardisation", "activation")
+    source = (
+        ROW
+        + r"""
+    static void kernel(PyArrayObject* g_, PyArrayObject* a_, PyArrayObject* b_,
+                       PyArrayObject** out_) {
+        Input<real> g(g_), a_in(a_), b_in(b_);
+        const npy_intp n = g.rows, m = g.columns;
+        require(a_in.columns == m && b_in.columns == m,
+                "g, a and b must have the same number of columns");
+        real* out = output<real>(out_, {n, m});
+        const real *a = a_in.data, *b = b_in.data;
+        #pragma omp parallel
+        {
+            FlushDenormals flush;
+            const Share share(n);
+            for (npy_intp r = share.begin; r < share.end; r++) {
+                const real* row = g.data + r * m;
+                real* to = out + r * m;
+                const Standardised standardised(row, m);
+                #pragma omp simd
+                for (npy_intp j = 0; j < m; j++)
+                    to[j] = activate<ACTIVATION>(a[j] * standardised.h(row[j]) + b[j]);
+            }
+        }
+    }
+    """
+    )
+
+    def __init__(self, standardisation, activation):
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"no kernel for the activation {activation!r}")
+        self.standardisation, self.activation = standardisation, activation
+
+    def constants(self):
+        activation = ACTIVATIONS.index(self.activation)
+        return f"{self.standardisation.constants()}\n#define ACTIVATION Activation({activation})\n"
+
+    def make_node(self, *given):
+        inputs = [T.as_tensor_variable(v) for v in given]
+        return Apply(self, inputs, [T.matrix(dtype=inputs[0].dtype)])
+
+    def perform(self, node, inputs, outputs):
+        g, a, b = inputs
+        h, _ = self.standardisation.apply(g.T, None)
+        out, _ = activate(self.activation, a * h.T + b)
+        outputs[0][0] = out.astype(g.dtype, copy=False)
+
+    def activated(self, activation):
+        """Return this with another activation."""
+        return LayerNormalize(self.standardisation, activation)
+
+    def L_op(self, inputs, outputs, gradients):
+        gradient = LayerNormalizeGradient(self.standardisation, self.activation)
+        return gradient(*inputs, *gradients, return_list=True)
+
+    def infer_shape(self, fgraph, node, shapes):
+        return [shapes[0]]
+
+
+class LayerNormalizeGradient(LayerNormalize):
+    """The gradients of g, a and b in `LayerNormalize`.
+
+    Inputs
+        g (n, m); a, b (m,); delta (n, m), the gradient of out
+    Outputs
+        dg (n, m); da, db (m,)
+    """
+
+    source = (
+        ROW
+        + r"""
+    static void kernel(PyArrayObject* g_, PyArrayObject* a_, PyArrayObject* b_,
+                       PyArrayObject* delta_, PyArrayObject** dg_, PyArrayObject** da_,
+                       PyArrayObject** db_) {
+        Input<real> g(g_), a_in(a_), b_in(b_), delta(delta_);
+        const npy_intp n = g.rows, m = g.columns;
+        require(a_in.columns == m && b_in.columns == m,
+                "g, a and b must have the same number of columns");
+        require(delta.rows == n && delta.columns == m, "delta must have the shape of g");
+        real *dg = output<real>(dg_, {n, m}), *da = output<real>(da_, {m}),
+             *db = output<real>(db_, {m});
+        const real *a = a_in.data, *b = b_in.data;
+        std::vector<real> sums(2 * m * most_threads(), real(0));  // da and db of every thread
+        #pragma omp parallel
+        {
+            FlushDenormals flush;
+            real *own_da = sums.data() + 2 * m * thread(), *own_db = own_da + m;
+            const Share share(n);
+            for (npy_intp r = share.begin; r < share.end; r++) {
+                const real *row = g.data + r * m, *upper = delta.data + r * m;
+                real *to = dg + r * m, sum = 0, product = 0;  // of the gradient of h, and its h
+                const Standardised standardised(row, m);
+                #pragma omp simd reduction(+ : sum, product)
+                for (npy_intp j = 0; j < m; j++) {
+                    const real h = standardised.h(row[j]), z = a[j] * h + b[j];
+                    const real d = upper[j] * slope<ACTIVATION>(z, activate<ACTIVATION>(z));
+                    own_da[j] += d * h;
+                    own_db[j] += d;
+                    to[j] = a[j] * d;
+                    sum += to[j];
+                    product += to[j] * h;
+                }
+                sum = center ? sum / m : 0;
+                product = normalize ? product / m : 0;
+                const real scale = standardised.scale, mean = standardised.mean;
+                #pragma omp simd
+                for (npy_intp j = 0; j < m; j++)
+                    to[j] = scale * (to[j] - sum - (row[j] - mean) * scale * product);
+            }
+        }
+        for (npy_intp j = 0; j < m; j++) da[j] = db[j] = 0;
+        for (int t = 0; t < most_threads(); t++)
+            for (npy_intp j = 0; j < m; j++) {
+                da[j] += sums[2 * m * t + j];
+                db[j] += sums[2 * m * t + m + j];
+            }
+    }
+    """
+    )
+
+    def make_node(self, *given):
+        inputs = [T.as_tensor_variable(v) for v in given]
+        dtype = inputs[0].dtype
+        return Apply(
+            self, inputs, [T.matrix(dtype=dtype), T.vector(dtype=dtype), T.vector(dtype=dtype)]
+        )
+
+    def perform(self, node, inputs, outputs):
+        g, a, b, delta = inputs
+        h, scale = self.standardisation.apply(g.T, None)
+        h = h.T
+        delta = delta * activate(self.activation, a * h + b)[1]
+        dg = self.standardisation.adjoint((delta * a).T, h.T, scale).T
+        results = [dg, (delta * h).sum(axis=0), delta.sum(axis=0)]
+        for output, result in zip(outputs, results):
+            output[0] = np.ascontiguousarray(result, dtype=g.dtype)
+
+    def L_op(self, inputs, outputs, gradients):
+        raise NotImplementedError("second derivatives: use the symbolic kernels")
 
     def infer_shape(self, fgraph, node, shapes):
         return [shapes[0], shapes[1], shapes[1]]

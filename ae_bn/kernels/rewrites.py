@@ -10,15 +10,17 @@ from __future__ import annotations
 from theano.compile import optdb
 from theano.graph.opt import TopoOptimizer, local_optimizer
 
-from ae_bn.kernels.losses import Loss
+from ae_bn.kernels.losses import Loss, Multinomial
 from ae_bn.kernels.normalization import NormalizeGradient
 from ae_bn.kernels.updates import ProjectionUpdate, RowsUpdate, Update
 
+KERNELS = [Loss, Multinomial, NormalizeGradient, Update, ProjectionUpdate, RowsUpdate]
 
-@local_optimizer([Loss, NormalizeGradient, Update, ProjectionUpdate, RowsUpdate], inplace=True)
+
+@local_optimizer(KERNELS, inplace=True)
 def write_in_place(fgraph, node):
     """Replace a kernel by the form that writes in place."""
-    if not isinstance(node.op, (Loss, NormalizeGradient, Update)) or node.op.inplace:
+    if type(node.op) not in KERNELS or node.op.inplace:
         return False
     op = node.op.in_place(fgraph, node)
     if op == node.op:

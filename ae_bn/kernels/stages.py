@@ -21,9 +21,15 @@ from theano.gradient import disconnected_grad
 from ae_bn import losses, optimizers, stages
 from ae_bn.kernels import rewrites  # noqa: F401, registers what compiling needs
 from ae_bn.kernels.kernel import openmp_flags
-from ae_bn.kernels.losses import Loss
+from ae_bn.kernels.losses import Loss, Multinomial
 from ae_bn.kernels.masks import Mask
-from ae_bn.kernels.normalization import Normalize, Standardisation, Statistics
+from ae_bn.kernels.normalization import (
+    ACTIVATIONS,
+    LayerNormalize,
+    Normalize,
+    Standardisation,
+    Statistics,
+)
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.rows import TakeRows
@@ -35,6 +41,7 @@ class Stages(NamedTuple):
 
     Projection: type
     BatchNormalization: type
+    LayerNormalization: type
     activations: dict[str, Callable]
     losses: dict[str, Callable]
     optimizers: dict[str, Callable]
@@ -77,6 +84,19 @@ class BatchNormalization(stages.BatchNormalization):
         return Normalize(how, "linear")(g, a, b, mean, variance)
 
 
+class LayerNormalization(stages.LayerNormalization):
+    """`ae_bn.stages.LayerNormalization`, by a kernel; its gradient is the full one."""
+
+    def __call__(self, g, population=False):
+        """Return a * h(g) + b, (n, n_units)."""
+        how = Standardisation(bool(self.center), bool(self.normalize), self.epsilon, False)
+        a = _constant(1, self.mean) if self.a is None else self.a
+        b = _constant(0, self.mean) if self.b is None else self.b
+        if not self.center and not self.normalize:
+            return Normalize(how, "linear")(g, a, b, self.mean, self.variance)
+        return LayerNormalize(how, "linear")(g, a, b)
+
+
 def _constant(value, like):
     """Return a vector of one value, as long as another; known now if that is shared."""
     if isinstance(like, theano.compile.SharedVariable):
@@ -85,15 +105,20 @@ def _constant(value, like):
 
 
 class Activation:
-    """One of `ae_bn.stages.ACTIVATIONS`, merged into the Batch Normalization before it."""
+    """One of `ae_bn.stages.ACTIVATIONS`, merged into the Batch Normalization before it.
+
+    The softmax has no kernel.
+    """
 
     def __init__(self, name):
         self.name = name
 
     def __call__(self, z):
         op = z.owner and z.owner.op
-        if isinstance(op, Normalize) and op.activation == "linear":
-            return Normalize(op.standardisation, self.name)(*z.owner.inputs)
+        if self.name not in ACTIVATIONS:
+            return stages.ACTIVATIONS[self.name](z)
+        if isinstance(op, (Normalize, LayerNormalize)) and op.activation == "linear":
+            return op.activated(self.name)(*z.owner.inputs)
         warnings.warn(f"no kernel for {self.name} of {z}: symbolic instead", stacklevel=2)
         return stages.ACTIVATIONS[self.name](z)
 
@@ -103,6 +128,11 @@ def _loss(name):
 
     def loss(z, target, activation, variance=None, weights=None):
         op, dense = z.owner and z.owner.op, target.owner and target.owner.op
+        if isinstance(op, LayerNormalize):  # it needs all words first: the loss takes it as it is
+            one, zero = (_constant(value, z.owner.inputs[1]) for value in (1, 0))
+            as_it_is = Standardisation(False, False, op.standardisation.epsilon, False)
+            z = Normalize(as_it_is, "linear")(z, one, zero, zero, one)
+            op = z.owner.op
         if isinstance(op, Normalize) and isinstance(dense, sparse.DenseFromSparse):
             csr = sparse.csm_properties(target.owner.inputs[0])[:3]
             each = np.ones(1, z.dtype) if weights is None else weights
@@ -111,6 +141,15 @@ def _loss(name):
         return losses.LOSSES[name](z, target, activation, variance, weights)
 
     return loss
+
+
+def _multinomial(z, target, activation, variance=None, weights=None):
+    """`ae_bn.losses.multinomial`, by a kernel that takes any z."""
+    dense = target.owner and target.owner.op
+    if weights is None and isinstance(dense, sparse.DenseFromSparse):
+        return Multinomial()(z, *sparse.csm_properties(target.owner.inputs[0])[:3])[0]
+    warnings.warn(f"no kernel for multinomial of {z}: symbolic instead", stacklevel=2)
+    return losses.multinomial(z, target, activation, variance, weights)
 
 
 def _optimizer(rule):
@@ -155,6 +194,8 @@ def missing(loss: str | None = None) -> list[str]:
     notes = []
     if loss == "standardised_error":
         notes.append("loss: symbolic, it has no kernel")
+    if loss == "multinomial":
+        notes.append("softmax: symbolic, it has no kernel; the loss has one")
     if not _has_blas():
         notes.append("product: symbolic, there is no BLAS to link to")
     if not openmp_flags():
@@ -170,6 +211,7 @@ STAGES = {
     "symbolic": Stages(
         stages.Projection,
         stages.BatchNormalization,
+        stages.LayerNormalization,
         stages.ACTIVATIONS,
         losses.LOSSES,
         optimizers.OPTIMIZERS,
@@ -179,8 +221,13 @@ STAGES = {
     "fused": Stages(
         Projection,
         BatchNormalization,
+        LayerNormalization,
         {name: Activation(name) for name in stages.ACTIVATIONS},
-        {**losses.LOSSES, **{name: _loss(name) for name in ("cross_entropy", "squared_error")}},
+        {
+            **losses.LOSSES,
+            **{name: _loss(name) for name in ("cross_entropy", "squared_error")},
+            "multinomial": _multinomial,
+        },
         {rule: _optimizer(rule) for rule in optimizers.OPTIMIZERS},
         Statistics(),
         dropout_mask,
