@@ -14,9 +14,9 @@ written to ``NAME.png`` (the kind, if there is no name).  The kinds, and their f
   ``_p85``: a line and a band for each arm
 
 ``response``, ``curves`` and ``paths`` have a line for every combination of the factors in
-``lines``, and a panel for every combination of the others; without ``lines`` the first factor (other
-than x) has the panels.  ``only: {factor: [level, ...]}`` leaves levels out, ``log: [x, y]`` makes scales
-logarithmic, ``x_label`` names the x axis.
+``lines``, and a panel for every combination of the others; without ``lines`` the first factor
+(other than x) has the panels.  ``only: {factor: [level, ...]}`` leaves levels out, ``log: [x, y]``
+makes scales logarithmic, ``x_label`` names the x axis.
 
 A level's number is the one in its name, and what stands before it names a panel: ``input .3`` is
 .3 in panel ``input``, ``64`` is 64.  One level may have no number, such as ``none``: it is 0, in
