@@ -1,4 +1,4 @@
-"""How good codes are: a linear probe, retrieval, dead and saturated units, and references.
+"""How good codes are: a linear probe, retrieval, and dead and saturated units.
 
 Every function takes codes, (n, n_units), dense or sparse, and does not care where they come from.
 """
@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.decomposition import TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
@@ -340,25 +339,6 @@ def chance_metrics(
         "precision": float(share[test_labels].mean()),
         **({"softmax_accuracy": accuracy} if config.softmax_probe else {}),
     }
-
-
-def reference_codes(kind: str, train, test, n_units: int, seed: int):
-    """Return the codes of a reference row: training and test part.
-
-    Parameters
-    ----------
-    kind : {"tfidf", "svd"}
-        The TF-IDF rows themselves, or their truncated SVD (latent semantic analysis).
-    train, test : csr_matrix, (n, n_words), TF-IDF
-    n_units : int
-        Width of the SVD; at most one less than there are words.
-    seed : int
-        Of the randomised SVD.
-    """
-    if kind == "tfidf":
-        return train, test
-    svd = TruncatedSVD(min(n_units, train.shape[1] - 1), random_state=seed)
-    return svd.fit_transform(train), svd.transform(test)
 
 
 def _first_queries(test: Split, number) -> Split:

@@ -51,10 +51,10 @@ from ae_bn.files import (
 from ae_bn.model_file import write_model
 from ae_bn.paths import atomic_write
 from ae_bn.randomness import streams
+from ae_bn.references import REFERENCES, reference_codes
 from ae_bn.statistics import mean_interval
 from ae_bn.training import check_batch_size, fit
 
-REFERENCES = {"tfidf": "raw TF-IDF", "svd": "truncated SVD"}
 # Of results.csv, beside the factors; a reference has only some of them.
 COLUMNS = ["arm", "seed", "status", *evaluation.METRICS, "best_epoch", "classifier_c"]
 COLUMNS += ["learning_rate", "source", "data", "run", "reason"]
@@ -74,7 +74,7 @@ class Run:
     seed : int
     config : Config
     reference : str or None
-        A key of `REFERENCES`, or None for an autoencoder.
+        A key of `ae_bn.references.REFERENCES`, or None for an autoencoder.
     corpus : Path
         Of the vectorised corpus in the cache.
     source, data_fingerprint : str
@@ -205,6 +205,8 @@ def _identity(config: Config, reference: str | None, data_fingerprint: str) -> s
         decides.update(
             reference=reference, n_units=config.model.layers[-1], seed=config.training.seed
         )
+        if reference == "denoiser":
+            decides["masking"] = config.experiment.reference_masking
     else:
         decides.update(config.model_dump(include={"model", "training", "theano"}))
         del decides["training"]["checkpoint_epochs"]
@@ -248,8 +250,9 @@ def _measure(run: Run, corpus: Corpus, test: bool) -> dict:
     if run.reference:
         metrics: dict[str, Any] = {"status": "finished", "files": {}}
         n_units = run.config.model.layers[-1]
-        codes = evaluation.reference_codes(
-            run.reference, corpus.train, corpus.test, n_units, run.seed
+        masking = run.config.experiment.reference_masking
+        codes = reference_codes(
+            run.reference, corpus.train, corpus.test, n_units, run.seed, masking
         )
     else:
         autoencoder = compiled_autoencoder(run.config, corpus.train.shape[1])

@@ -124,16 +124,6 @@ def test_all_metrics_of_separable_codes():
     assert set(metrics["curve"]) == {"fraction", "precision", "recall"}
 
 
-def test_references():
-    X = csr_matrix(np.random.default_rng(0).random((20, 6)))
-    train, test = evaluation.reference_codes("tfidf", X[:15], X[15:], 3, seed=0)
-    assert train.shape == (15, 6) and test.shape == (5, 6)
-    train, test = evaluation.reference_codes("svd", X[:15], X[15:], 3, seed=0)
-    _, _, components = np.linalg.svd(X[:15].toarray(), full_matrices=False)
-    np.testing.assert_allclose(np.abs(test), np.abs(X[15:] @ components[:3].T), rtol=1e-6)
-    assert evaluation.reference_codes("svd", X[:15], X[15:], 128, seed=0)[0].shape == (15, 5)
-
-
 def test_softmax_probe_on_separable_codes():
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=6000)
