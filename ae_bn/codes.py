@@ -29,7 +29,7 @@ import theano.tensor as T
 from scipy.sparse import csr_matrix, issparse
 from sklearn.linear_model import RidgeClassifier
 
-from ae_bn.evaluation import FRACTION, Split, dead_units, saturated
+from ae_bn.evaluation import FRACTION, Split, dead_units, saturated, softmax_accuracy
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.retrieval import CountRelevant
 
@@ -240,7 +240,9 @@ class PathMeter:
         }
 
 
-def snapshot_metrics(train: Split, test: Split, fit_rows, valid_rows) -> dict:
+def snapshot_metrics(
+    train: Split, test: Split, fit_rows, valid_rows, softmax: bool = False
+) -> dict:
     """Return what codes are worth on test documents.
 
     Parameters
@@ -249,18 +251,23 @@ def snapshot_metrics(train: Split, test: Split, fit_rows, valid_rows) -> dict:
         All training documents are the database that test documents are queries to.
     fit_rows, valid_rows : int arrays
         Rows of train: the probe is fitted on the first, its strength is chosen on the second.
+    softmax : bool
+        Also measure the accuracy of KATE's classifier, which takes seconds.
 
     Returns
     -------
     dict of float
-        ``probe_accuracy``, ``raw_precision``, ``centred_precision`` (left out if the fit
-        documents have fewer than two labels) and ``mean_share`` of the training codes.
+        ``probe_accuracy``, ``raw_precision``, ``centred_precision`` and, if asked for,
+        ``softmax_accuracy`` (all left out if the fit documents have fewer than two labels), and
+        ``mean_share`` of the training codes.
     """
     share = {"mean_share": mean_share(train.codes)}
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
     if np.ptp(fit.labels) == 0:
         return share
     precision = precision_at(train, test)
+    if softmax:
+        share["softmax_accuracy"] = softmax_accuracy(train, test)
     return {
         "probe_accuracy": ridge_accuracy(fit, valid, test),
         "raw_precision": precision.raw,

@@ -221,7 +221,8 @@ class ExperimentConfig(Section):
     headline: HeadlineConfig
     factors: Dict[str, Dict[str, Dict[str, Any]]]
     skip: List[Dict[str, str]]
-    references: List[Literal["tfidf", "svd"]]
+    references: List[Literal["tfidf", "svd", "nmf", "denoiser"]]
+    reference_masking: float = Field(gt=0, lt=1)
     tuning: TuningConfig
     learning_rates: Dict[str, float]
     rate_grid: List[PositiveFloat]

@@ -54,10 +54,10 @@ from ae_bn.files import (
 from ae_bn.model_file import NAME, write_model
 from ae_bn.randomness import streams
 from ae_bn.record import Record
+from ae_bn.references import REFERENCES, reference_codes
 from ae_bn.statistics import mean_interval
 from ae_bn.training import SNAPSHOTS, Result, check_batch_size, fit
 
-REFERENCES = {"tfidf": "raw TF-IDF", "svd": "truncated SVD"}
 # Of results.csv, beside the factors; a reference has only some of them.
 COLUMNS = ["arm", "seed", "status", "snapshot", "epoch", *evaluation.METRICS, "classifier_c"]
 COLUMNS += ["learning_rate", "capped", "source", "data", "run", "reason"]
@@ -77,7 +77,7 @@ class Run:
     seed : int
     config : Config
     reference : str or None
-        A key of `REFERENCES`, or None for an autoencoder.
+        A key of `ae_bn.references.REFERENCES`, or None for an autoencoder.
     corpus : Path
         Of the vectorised corpus in the cache.
     source, data_fingerprint : str
@@ -231,6 +231,8 @@ def _identity(config: Config, reference: str | None, data_fingerprint: str) -> s
         decides.update(
             reference=reference, n_units=config.model.layers[-1], seed=config.training.seed
         )
+        if reference == "denoiser":
+            decides["masking"] = config.experiment.reference_masking
     else:
         decides.update(config.model_dump(include={"model", "training", "theano"}))
         del decides["training"]["checkpoint_epochs"]
@@ -271,13 +273,18 @@ def _reference(run: Run, corpus: Corpus) -> dict:
     rows = split_validation(
         corpus.train.shape[0], run.config.data.validation_fraction, streams(run.seed).split
     )
-    codes = evaluation.reference_codes(
-        run.reference, corpus.train, corpus.test, run.config.model.layers[-1], run.seed
+    codes = reference_codes(
+        run.reference,
+        corpus.train,
+        corpus.test,
+        run.config.model.layers[-1],
+        run.seed,
+        run.config.experiment.reference_masking,
     )
     splits = _splits(corpus, codes)
     metrics = evaluation.evaluate_codes(*splits, *rows, "linear", run.config.evaluation)
     curve = {"curve": metrics.pop("curve")} if "curve" in metrics else {}
-    metrics.update(snapshot_metrics(*splits, *rows))
+    metrics.update(snapshot_metrics(*splits, *rows, run.config.evaluation.softmax_probe))
     return {"status": "finished", "snapshots": {"": metrics}, **curve, "files": {}}
 
 
@@ -321,7 +328,7 @@ def _autoencoder(run: Run, corpus: Corpus, test: bool) -> dict:
 
     def on_test_documents():
         codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
-        metrics = snapshot_metrics(*_splits(corpus, codes), *rows)
+        metrics = snapshot_metrics(*_splits(corpus, codes), *rows, config.evaluation.softmax_probe)
         return codes, {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
 
     by_epoch: dict[int, dict] = {}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
+from sklearn.metrics import log_loss
+from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import normalize
 
 from ae_bn import evaluation
 from ae_bn.config import load_config
-from ae_bn.evaluation import Split, softmax_accuracy
+from ae_bn.evaluation import Split, softmax_accuracy, softmax_classifier
 
 
 def test_retrieval_by_hand():
@@ -124,16 +126,6 @@ def test_all_metrics_of_separable_codes():
     assert set(metrics["curve"]) == {"fraction", "precision", "recall"}
 
 
-def test_references():
-    X = csr_matrix(np.random.default_rng(0).random((20, 6)))
-    train, test = evaluation.reference_codes("tfidf", X[:15], X[15:], 3, seed=0)
-    assert train.shape == (15, 6) and test.shape == (5, 6)
-    train, test = evaluation.reference_codes("svd", X[:15], X[15:], 3, seed=0)
-    _, _, components = np.linalg.svd(X[:15].toarray(), full_matrices=False)
-    np.testing.assert_allclose(np.abs(test), np.abs(X[15:] @ components[:3].T), rtol=1e-6)
-    assert evaluation.reference_codes("svd", X[:15], X[15:], 128, seed=0)[0].shape == (15, 5)
-
-
 def test_softmax_probe_on_separable_codes():
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=6000)
@@ -141,3 +133,36 @@ def test_softmax_probe_on_separable_codes():
     train, test = Split(codes[:5000], labels[:5000]), Split(codes[5000:], labels[5000:])
     assert softmax_accuracy(train, test) > 0.9
     assert softmax_accuracy(train, test) == softmax_accuracy(train, test)
+
+
+def test_softmax_probe_stops_on_the_loss_and_keeps_the_last_weights():
+    """Wide codes with noisy labels: the loss rises while the accuracy stays."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=1500)
+    codes = np.eye(3, 60)[labels] + rng.normal(size=(1500, 60))
+    labels[rng.random(1500) < 0.4] = 0
+    found = softmax_classifier(Split(codes, labels))
+    held_out = np.random.default_rng(7).choice(1500, 150, replace=False)
+    fit = np.setdiff1d(np.arange(1500), held_out)
+    again = MLPClassifier((), alpha=0, batch_size=100, random_state=7)
+    losses, weights = [], []
+    for _ in range(100):
+        again.partial_fit(codes[fit], labels[fit], [0, 1, 2])
+        losses.append(log_loss(labels[held_out], again.predict_proba(codes[held_out])))
+        weights.append(again.coefs_[0].copy())
+    losses = np.array(losses)
+    last = next(
+        i for i in range(5, 100) if losses[i - 4 : i + 1].min() >= losses[: i - 4].min() - 1e-5
+    )
+    assert last < 99
+    np.testing.assert_array_equal(found.coefs_[0], weights[last])
+    assert losses[last] > losses[: last + 1].min() + 1e-5  # and these are not the best
+
+
+def test_softmax_probe_on_few_documents_and_a_label_of_one_document():
+    codes = csr_matrix(np.eye(4))
+    found = softmax_classifier(Split(codes, np.array([0, 2, 2, 5])))
+    assert found.classes_.tolist() == [0, 2, 5]
+    assert (
+        0 <= softmax_accuracy(Split(codes, np.array([0, 2, 2, 5])), Split(codes, np.zeros(4))) <= 1
+    )
