@@ -13,6 +13,7 @@ setup(
     description="Batch Normalization and dropout in autoencoders for sparse text",
     license="MIT",
     packages=["ae_bn", "ae_bn.kernels"],
+    package_data={"ae_bn": ["defaults.yaml"]},
     python_requires=">=3.8,<3.12",  # Theano imports distutils
     install_requires=[
         "Theano-PyMC==1.1.2",

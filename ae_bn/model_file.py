@@ -6,7 +6,7 @@ on (those that the config switches on; mean and variance are the population stat
 decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
 
     format         "ae_bn model 1"
-    config         the settings of the run, by section, as in configs/defaults.yaml
+    config         the settings of the run, by section, as in ae_bn/defaults.yaml
     words          the vocabulary, in the order of the rows of layer1.W
     idf            inverse document frequencies, in the same order
     token_pattern  the regular expression that cuts lower-case text into words
