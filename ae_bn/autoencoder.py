@@ -18,6 +18,7 @@ import theano.tensor as T
 from scipy.sparse import csr_matrix
 from theano.sandbox.rng_mrg import MRG_RandomStream
 
+from ae_bn.architecture import plan_layers, weight_shapes
 from ae_bn.backend import require_compiler
 from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
@@ -491,40 +492,29 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
     """
     stages = STAGES[kernels]
     depth = len(config.layers)
-    switches = config.batch_norm
     layers: list[Layer] = []
-    for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
-        is_code, is_top = number == depth, number == 2 * depth
+    for number, plan in enumerate(plan_layers(config, n_words), start=1):
+        n_in, n_out = plan.n_in, plan.n_out
         if config.tied and number > depth:
             W, transposed = layers[2 * depth - number].projection.W, True
         else:
             # Sampling takes some words of it, which are neighbours in memory as rows only.
-            transposed = is_top and config.sampling is not None
+            transposed = number == 2 * depth and config.sampling is not None
             shape = (n_out, n_in) if transposed else (n_in, n_out)
             W = theano.shared(np.zeros(shape, theano.config.floatX), name=f"W{number}")
-        scale, shift = switches.scale, switches.shift
-        if is_top:
-            batch_norm = switches.top
-            scale = scale if switches.top_scale is None else switches.top_scale
-            shift = shift if switches.top_shift is None else switches.top_shift
-        elif is_code and switches.code is not None:
-            batch_norm = switches.code
-        else:
-            batch_norm = switches.hidden
-        activation = config.output_activation if is_top else config.hidden_activation
         layers.append(
             Layer(
                 stages.Projection(W, transposed),
                 stages.BatchNormalization(
                     n_out,
-                    center=batch_norm and switches.center,
-                    normalize=batch_norm and switches.normalize,
-                    scale=batch_norm and scale,
-                    shift=shift if batch_norm else True,
-                    epsilon=switches.epsilon,
-                    gradient=switches.gradient,
+                    center=plan.center,
+                    normalize=plan.normalize,
+                    scale=plan.scale,
+                    shift=plan.shift,
+                    epsilon=config.batch_norm.epsilon,
+                    gradient=plan.gradient,
                 ),
-                stages.activations[activation],
+                stages.activations[plan.activation],
             )
         )
     return layers
@@ -556,12 +546,6 @@ def parameters_of(layers: list[Layer]) -> list:
 def _arrays(X):
     """Return what Theano takes of a csr_matrix."""
     return X.data, X.indices, X.indptr
-
-
-def weight_shapes(config: ModelConfig, n_words: int) -> list[tuple]:
-    """Return the shape of every layer's W, (n_in, n_out)."""
-    sizes = [n_words, *config.layers, *config.layers[-2::-1], n_words]
-    return list(zip(sizes, sizes[1:]))
 
 
 def _as_float(value):

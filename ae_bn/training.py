@@ -18,7 +18,7 @@ from ae_bn.autoencoder import CHUNK, Autoencoder
 from ae_bn.config import TrainingConfig
 from ae_bn.data import shuffled_batches
 from ae_bn.errors import UserError
-from ae_bn.files import read_arrays, write_arrays
+from ae_bn.files import kinds, read_arrays, write_arrays
 
 BEST = "best."  # before the names of the best epoch's state in a checkpoint
 
@@ -235,7 +235,7 @@ def _resume(checkpoint, identity, autoencoder, order, config) -> tuple[Progress,
     """
     state, best_state = autoencoder.get_state(training=True), autoencoder.get_state()
     expected = {**state, **{BEST + name: value for name, value in best_state.items()}}
-    arrays, facts = read_arrays(checkpoint, expected)
+    arrays, facts = read_arrays(checkpoint, kinds(expected))
     if facts.pop("identity", None) != identity:
         raise UserError(f"{checkpoint} is of another run or of other versions")
     try:
