@@ -7,34 +7,43 @@ from setuptools import setup
 
 source = Path(__file__).with_name("ae_bn").joinpath("__init__.py").read_text(encoding="utf-8")
 
+# With these alone a trained model encodes text, on any Python.
+ENCODER = [
+    "numpy>=1.22,<1.24; python_version < '3.12'",  # Theano uses np.bool
+    "numpy>=1.26; python_version >= '3.12'",
+    "scipy>=1.8,<1.13; python_version < '3.12'",  # later wheels have no BLAS to link to
+    "scipy>=1.11; python_version >= '3.12'",
+    "pydantic>=2.0,<3",
+    "ruamel.yaml>=0.17.21",
+    "safetensors>=0.3.1",
+    "platformdirs>=2.5",
+]
+# Training takes Theano, which imports distutils: Python 3.12 has none.
+TRAINING = [
+    "Theano-PyMC==1.1.2",
+    "scikit-learn>=1.1",
+    "tqdm>=4.60",
+    "matplotlib>=3.7",
+    "pandas>=1.4",
+    "tabulate>=0.8.9",
+    "joblib>=1.4",  # whose loky runs the workers
+    "filelock>=3.4",
+    "threadpoolctl>=3.0",
+    "statsmodels>=0.13.5",
+    "jinja2>=3.0",
+    "markdown>=3.4",
+    "pydot>=1.4",  # with Graphviz draws Theano's graphs
+]
+
 setup(
     name="ae_bn",
     version=re.search(r'^__version__ = "(.+)"', source, re.MULTILINE).group(1),
     description="Batch Normalization and dropout in autoencoders for sparse text",
     license="MIT",
     packages=["ae_bn", "ae_bn.kernels"],
-    python_requires=">=3.8,<3.12",  # Theano imports distutils
-    install_requires=[
-        "Theano-PyMC==1.1.2",
-        "numpy>=1.22,<1.24",  # Theano uses np.bool
-        "scipy>=1.8,<1.13",  # later wheels have no BLAS to link to
-        "scikit-learn>=1.1",
-        "pydantic>=2.0,<3",
-        "ruamel.yaml>=0.17.21",
-        "tqdm>=4.60",
-        "matplotlib>=3.7",
-        "pandas>=1.4",
-        "tabulate>=0.8.9",
-        "joblib>=1.4",  # whose loky runs the workers
-        "filelock>=3.4",
-        "threadpoolctl>=3.0",
-        "safetensors>=0.3.1",
-        "platformdirs>=2.5",
-        "statsmodels>=0.13.5",
-        "jinja2>=3.0",
-        "markdown>=3.4",
-        "pydot>=1.4",  # with Graphviz draws Theano's graphs
-    ],
+    package_data={"ae_bn": ["defaults.yaml"]},
+    python_requires=">=3.8",
+    install_requires=[*ENCODER, *(f"{name}; python_version < '3.12'" for name in TRAINING)],
     extras_require={
         "fast": ["mkl>=2024; platform_machine == 'x86_64' and sys_platform == 'linux'"],
         "test": [

@@ -1,7 +1,9 @@
 """Batch Normalization and dropout in autoencoders for sparse text, in explicit Theano graphs.
 
+`ae_bn.BatchNormAutoencoder` is the scikit-learn estimator, which trains with Theano.
+`ae_bn.Encoder` encodes text with a trained model and needs no Theano.
+
 Importing this package sets Theano's flags (`ae_bn.backend`), so import it before Theano.
-`ae_bn.BatchNormAutoencoder` is the scikit-learn estimator.
 """
 
 from ae_bn import backend
@@ -12,9 +14,14 @@ backend.configure()
 
 
 def __getattr__(name):
-    """Import the estimator, and with it Theano, only when it is asked for."""
+    """Import a class, and with it Theano or SciPy, only when it is asked for."""
     if name == "BatchNormAutoencoder":
+        backend.require_theano()
         from ae_bn.estimator import BatchNormAutoencoder
 
         return BatchNormAutoencoder
+    if name == "Encoder":
+        from ae_bn.encoder import Encoder
+
+        return Encoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

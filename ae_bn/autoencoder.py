@@ -19,6 +19,7 @@ import theano.tensor as T
 from scipy.sparse import csr_matrix
 from theano.sandbox.rng_mrg import MRG_RandomStream
 
+from ae_bn.architecture import plan_layers, weight_shapes
 from ae_bn.backend import require_compiler
 from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
@@ -154,6 +155,8 @@ class Autoencoder:
         What training changes: W, a and b of every layer, where they exist.
     learning_rate : theano shared scalar
     noise : Noise
+    averages : list of RunningAverage
+        The running averages of all layers; empty without ``running_average``.
     kernels : list of str
         What is used: fused or symbolic, and what had to fall back to symbolic.
 
@@ -207,7 +210,7 @@ class Autoencoder:
         self._batch_statistics = STAGES[kernels].batch_statistics
         self._statistics: dict[tuple, Callable] = {}  # compiled, by layer's number, noise or not
         self.running_average = running_average
-        self._running = [] if running_average is None else self._averages(running_average)
+        self.averages = [] if running_average is None else self._averages(running_average)
 
     def _loss(self, signals, target, words=None):
         """Return the loss of all words, or its estimate from some `ae_bn.sampling.Words`."""
@@ -292,7 +295,7 @@ class Autoencoder:
                 _set(bn.a, np.ones(bn.a.get_value().shape))
             for statistic in (bn.mean, bn.variance):
                 _set(statistic, np.full(statistic.get_value().shape, np.nan))
-        for running in self._running:
+        for running in self.averages:
             shape = running.average.get_value(borrow=True).shape
             _set(running.average, np.full(shape, running.first))
         mean, deviation = _word_moments(X)
@@ -405,13 +408,13 @@ class Autoencoder:
         """
         if self.running_average is None:
             raise UserError("evaluation.running_average is null: set it to a momentum such as .9")
-        population = [running.population.get_value() for running in self._running]
-        for running in self._running:
+        population = [running.population.get_value() for running in self.averages]
+        for running in self.averages:
             running.population.set_value(running.average.get_value())
         try:
             yield
         finally:
-            for running, values in zip(self._running, population):
+            for running, values in zip(self.averages, population):
                 running.population.set_value(values)
 
     def variance_shift(self, X) -> dict[str, float]:
@@ -502,7 +505,7 @@ class Autoencoder:
             for name, variable in named.items():
                 if variable is not None:
                     variables[f"layer{number}.{name}"] = variable
-        variables.update((running.name, running.average) for running in self._running)
+        variables.update((running.name, running.average) for running in self.averages)
         if self.config.loss == "standardised_error":
             variables["word_variance"] = self.word_variance
         if training:
@@ -516,7 +519,7 @@ class Autoencoder:
 
     @cached_property
     def _train(self):
-        averages = [(running.average, running.update) for running in self._running]
+        averages = [(running.average, running.update) for running in self.averages]
         updates = [*self._updates, *averages]
         return theano.function(self._inputs, self._batch_loss, updates=updates, name="train")
 
@@ -578,42 +581,31 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
     """
     stages = STAGES[kernels]
     depth = len(config.layers)
-    switches = config.batch_norm
-    over_units = switches.over == "units"
+    over_units = config.batch_norm.over == "units"
     normalization = stages.LayerNormalization if over_units else stages.BatchNormalization
     layers: list[Layer] = []
-    for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
-        is_code, is_top = number == depth, number == 2 * depth
+    for number, plan in enumerate(plan_layers(config, n_words), start=1):
+        n_in, n_out = plan.n_in, plan.n_out
         if config.tied and number > depth:
             W, transposed = layers[2 * depth - number].projection.W, True
         else:
             # Sampling takes some words of it, which are neighbours in memory as rows only.
-            transposed = is_top and config.sampling is not None
+            transposed = number == 2 * depth and config.sampling is not None
             shape = (n_out, n_in) if transposed else (n_in, n_out)
             W = theano.shared(np.zeros(shape, theano.config.floatX), name=f"W{number}")
-        scale, shift = switches.scale, switches.shift
-        if is_top:
-            batch_norm = switches.top
-            scale = scale if switches.top_scale is None else switches.top_scale
-            shift = shift if switches.top_shift is None else switches.top_shift
-        elif is_code and switches.code is not None:
-            batch_norm = switches.code
-        else:
-            batch_norm = switches.hidden
-        activation = config.output_activation if is_top else config.hidden_activation
         layers.append(
             Layer(
                 stages.Projection(W, transposed),
                 normalization(
                     n_out,
-                    center=batch_norm and switches.center,
-                    normalize=batch_norm and switches.normalize,
-                    scale=batch_norm and scale,
-                    shift=shift if batch_norm else True,
-                    epsilon=switches.epsilon,
-                    gradient=switches.gradient,
+                    center=plan.center,
+                    normalize=plan.normalize,
+                    scale=plan.scale,
+                    shift=plan.shift,
+                    epsilon=config.batch_norm.epsilon,
+                    gradient=plan.gradient,
                 ),
-                stages.activations[activation],
+                stages.activations[plan.activation],
             )
         )
     return layers
@@ -645,12 +637,6 @@ def parameters_of(layers: list[Layer]) -> list:
 def _arrays(X):
     """Return what Theano takes of a csr_matrix."""
     return X.data, X.indices, X.indptr
-
-
-def weight_shapes(config: ModelConfig, n_words: int) -> list[tuple]:
-    """Return the shape of every layer's W, (n_in, n_out)."""
-    sizes = [n_words, *config.layers, *config.layers[-2::-1], n_words]
-    return list(zip(sizes, sizes[1:]))
 
 
 def _as_float(value):

@@ -35,8 +35,11 @@ MKL_PARTS = ("intel_lp64", "gnu_thread", "core")
 def configure() -> None:
     """Set ``THEANO_FLAGS``; the user's own entries come last and win.
 
-    If Theano was imported before, it is too late: a warning names the flags that differ.
+    If Theano was imported before, it is too late: a warning names the flags that differ.  If
+    Theano is not installed, nothing is set.
     """
+    if not has_theano():
+        return
     if "theano" in sys.modules:
         _warn_if_too_late()
         return
@@ -53,6 +56,27 @@ def configure() -> None:
     users = os.environ.get("THEANO_FLAGS", "")
     if not users.startswith(ours):  # a child process inherits what its parent has set
         os.environ["THEANO_FLAGS"] = f"{ours},{users}".rstrip(",")
+
+
+def has_theano() -> bool:
+    """Whether Theano is installed; with the encoder alone it is not."""
+    return importlib.util.find_spec("theano") is not None
+
+
+def require_theano() -> None:
+    """Say what is missing if Theano is not installed.
+
+    Raises
+    ------
+    UserError
+        If it is not.
+    """
+    if not has_theano():
+        raise UserError(
+            f"training needs Theano, which is not installed (this is Python "
+            f"{platform.python_version()}): install ae_bn with a Python from 3.8 to 3.11; to "
+            "encode text with a trained model, ae_bn.Encoder is enough"
+        )
 
 
 def theano_flags() -> dict[str, str]:

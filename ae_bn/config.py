@@ -1,4 +1,4 @@
-"""Settings: their types and limits here, their defaults in ``configs/defaults.yaml``.
+"""Settings: their types and limits here, their defaults in ``ae_bn/defaults.yaml``.
 
 An experiment's file holds only what it changes.  `load_config` lays it over the defaults, then
 ``key=value`` overrides over both, and checks the result: unknown keys, wrong types and settings
@@ -19,7 +19,7 @@ from ae_bn.errors import UserError
 
 LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
 
-DEFAULTS = Path(__file__).resolve().parent.parent / "configs" / "defaults.yaml"
+DEFAULTS = Path(__file__).resolve().with_name("defaults.yaml")
 
 Activation = Literal["relu", "sigmoid", "tanh", "linear"]
 OutputActivation = Literal["relu", "sigmoid", "tanh", "linear", "softmax"]

@@ -6,10 +6,10 @@ Reading order for newcomers:
 - `load_corpus` = `prepare_corpus` (find the text, vectorise it, keep the matrices in the cache
   directory) + `read_corpus` (read and verify those matrices, never looking at text);
 - `split_validation`: hold out a part of the training documents;
-- `batches`, `shuffled_batches`: cut documents into minibatches;
-- `weigh`: word counts to the network's input (tf-idf, binary or log counts).
+- `batches`, `shuffled_batches`: cut documents into minibatches.
 
-Where the text comes from is in `ae_bn.texts`; a ready matrix of counts in `ae_bn.counts`.
+Where the text comes from is in `ae_bn.texts`, a ready matrix of counts in `ae_bn.counts`; how text
+becomes counts, and counts the network's input, in `ae_bn.words`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
-from sklearn.preprocessing import normalize
 
 from ae_bn.counts import Counts, read_counts
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write, cache_directory
 from ae_bn.texts import Texts, find_texts, one_line
+from ae_bn.words import TOKEN_PATTERN, count_words, split_words, weigh
 
 CACHE_FORMAT = 1  # count up when the same text and settings would give other matrices
 GATHERED = 100  # minibatches whose documents are copied together
-TOKEN_PATTERN = r"(?u)\b[^\W\d_]{2,}\b"  # two or more letters
 
 
 @dataclass(frozen=True)
@@ -218,54 +217,6 @@ def shuffled_batches(X: csr_matrix, order: np.ndarray, size: int):
         yield from batches(X[order[start : start + GATHERED * size]], size)
 
 
-def count_words(texts: list[str], words: list[str]) -> csr_matrix:
-    """Count the words of a vocabulary in texts, the way a corpus counts its own.
-
-    Parameters
-    ----------
-    texts : list of str
-    words : list of str
-
-    Returns
-    -------
-    csr_matrix of int, (n_texts, n_words)
-    """
-    counter = CountVectorizer(token_pattern=TOKEN_PATTERN, vocabulary=words)
-    return counter.transform(texts)
-
-
-def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
-    """Turn word counts into the network's input.
-
-    Parameters
-    ----------
-    counts : csr_matrix of int, shape (n_documents, n_words)
-    kind : {"tfidf", "binary", "log_count", "as_is"}
-        ``tfidf``: counts times ``idf``, scaled to Euclidean length 1 per document.
-        ``binary``: 1 where the word occurs.
-        ``log_count``: log(1 + count) over its largest value in the document, in [0, 1]
-        (KATE; Chen and Zaki, 2017).
-        ``as_is``: the counts themselves, or whatever a ready matrix holds.
-    idf : ndarray of float, shape (n_words,)
-
-    Returns
-    -------
-    csr_matrix of float32, shape (n_documents, n_words)
-        Column indices sorted; empty documents stay empty.
-    """
-    if kind == "tfidf":
-        weights = normalize(counts @ diags(idf))
-    elif kind == "log_count":
-        weights = normalize(counts.log1p(), norm="max")
-    elif kind == "binary":
-        weights = counts > 0
-    else:
-        weights = counts
-    weights = csr_matrix(weights, dtype=np.float32)
-    weights.sum_duplicates()  # also sorts
-    return weights
-
-
 def _vectorise(texts: Texts | Counts, config) -> Corpus:
     """Return the corpus of texts, or of counts, whose words are chosen in the same way."""
     counts = texts if isinstance(texts, Counts) else _count(texts, config)
@@ -285,25 +236,27 @@ def _vectorise(texts: Texts | Counts, config) -> Corpus:
 
 
 def _count(texts: Texts, config) -> Counts:
-    counter = CountVectorizer(
-        token_pattern=TOKEN_PATTERN,
+    chooser = CountVectorizer(
+        tokenizer=split_words,
+        token_pattern=None,
+        lowercase=False,  # `split_words` does it
         stop_words=None if config.stop_words == "none" else config.stop_words,
         max_features=config.vocabulary_size,
     )
     try:
-        train_counts = counter.fit_transform(texts.train)
+        words = chooser.fit(texts.train).get_feature_names_out().tolist()
     except ValueError as error:
         raise UserError(
             f"no vocabulary from {texts.source} ({one_line(error)}): the training documents "
             "must hold words of two or more letters"
         ) from error
     return Counts(
-        train=train_counts,
-        test=counter.transform(texts.test),
+        train=count_words(texts.train, words),
+        test=count_words(texts.test, words),
         train_labels=texts.train_labels,
         test_labels=texts.test_labels,
         label_names=texts.label_names,
-        words=counter.get_feature_names_out().tolist(),
+        words=words,
         source=texts.source,
     )
 

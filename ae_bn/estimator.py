@@ -48,7 +48,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     float64).  It is computed in Theano's floatX, float32 unless the flag says otherwise; results
     have the dtype of the input.
 
-    A parameter of None has the default of ``configs/defaults.yaml``, where all are explained.
+    A parameter of None has the default of ``ae_bn/defaults.yaml``, where all are explained.
     Only ``loss`` and ``output_activation`` differ from there: they fit any real numbers, TF-IDF
     for one.  For binary input take ``"cross_entropy"`` and ``"sigmoid"``.
 

@@ -83,33 +83,37 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None
         file.write(safetensors.numpy.save(arrays, metadata))
 
 
-def read_arrays(path: Path, expected: dict[str, np.ndarray]) -> tuple[dict, dict]:
+def read_arrays(path: Path, expected: dict[str, tuple]) -> tuple[dict, dict]:
     """Return the arrays and the plain values that `write_arrays` wrote.
 
     Parameters
     ----------
     path : Path
-    expected : dict of str to ndarray
-        Arrays with the names, shapes and dtypes that the file must have.
+    expected : dict of str to (str, tuple)
+        The dtype and shape of every array that the file must have, by name, as of `kinds`.
 
     Raises
     ------
     UserError
         If the file cannot be read, has other arrays, or is not as it was written.
     """
-    wanted = {name: (str(array.dtype), array.shape) for name, array in expected.items()}
     found = read_header(path)
-    for name in sorted({*wanted, *found}):
-        if wanted.get(name) != found.get(name):
-            is_there, should_be = (_show(kinds.get(name)) for kinds in (found, wanted))
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            is_there, should_be = _show(found.get(name)), _show(expected.get(name))
             raise UserError(f"{path}: {name!r:.80} is {is_there}, should be {should_be}")
     with _opened(path) as file:
-        arrays = {name: file.get_tensor(name) for name in wanted}
+        arrays = {name: file.get_tensor(name) for name in expected}
         metadata = file.metadata() or {}
     text = metadata.get("facts", "")
     if metadata.get("sha256") != _digest(arrays, text):
         raise UserError(f"{path} is damaged (its checksum does not match)")
     return arrays, json.loads(text)
+
+
+def kinds(arrays: dict[str, np.ndarray]) -> dict[str, tuple]:
+    """Return the dtype and shape of every array, by name, as `read_header` does of a file."""
+    return {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
 
 
 def read_facts(path: Path) -> dict:

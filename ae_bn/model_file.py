@@ -6,7 +6,7 @@ on (those that the config switches on; mean and variance are the population stat
 decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
 
     format         "ae_bn model 1"
-    config         the settings of the run, by section, as in configs/defaults.yaml
+    config         the settings of the run, by section, as in ae_bn/defaults.yaml
     words          the vocabulary, in the order of the rows of layer1.W
     idf            inverse document frequencies, in the same order
     token_pattern  the regular expression that cuts lower-case text into words
@@ -34,18 +34,22 @@ do.  This is the whole encoder, of one ReLU layer with Batch Normalization on bi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.sparse import csr_matrix
 
 import ae_bn
-from ae_bn.autoencoder import Autoencoder, weight_shapes
+from ae_bn.architecture import array_shapes
 from ae_bn.config import Config, load_config, merge
-from ae_bn.data import TOKEN_PATTERN, Corpus, count_words, prepare_corpus, read_corpus, weigh
 from ae_bn.errors import UserError
 from ae_bn.files import read_arrays, read_facts, read_header, write_arrays
+from ae_bn.words import TOKEN_PATTERN, count_words, weigh
+
+if TYPE_CHECKING:  # `ae_bn.encoder` reads files where there is no Theano
+    from ae_bn.autoencoder import Autoencoder
+    from ae_bn.data import Corpus
 
 NAME = "model.safetensors"
 FORMAT = "ae_bn model 1"
@@ -61,6 +65,17 @@ class _Facts(BaseModel):
     token_pattern: str
     source: str
     fingerprint: str
+
+
+class Contents(NamedTuple):
+    """What a model's file holds."""
+
+    config: Config
+    words: list  # of str
+    idf: np.ndarray  # (n_words,)
+    source: str
+    fingerprint: str
+    arrays: dict  # of ndarray, as `Autoencoder.get_state`
 
 
 class Model(NamedTuple):
@@ -85,6 +100,8 @@ class Model(NamedTuple):
         UserError
             If they cannot be had here, or are others.
         """
+        from ae_bn.data import prepare_corpus, read_corpus
+
         corpus = read_corpus(prepare_corpus(self.config.data, progress=lambda line: None))
         if corpus.fingerprint != self.fingerprint:
             raise UserError(
@@ -115,17 +132,25 @@ def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Co
         "source": corpus.source,
         "fingerprint": corpus.fingerprint,
     }
-    write_arrays(path, autoencoder.get_state(), facts)
+    # Running averages belong to training: the population statistics are what a model is used with.
+    running = {average.name for average in autoencoder.averages}
+    state = autoencoder.get_state().items()
+    write_arrays(path, {name: array for name, array in state if name not in running}, facts)
 
 
-def read_model(path: Path) -> Model:
-    """Return the trained model in a file, or in a run's directory, whoever made it.
+def read_contents(path: Path) -> Contents:
+    """Return all that a model's file holds, or that of a run's directory, whoever made it.
 
     Nothing in it is executed; the sizes it claims are checked before anything is allocated.
 
     Parameters
     ----------
     path : Path
+
+    Returns
+    -------
+    Contents
+        Its arrays are all float32, or all float64.
 
     Raises
     ------
@@ -137,23 +162,40 @@ def read_model(path: Path) -> Model:
             raise UserError(f"{path} holds no {NAME}: name a finished run that trained a model")
         path = path / NAME
     config, facts = _checked_facts(path)
-    header, n_words = read_header(path), len(facts.words)
-    for number, shape in enumerate(weight_shapes(config.model, n_words), start=1):
-        tied = config.model.tied and number > len(config.model.layers)
-        if not tied and header.get(f"layer{number}.W", ("", ()))[1] != shape:
-            raise UserError(f"{path}: layer{number}.W does not fit its config and vocabulary")
+    dtype, _ = read_header(path).get("layer1.W", ("", ()))
+    dtype = "float64" if dtype == "float64" else "float32"
+    shapes = array_shapes(config.model, len(facts.words))
+    arrays, _ = read_arrays(path, {name: (dtype, shape) for name, shape in shapes.items()})
+    return Contents(
+        config, facts.words, np.array(facts.idf), facts.source, facts.fingerprint, arrays
+    )
+
+
+def read_model(path: Path) -> Model:
+    """Return the trained model in a file, or in a run's directory, as a Theano graph.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    UserError
+        As `read_contents`, or if the model was trained in another precision than Theano's floatX.
+    """
+    import theano
+
+    from ae_bn.autoencoder import Autoencoder
+
+    config, words, idf, source, fingerprint, arrays = read_contents(path)
+    dtype, floatX = str(arrays["layer1.W"].dtype), theano.config.floatX
+    if dtype != floatX:
+        raise UserError(f"{path} is a model in {dtype}: set THEANO_FLAGS=floatX={dtype}")
     autoencoder = Autoencoder(
-        config.model,
-        config.training.optimizer,
-        n_words,
-        config.theano.kernels,
-        config.evaluation.running_average,
+        config.model, config.training.optimizer, len(words), config.theano.kernels
     )
-    arrays, _ = read_arrays(path, autoencoder.get_state())
     autoencoder.set_state(arrays)
-    return Model(
-        autoencoder, config, facts.words, np.array(facts.idf), facts.source, facts.fingerprint
-    )
+    return Model(autoencoder, config, words, idf, source, fingerprint)
 
 
 def _checked_facts(path):
@@ -172,5 +214,15 @@ def _checked_facts(path):
     except (ValidationError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: not a model of ae_bn {ae_bn.__version__}") from None
+        raise UserError(
+            f"{path}: not a model of ae_bn {ae_bn.__version__}{_reason(error)}"
+        ) from None
     return config, facts
+
+
+def _reason(error: Exception) -> str:
+    """Name the first setting that this version does not know, or the fact that does not fit."""
+    if not isinstance(error, ValidationError):
+        return f" ({error})"
+    first = error.errors()[0]
+    return f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"

@@ -22,9 +22,9 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer
 from tqdm import tqdm
 
-from ae_bn.data import TOKEN_PATTERN, count_words, weigh
 from ae_bn.errors import UserError
 from ae_bn.files import read_json, write_json
+from ae_bn.words import count_words, split_words, weigh
 
 BLOCK = 10_000  # documents made at a time
 MOST = 2**31 - 1  # non-zeros: SciPy and Theano count them in int32
@@ -156,7 +156,9 @@ def vectorise(
     UserError
         If there is no word in the texts.
     """
-    analyse = CountVectorizer(token_pattern=TOKEN_PATTERN, stop_words=stop_words).build_analyzer()
+    analyse = CountVectorizer(
+        tokenizer=split_words, token_pattern=None, lowercase=False, stop_words=stop_words
+    ).build_analyzer()
     counts, documents, n = Counter(), Counter(), 0
     for text in tqdm(texts(), desc="counting words", unit=" documents"):
         tokens = analyse(text)

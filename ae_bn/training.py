@@ -23,7 +23,7 @@ from ae_bn.autoencoder import CHUNK, Autoencoder
 from ae_bn.config import TrainingConfig
 from ae_bn.data import shuffled_batches
 from ae_bn.errors import UserError
-from ae_bn.files import read_arrays, read_facts, write_arrays
+from ae_bn.files import kinds, read_arrays, read_facts, write_arrays
 
 # The number that each snapshot's epoch makes largest (the first of equals).
 SNAPSHOTS: dict[str, Callable[[Epoch], float | None]] = {
@@ -327,6 +327,6 @@ def _resume(checkpoint, identity, autoencoder, order, config) -> tuple[Progress,
         raise UserError(f"{checkpoint} is damaged ({error})") from None
     whole, state = autoencoder.get_state(training=True), autoencoder.get_state()
     expected = {**whole, **{f"{s}.{name}": v for s in epochs for name, v in state.items()}}
-    arrays, _ = read_arrays(checkpoint, expected)
+    arrays, _ = read_arrays(checkpoint, kinds(expected))
     autoencoder.set_state({name: arrays[name] for name in whole}, training=True)
     return progress, {s: {name: arrays[f"{s}.{name}"] for name in state} for s in epochs}

@@ -47,7 +47,7 @@ def settings_page() -> str:
     defaults = YAML(typ="safe", pure=True).load(DEFAULTS)
     parts = [
         "# Settings",
-        "Every setting, with its default and its description from `configs/defaults.yaml`, and "
+        "Every setting, with its default and its description from `ae_bn/defaults.yaml`, and "
         "its type and limits from `ae_bn.config`. A config names only what it changes; "
         "`--set section.key=value` changes a setting for one command.",
     ]

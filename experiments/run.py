@@ -36,7 +36,7 @@ def parse_arguments(arguments):
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="settings to change, such as training.epochs=5; see configs/defaults.yaml",
+        help="settings to change, such as training.epochs=5; see ae_bn/defaults.yaml",
     )
     parser.add_argument(
         "--seeds", help="how many seeds, or a list such as 1,2,5; experiment.seeds if not given"

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from ae_bn.config import DEFAULTS, Config, _keys, expand_arms, load_config
+from ae_bn.config import Config, _keys, expand_arms, load_config
 from ae_bn.errors import UserError
 
-CONFIGS = sorted(set(DEFAULTS.parent.glob("*.yaml")) - {DEFAULTS})
+CONFIGS = sorted(Path(__file__).resolve().parent.parent.glob("configs/*.yaml"))
 
 
 def write(tmp_path, text) -> Path:

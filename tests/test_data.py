@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.datasets import _twenty_newsgroups as sklearn_newsgroups
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.feature_extraction.text import TfidfTransformer
 
 from ae_bn import data, texts
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write, cache_directory
+from ae_bn.words import count_words, weigh
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SKLEARN_COPIES = [
@@ -353,8 +354,8 @@ def test_log_count(tiny):
 def test_weigh_encodes_new_text_as_the_corpus(tiny, kind):
     tiny.input = kind
     corpus = data.load_corpus(tiny)
-    counts = CountVectorizer(vocabulary=corpus.words).transform(["Gull gull gull HERON"])
-    weights = data.weigh(counts, kind, corpus.idf)
+    counts = count_words(["Gull gull gull HERON"], corpus.words)
+    weights = weigh(counts, kind, corpus.idf)
     assert weights.dtype == np.float32 and weights.has_canonical_format
     assert np.array_equal(weights.toarray(), corpus.train[0].toarray())
 

@@ -1,0 +1,207 @@
+"""A trained encoder in NumPy and SciPy: from raw text to codes on any machine, without Theano.
+
+Every layer of the encoder is the three equations of the post, as `ae_bn.stages` has them, with
+the population statistics for mean and std::
+
+    g(x) = x W                                                            (1)
+    h(g) = (g - mean) / std                                               (2)
+    f(h) = max(0, a h + b)                                                (3)
+
+A model's file (`ae_bn.model_file`) holds all that they need, so this is enough::
+
+    from ae_bn import Encoder
+
+    codes = Encoder.load("model.safetensors").transform(["a text", "another text"])
+
+The codes are those of Theano up to rounding; the tests compare the two for every kind of model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, Iterable, NamedTuple
+
+import numpy as np
+import scipy.special
+from scipy.sparse import csr_matrix
+
+from ae_bn.architecture import LayerPlan, plan_layers
+from ae_bn.errors import UserError
+from ae_bn.model_file import Contents, read_contents
+from ae_bn.words import count_words, weigh
+
+ACTIVATIONS: dict[str, Callable] = {
+    "relu": lambda z: np.maximum(0, z),
+    "sigmoid": scipy.special.expit,
+    "tanh": np.tanh,
+    "linear": lambda z: z,
+}
+
+
+def g(x, W):
+    """Project: equation (1), x csr_matrix or ndarray (n, n_in), W ndarray (n_in, n_out)."""
+    return x @ W
+
+
+def h(g, mean, std):
+    """Standardise: equation (2), g ndarray (n, n_units), mean and std (n_units,) or numbers."""
+    return (g - mean) / std
+
+
+def f(h, a, b, activation):
+    """Scale, shift and activate: equation (3), h ndarray (n, n_units), a and b as mean and std."""
+    return activation(a * h + b)
+
+
+class Layer(NamedTuple):
+    """A layer's numbers: arrays of (n_units,), or 0 and 1 where a switch is off."""
+
+    W: np.ndarray  # (n_in, n_units)
+    standardise: Callable  # from g(x) to h(g), (n, n_units)
+    a: np.ndarray | int
+    b: np.ndarray | int
+    activation: Callable
+
+
+class Encoder:
+    """A trained encoder, see `load`.
+
+    Parameters
+    ----------
+    contents : ae_bn.model_file.Contents
+        The settings, the vocabulary and the arrays of a model.
+
+    Attributes
+    ----------
+    config : Config
+        The settings of the run that trained the model.
+    words : list of str
+        The vocabulary, in the order of the input's columns.
+    idf : ndarray of float64, (n_words,)
+        Inverse document frequencies of the training documents.
+    layers : list of Layer
+        The encoder's layers, lowest first; the last one gives the code.
+
+    Raises
+    ------
+    UserError
+        If the model has an activation that is not in `ACTIVATIONS`, or if its training diverged
+        and left values that are not finite.
+    """
+
+    def __init__(self, contents: Contents):
+        self.config, self.words, self.idf = contents.config, contents.words, contents.idf
+        model = self.config.model
+        plans = plan_layers(model, len(self.words))[: len(model.layers)]
+        self.layers = [
+            _layer(plan, number, model.batch_norm.epsilon, contents.arrays)
+            for number, plan in enumerate(plans, start=1)
+        ]
+
+    @classmethod
+    def load(cls, path) -> Encoder:
+        """Read an encoder from a model's file.
+
+        Nothing in the file is executed; its checksum and the sizes it claims are checked.
+
+        Parameters
+        ----------
+        path : path-like
+            ``model.safetensors``, or the directory of the run that wrote it.
+
+        Raises
+        ------
+        UserError
+            If the file is missing, damaged, not consistent, or has settings that this version
+            does not know.
+        """
+        return cls(read_contents(Path(path)))
+
+    def transform(self, texts: Iterable[str]) -> np.ndarray:
+        """Return the codes of raw texts.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            Words outside the vocabulary are ignored, so a text of such words only has the code
+            of the empty document.
+
+        Returns
+        -------
+        ndarray of the model's dtype, (n_texts, n_units)
+
+        Raises
+        ------
+        UserError
+            If ``texts`` is one text instead of several.
+        """
+        return self.encode(self.vectorise(texts))
+
+    def vectorise(self, texts: Iterable[str]) -> csr_matrix:
+        """Return the network's input, csr_matrix of float32 (n_texts, n_words), of raw texts."""
+        if isinstance(texts, (str, bytes)):
+            raise UserError(f"{texts[:20]!r} is one text: give a list of texts")
+        return weigh(count_words(texts, self.words), self.config.data.input, self.idf)
+
+    def encode(self, X) -> np.ndarray:
+        """Return the codes of documents that are counted and weighed already.
+
+        Parameters
+        ----------
+        X : csr_matrix or ndarray, (n, n_words)
+            As `vectorise` returns it.
+
+        Returns
+        -------
+        ndarray of the model's dtype, (n, n_units)
+
+        Raises
+        ------
+        UserError
+            If X has another number of columns than there are words.
+        """
+        if X.ndim != 2 or X.shape[1] != len(self.words):
+            raise UserError(
+                f"documents of shape {X.shape}: give one column for each of the "
+                f"{len(self.words)} words"
+            )
+        out = X.astype(self.layers[0].W.dtype)
+        for layer in self.layers:
+            out = f(layer.standardise(g(out, layer.W)), layer.a, layer.b, layer.activation)
+        return out
+
+
+def _layer(plan: LayerPlan, number: int, epsilon: float, arrays: dict) -> Layer:
+    """Return a layer from its plan and the arrays of its number."""
+    if plan.activation not in ACTIVATIONS:
+        raise UserError(
+            f"model.hidden_activation={plan.activation}: the encoder knows only "
+            f"{', '.join(ACTIVATIONS)}; use a version of ae_bn that knows it"
+        )
+    own = {name: arrays[f"layer{number}.{name}"] for name in plan.arrays}
+    for name, array in own.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"layer{number}.{name} of the model has values that are not finite: its training "
+                "diverged; train it again with a lower training.learning_rate"
+            )
+    standardise = _standardisation(plan, own, epsilon)
+    return Layer(
+        own["W"], standardise, own.get("a", 1), own.get("b", 0), ACTIVATIONS[plan.activation]
+    )
+
+
+def _standardisation(plan: LayerPlan, own: dict, epsilon: float) -> Callable:
+    """Return equation (2) with a layer's statistics, as a function of g."""
+
+    def by_statistics(g, mean, variance):
+        mean = mean if plan.center else 0
+        return h(g, mean, np.sqrt(variance + epsilon) if plan.normalize else 1)
+
+    if plan.needs_statistics:
+        return lambda g: by_statistics(g, own["mean"], own["variance"])
+    if plan.over_units:
+        return lambda g: by_statistics(
+            g, g.mean(axis=1, keepdims=True), g.var(axis=1, keepdims=True)
+        )
+    return lambda g: g

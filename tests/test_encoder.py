@@ -1,0 +1,181 @@
+"""The encoder in NumPy beside Theano's, for every kind of model, and without Theano."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import in_numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ae_bn import Encoder, encoder
+from ae_bn.architecture import array_shapes
+from ae_bn.autoencoder import Autoencoder
+from ae_bn.config import BatchNormConfig, ModelConfig, load_config
+from ae_bn.data import Corpus
+from ae_bn.errors import UserError
+from ae_bn.model_file import read_contents, write_model
+from ae_bn.words import count_words, weigh
+
+WORDS = ["gull", "heron", "ship", "tide", "sail", "reef"]
+TEXTS = ["gull heron gull", "", "ship, tide & SAIL", "reef reef reef unknown", "gull ship tide"]
+# Every value of every setting of a model; a new setting has to be added, and to the encoder.
+MODELS = {
+    "layers": st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    "tied": st.booleans(),
+    "hidden_activation": st.sampled_from(["relu", "sigmoid", "tanh", "linear"]),
+    "output_activation": st.sampled_from(["relu", "sigmoid", "tanh", "linear"]),
+    "output_start": st.sampled_from(["data", "plain"]),
+    "loss": st.sampled_from(["squared_error", "cross_entropy", "standardised_error"]),
+    "sampling": st.sampled_from([None, 2]),
+}
+BATCH_NORMS = {
+    "hidden": st.booleans(),
+    "code": st.sampled_from([None, False, True]),
+    "top": st.booleans(),
+    "center": st.booleans(),
+    "normalize": st.booleans(),
+    "scale": st.booleans(),
+    "shift": st.booleans(),
+    "top_scale": st.sampled_from([None, False, True]),
+    "top_shift": st.sampled_from([None, False, True]),
+    "gradient": st.sampled_from(["full", "constant", "only"]),
+    "epsilon": st.sampled_from([1e-5, 0.5]),
+}
+INPUTS = st.sampled_from(["binary", "tfidf", "log_count", "as_is"])
+
+
+@st.composite
+def configs(draw):
+    """Draw the config of any model that can be written."""
+    changes = {f"model.{name}": draw(values) for name, values in MODELS.items()}
+    changes.update({f"model.batch_norm.{name}": draw(v) for name, v in BATCH_NORMS.items()})
+    if changes["model.loss"] == "cross_entropy":
+        changes["model.output_activation"] = "sigmoid"
+    return load_config().replace({**changes, "data.input": draw(INPUTS)})
+
+
+def trained(config, seed=0) -> Autoencoder:
+    """Return an autoencoder whose arrays are drawn at random, in place of training."""
+    rng = np.random.default_rng(seed)
+    autoencoder = Autoencoder(config.model, "sgd", len(WORDS), "symbolic")
+    state = {
+        name: rng.uniform(0.1, 2, array.shape)
+        if "variance" in name
+        else rng.normal(size=array.shape)
+        for name, array in autoencoder.get_state().items()
+    }
+    kind = autoencoder.get_state()["layer1.W"].dtype
+    autoencoder.set_state({name: array.astype(kind) for name, array in state.items()})
+    return autoencoder
+
+
+def write(path, autoencoder, config):
+    corpus = Corpus(
+        None, None, None, None, [], WORDS, np.linspace(1, 2, len(WORDS)), "made up", "0"
+    )
+    write_model(path, autoencoder, config, corpus)
+    return path
+
+
+@pytest.fixture
+def file(float32, tmp_path):
+    """Return the file of a model with Batch Normalization."""
+    config = load_config(None, ["model.layers=[4, 3]"])
+    return write(tmp_path / "model.safetensors", trained(config), config)
+
+
+def test_every_setting_of_a_model_is_tried():
+    assert {*MODELS, "batch_norm", "dropout"} == set(ModelConfig.model_fields)
+    assert set(BATCH_NORMS) == set(BatchNormConfig.model_fields)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(configs())
+def test_codes_are_those_of_theano(tmp_path_factory, config):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    with in_numpy("float32"):
+        autoencoder = trained(config)
+        state = autoencoder.get_state()
+        assert {name: a.shape for name, a in state.items()} == array_shapes(
+            config.model, len(WORDS)
+        )
+        write(path, autoencoder, config)
+        X = weigh(count_words(TEXTS, WORDS), config.data.input, np.linspace(1, 2, len(WORDS)))
+        expected = autoencoder.encode(X)
+    codes = Encoder.load(path).transform(TEXTS)
+    assert codes.dtype == np.float32 and codes.shape == (len(TEXTS), config.model.layers[-1])
+    np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_double_precision_stays(float64, tmp_path):
+    config = load_config(None, ["model.layers=[4, 3]"])
+    autoencoder = trained(config)
+    path = write(tmp_path / "model.safetensors", autoencoder, config)
+    X = weigh(count_words(TEXTS, WORDS), "binary", np.ones(len(WORDS)))
+    codes = Encoder.load(path).transform(TEXTS)
+    assert codes.dtype == np.float64
+    np.testing.assert_allclose(codes, autoencoder.encode(X), rtol=1e-12)
+
+
+def test_no_theano_and_no_scikit_learn(file):
+    """What is not installed with the encoder alone is kept away."""
+    program = f"""
+import sys
+absent = "theano sklearn pandas matplotlib statsmodels joblib tqdm jinja2 filelock".split()
+sys.modules.update(dict.fromkeys(absent))
+import json, os
+import ae_bn
+print(json.dumps(ae_bn.Encoder.load({str(file)!r}).transform({TEXTS!r}).tolist()))
+assert not {{"THEANO_FLAGS", "OPENBLAS_CORETYPE", "GOMP_SPINCOUNT"}} & set(os.environ)
+try:
+    ae_bn.BatchNormAutoencoder
+except ae_bn.errors.UserError as error:
+    assert "training needs Theano" in str(error)
+else:
+    raise AssertionError("it trains")
+"""
+    environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(
+        np.float32(json.loads(done.stdout)), Encoder.load(file).transform(TEXTS)
+    )
+
+
+def test_matrices_and_many_texts(file):
+    loaded = Encoder.load(str(file))
+    X = loaded.vectorise(TEXTS)
+    codes = loaded.transform(text for text in TEXTS)
+    np.testing.assert_array_equal(loaded.encode(X), codes)
+    np.testing.assert_allclose(loaded.encode(X.toarray()), codes, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loaded.transform(TEXTS[:1]), codes[:1], rtol=1e-5, atol=1e-6)
+    assert loaded.transform([]).shape == (0, 3)
+
+
+def test_mistakes_are_told(file):
+    loaded = Encoder.load(file)
+    with pytest.raises(UserError, match="'gull heron' is one text: give a list"):
+        loaded.transform("gull heron")
+    with pytest.raises(UserError, match=r"shape \(5, 2\): give one column for each of the 6 words"):
+        loaded.encode(loaded.vectorise(TEXTS)[:, :2])
+
+
+def test_what_it_does_not_know_is_refused_by_name(file, monkeypatch):
+    monkeypatch.delitem(encoder.ACTIVATIONS, "relu")
+    with pytest.raises(UserError, match="model.hidden_activation=relu"):
+        Encoder.load(file)
+
+
+def test_a_diverged_model_is_refused(file):
+    contents = read_contents(file)
+    contents.arrays["layer2.W"][0, 0] = np.nan
+    with pytest.raises(UserError, match="layer2.W .* not finite"):
+        Encoder(contents)
