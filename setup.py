@@ -13,11 +13,15 @@ setup(
     description="Batch Normalization and dropout in autoencoders for sparse text",
     license="MIT",
     packages=["ae_bn", "ae_bn.kernels"],
+    package_data={"ae_bn": ["scipy_openblas.h"]},
     python_requires=">=3.8,<3.12",  # Theano imports distutils
     install_requires=[
         "Theano-PyMC==1.1.2",
         "numpy>=1.22,<1.24",  # Theano uses np.bool
-        "scipy>=1.8,<1.13",  # later wheels have no BLAS to link to
+        "scipy>=1.8",
+        # The BLAS that compiled code is linked to, where there is a wheel of it.
+        "scipy-openblas32>=0.3.27,<0.4; "
+        "sys_platform == 'linux' and platform_machine in 'x86_64 aarch64'",
         "scikit-learn>=1.1",
         "pydantic>=2.0,<3",
         "ruamel.yaml>=0.17.21",
