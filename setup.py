@@ -11,7 +11,7 @@ source = Path(__file__).with_name("ae_bn").joinpath("__init__.py").read_text(enc
 ENCODER = [
     "numpy>=1.22,<1.24; python_version < '3.12'",  # Theano uses np.bool
     "numpy>=1.26; python_version >= '3.12'",
-    "scipy>=1.8,<1.13; python_version < '3.12'",  # later wheels have no BLAS to link to
+    "scipy>=1.8; python_version < '3.12'",
     "scipy>=1.11; python_version >= '3.12'",
     "pydantic>=2.0,<3",
     "ruamel.yaml>=0.17.21",
@@ -34,6 +34,11 @@ TRAINING = [
     "markdown>=3.4",
     "pydot>=1.4",  # with Graphviz draws Theano's graphs
 ]
+# The BLAS that compiled code is linked to, where there is a wheel of it.
+BLAS = (
+    "scipy-openblas32>=0.3.27,<0.4; "
+    "sys_platform == 'linux' and platform_machine in 'x86_64 aarch64'"
+)
 
 setup(
     name="ae_bn",
@@ -41,9 +46,13 @@ setup(
     description="Batch Normalization and dropout in autoencoders for sparse text",
     license="MIT",
     packages=["ae_bn", "ae_bn.kernels"],
-    package_data={"ae_bn": ["defaults.yaml"]},
+    package_data={"ae_bn": ["defaults.yaml", "scipy_openblas.h"]},
     python_requires=">=3.8",
-    install_requires=[*ENCODER, *(f"{name}; python_version < '3.12'" for name in TRAINING)],
+    install_requires=[
+        *ENCODER,
+        *(f"{name}; python_version < '3.12'" for name in TRAINING),
+        f"{BLAS} and python_version < '3.12'",
+    ],
     extras_require={
         "fast": ["mkl>=2024; platform_machine == 'x86_64' and sys_platform == 'linux'"],
         "test": [

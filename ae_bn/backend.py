@@ -30,6 +30,7 @@ from ae_bn.errors import UserError
 from ae_bn.paths import cache_directory
 
 MKL_PARTS = ("intel_lp64", "gnu_thread", "core")
+OPENBLAS_NAMES = Path(__file__).with_name("scipy_openblas.h")
 
 
 def configure() -> None:
@@ -101,10 +102,10 @@ def blas_flags() -> str:
     """Return the linker's flags for a BLAS, or "" to use NumPy's through its C interface.
 
     Intel's MKL if it is installed (the extra ``fast``), with the threads of GNU's OpenMP, which
-    the kernels use too.  Otherwise an OpenBLAS: SciPy's wheel brings one that any program can
-    link to (the function names in NumPy's own are altered), else there may be one from conda or
-    the distribution; macOS has its own.  Theano adds the folder to the search path of the
-    compiled code.
+    the kernels use too.  Otherwise an OpenBLAS: that of the wheel scipy-openblas32, else the one
+    inside SciPy's wheel, from conda or the distribution; macOS has its own.  Where the functions
+    are called ``scipy_sgemm_``, ..., a header renames the calls.  Theano adds the folder to the
+    search path of the compiled code.
     """
     for folder in _mkl_folders():
         for core in sorted(folder.glob("libmkl_core.so*"), reverse=True):
@@ -113,10 +114,19 @@ def blas_flags() -> str:
             if linkable and all((folder / name).is_file() for name in names):
                 return " ".join([f"-L{linkable}", *(f"-l:{name}" for name in names), "-lgomp"])
     for folder in _blas_folders():
-        for library in sorted([*folder.glob("libopenblasp-*.so"), *folder.glob("libopenblas.so")]):
-            linkable = _without_spaces(folder)
-            return f"-L{linkable} -l{library.name[3:-3]}" if linkable else ""
+        for pattern in ("libscipy_openblas*.so", "libopenblasp-*.so", "libopenblas.so"):
+            for library in sorted(folder.glob(pattern)):
+                return _openblas_flags(library)
     return "-lblas" if sys.platform == "darwin" else ""
+
+
+def _openblas_flags(library: Path) -> str:
+    folder, header = _without_spaces(library.parent), _without_spaces(OPENBLAS_NAMES.parent)
+    if not folder or not header:
+        return ""
+    flags = f"-L{folder} -l{library.name[3:-3]}"
+    prefixed = library.name.startswith("libscipy_")
+    return f"{flags} -include{header / OPENBLAS_NAMES.name}" if prefixed else flags
 
 
 def _mkl_folders() -> list[Path]:
@@ -126,14 +136,19 @@ def _mkl_folders() -> list[Path]:
 
 def _blas_folders() -> list[Path]:
     """Return the folders that may hold an OpenBLAS, the best first."""
-    scipy = importlib.util.find_spec("scipy")
-    packages = (scipy and scipy.submodule_search_locations) or []
     return [
-        *(Path(package).with_name("scipy.libs") for package in packages),
+        *(folder / "lib" for folder in _package_folders("scipy_openblas32")),
+        *(folder.with_name("scipy.libs") for folder in _package_folders("scipy")),
         Path(sys.prefix, "lib"),
         *Path("/usr/lib").glob("*-linux-gnu"),
         *Path("/usr").glob("lib*"),
     ]
+
+
+def _package_folders(name: str) -> list[Path]:
+    """Return the folder of an installed package, without importing it, or none."""
+    found = importlib.util.find_spec(name)
+    return [Path(folder) for folder in (found and found.submodule_search_locations) or []]
 
 
 def _without_spaces(folder: Path) -> Path | None:
@@ -189,7 +204,7 @@ def openblas_core() -> str | None:
     """Return OpenBLAS's name of the oldest processor with the same vector instructions.
 
     Left to itself, an OpenBLAS that is older than the processor takes it for a Pentium 4: a
-    product of matrices then took four times as long.
+    product of matrices then took four times as long.  The one that NumPy brings is from 2022.
     """
     flags = set(_cpu_fields().get("flags", "").split())
     if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
@@ -380,6 +395,8 @@ def _linked_blas() -> str:
 
     _compiled_product()
     symbol = "sgemm_" if theano.config.floatX == "float32" else "dgemm_"
+    if OPENBLAS_NAMES.name in theano.config.blas__ldflags:
+        symbol = f"scipy_{symbol}"
     modules = get_module_cache().module_from_name.values()
     found = filter(None, (_library_of(symbol, module.__file__) for module in modules))
     path = next(found, None)

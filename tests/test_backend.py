@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from theano import config, function, tensor
+from theano.tensor.blas_headers import blas_header_text
 
 from ae_bn import backend
 
@@ -119,7 +121,9 @@ def test_an_unusable_cache_is_told_in_one_line():
 # ------------------------------------------------------------------------------------ BLAS
 
 
-@pytest.mark.parametrize("name", ["libopenblasp-r0-1a2b.3.18.so", "libopenblas.so"])
+@pytest.mark.parametrize(
+    "name", ["libopenblasp-r0-1a2b.3.18.so", "libopenblas.so", "libscipy_openblas-6844.so"]
+)
 def test_the_first_folder_with_an_openblas_is_linked(name, tmp_path, monkeypatch):
     none, first, _ = folders = [tmp_path / folder for folder in ("none", "first", "second")]
     for folder in folders:
@@ -127,7 +131,43 @@ def test_the_first_folder_with_an_openblas_is_linked(name, tmp_path, monkeypatch
         (folder / (name if folder is not none else "libopenblas64_.so")).touch()
     monkeypatch.setattr(backend, "_blas_folders", lambda: folders)
     monkeypatch.setattr(backend, "_mkl_folders", lambda: [])
-    assert backend.blas_flags() == f"-L{first} -l{name[3:-3]}"
+    header = f" -include{backend.OPENBLAS_NAMES}" if name.startswith("libscipy_") else ""
+    assert backend.blas_flags() == f"-L{first} -l{name[3:-3]}{header}"
+
+
+def test_the_wheel_of_openblas_comes_before_scipys(monkeypatch):
+    if not importlib.util.find_spec("scipy_openblas32"):
+        pytest.skip("no wheel of OpenBLAS for this platform")
+    monkeypatch.setattr(backend, "_mkl_folders", lambda: [])
+    assert re.match(r"-L\S*scipy_openblas32/lib -lscipy_openblas -include", backend.blas_flags())
+
+
+def test_every_function_of_blas_that_theano_declares_is_renamed():
+    header = backend.OPENBLAS_NAMES.read_text(encoding="utf-8")
+    renamed = re.findall(r"^#define (\w+) scipy_\1$", header, re.MULTILINE)
+    declared = set(re.findall(r"\b(\w+_)\s*\(", blas_header_text()))
+    assert len(declared) > 100
+    wrappers = {name for name in declared if name.endswith("_sub_")}  # in no library
+    threads = {"openblas_get_num_threads", "openblas_set_num_threads"}
+    assert set(renamed) == declared - wrappers | threads
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_matrices_and_vectors_equal_numpys(dtype):
+    random = np.random.RandomState(0)
+    values = [random.randn(*shape).astype(dtype) for shape in ((5, 7), (7, 6), (5, 6), (7,), (5,))]
+    A, B, C, v, w = (tensor.TensorType(dtype, [False] * value.ndim)() for value in values)
+
+    def products(dot, outer, A, B, C, v, w):
+        matrices = [dot(A, B), C - 2 * dot(A * A, B), A + outer(w, v)]
+        return [*matrices, dot(A, v), w - 2 * dot(A * A, v), dot(v, v)]
+
+    compiled = function([A, B, C, v, w], products(tensor.dot, tensor.outer, A, B, C, v, w))
+    ops = " ".join(str(node.op) for node in compiled.maker.fgraph.apply_nodes)
+    for name in ("Dot22", "Gemm", "CGemv", "CGer"):
+        assert name in ops
+    for found, expected in zip(compiled(*values), products(np.dot, np.outer, *values)):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_mkl_is_linked_before_any_openblas(tmp_path, monkeypatch):
