@@ -19,6 +19,8 @@ setup(
         "numpy>=1.22,<1.24",  # Theano uses np.bool
         "scipy>=1.8,<1.13",  # later wheels have no BLAS to link to
         "scikit-learn>=1.1",
+        "nltk>=3.8",  # the stemmer that KATE used
+        "python-rake>=1.5",  # the SMART list of stop words
         "pydantic>=2.0,<3",
         "ruamel.yaml>=0.17.21",
         "tqdm>=4.60",

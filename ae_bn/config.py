@@ -37,7 +37,8 @@ class DataConfig(Section):
     folder: Optional[str]
     file: Optional[str]
     remove: List[Literal["headers", "footers", "quotes"]]
-    stop_words: Literal["english", "none"]
+    stop_words: Literal["english", "smart", "none"]
+    stem: Optional[Literal["porter"]]
     vocabulary_size: int = Field(ge=1)
     input: Literal["binary", "tfidf", "log_count", "as_is"]
     test_fraction: float = Field(gt=0, lt=1)
@@ -49,6 +50,8 @@ class DataConfig(Section):
             raise ValueError("source folder and a path in data.folder go together")
         if (self.source in ("table", "matrix")) != (self.file is not None):
             raise ValueError("source table or matrix and a path in data.file go together")
+        if self.source == "matrix" and self.stem is not None:
+            raise ValueError("source matrix has its words already: set data.stem=null")
         return self
 
 
@@ -251,7 +254,7 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
     origin = ""
     if path is not None:
         origin = f"{path}: "
-        _merge(tree, _read_yaml(Path(path)))
+        merge(tree, _read_yaml(Path(path)))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -383,11 +386,11 @@ def _check_plain(tree: Any) -> None:
         values = inner
 
 
-def _merge(tree: dict, changes: dict) -> None:
+def merge(tree: dict, changes: dict) -> None:
     """Lay ``changes`` over ``tree``, section by section, in place."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value)
+            merge(tree[key], value)
         else:
             tree[key] = value
 

@@ -7,6 +7,7 @@ Reading order for newcomers:
   directory) + `read_corpus` (read and verify those matrices, never looking at text);
 - `split_validation`: hold out a part of the training documents;
 - `batches`, `shuffled_batches`: cut documents into minibatches;
+- `word_cutter`: text to words, with or without stop words, whole or stemmed;
 - `weigh`: word counts to the network's input (tf-idf, binary or log counts).
 
 Where the text comes from is in `ae_bn.texts`; a ready matrix of counts in `ae_bn.counts`.
@@ -19,6 +20,7 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Callable
 
@@ -218,20 +220,70 @@ def shuffled_batches(X: csr_matrix, order: np.ndarray, size: int):
         yield from batches(X[order[start : start + GATHERED * size]], size)
 
 
-def count_words(texts: list[str], words: list[str]) -> csr_matrix:
+def word_cutter(config) -> Callable[[str], list[str]]:
+    """Return the function that cuts a text into its words, for training and for encoding alike.
+
+    It puts the text into lower case, takes the words of two or more letters, leaves out the stop
+    words and then stems what is left, in the order of Chen and Zaki (2017).
+
+    Parameters
+    ----------
+    config : DataConfig
+        ``stop_words`` is ``"english"`` (scikit-learn's list), ``"smart"`` (the list of the SMART
+        system, from ``python-rake``; of KATE's own list it lacks a few words such as ``dont``) or
+        ``"none"``.  ``stem`` is ``"porter"`` (NLTK's, which KATE used) or None.  The words of a
+        matrix are its own: texts to encode with them keep their stop words.
+
+    Returns
+    -------
+    callable
+        It takes a str and returns a list of str, in the order of the text.
+    """
+    stop_words = "none" if config.source == "matrix" else config.stop_words
+    cut = CountVectorizer(token_pattern=TOKEN_PATTERN, stop_words=_stop_list(stop_words))
+    cut = cut.build_analyzer()
+    return cut if config.stem is None else lambda text: [_stem(word) for word in cut(text)]
+
+
+def _stop_list(name: str) -> str | list[str] | None:
+    if name != "smart":
+        return None if name == "none" else name
+    from RAKE import SmartStopList
+
+    # Cut as the texts are, so that "don't" leaves out "don".
+    cut = CountVectorizer(token_pattern=TOKEN_PATTERN).build_analyzer()
+    return [word for entry in SmartStopList() for word in cut(entry)]
+
+
+@lru_cache(maxsize=2**18)  # texts repeat their words
+def _stem(word: str) -> str:
+    return _stemmer().stem(word)
+
+
+@lru_cache(maxsize=1)
+def _stemmer():
+    from nltk.stem.porter import PorterStemmer  # takes seconds, and few need it
+
+    return PorterStemmer()
+
+
+def count_words(texts: list[str], words: list[str], cut: Callable[[str], list[str]]) -> csr_matrix:
     """Count the words of a vocabulary in texts, the way a corpus counts its own.
 
     Parameters
     ----------
     texts : list of str
+        The documents.
     words : list of str
+        The vocabulary in column order.
+    cut : callable
+        Cuts a text into words, see `word_cutter`.
 
     Returns
     -------
     csr_matrix of int, (n_texts, n_words)
     """
-    counter = CountVectorizer(token_pattern=TOKEN_PATTERN, vocabulary=words)
-    return counter.transform(texts)
+    return CountVectorizer(analyzer=cut, vocabulary=words).transform(texts)
 
 
 def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
@@ -285,11 +337,7 @@ def _vectorise(texts: Texts | Counts, config) -> Corpus:
 
 
 def _count(texts: Texts, config) -> Counts:
-    counter = CountVectorizer(
-        token_pattern=TOKEN_PATTERN,
-        stop_words=None if config.stop_words == "none" else config.stop_words,
-        max_features=config.vocabulary_size,
-    )
+    counter = CountVectorizer(analyzer=word_cutter(config), max_features=config.vocabulary_size)
     try:
         train_counts = counter.fit_transform(texts.train)
     except ValueError as error:
@@ -328,6 +376,8 @@ def _report(corpus: Corpus, config, progress) -> None:
 
 def _cache_key(texts: Texts | Counts, config) -> str:
     settings = [config.stop_words, config.vocabulary_size, config.input, TOKEN_PATTERN]
+    if config.stem is not None:  # else as before there was such a setting
+        settings.append(config.stem)
     content = texts.digest() if isinstance(texts, Counts) else asdict(texts)
     content = json.dumps([CACHE_FORMAT, settings, content])
     return hashlib.sha256(content.encode()).hexdigest()

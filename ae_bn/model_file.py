@@ -9,7 +9,8 @@ decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
     config         the settings of the run, by section, as in configs/defaults.yaml
     words          the vocabulary, in the order of the rows of layer1.W
     idf            inverse document frequencies, in the same order
-    token_pattern  the regular expression that cuts lower-case text into words
+    token_pattern  the regular expression that cuts lower-case text into words; if the config has
+                   data.stem, stop words are left out next, and the others are stemmed
     source         where the training documents came from
     fingerprint    of the training documents (`ae_bn.data.Corpus`)
 
@@ -42,8 +43,16 @@ from scipy.sparse import csr_matrix
 
 import ae_bn
 from ae_bn.autoencoder import Autoencoder, weight_shapes
-from ae_bn.config import Config, load_config
-from ae_bn.data import TOKEN_PATTERN, Corpus, count_words, prepare_corpus, read_corpus, weigh
+from ae_bn.config import Config, load_config, merge
+from ae_bn.data import (
+    TOKEN_PATTERN,
+    Corpus,
+    count_words,
+    prepare_corpus,
+    read_corpus,
+    weigh,
+    word_cutter,
+)
 from ae_bn.errors import UserError
 from ae_bn.files import read_arrays, read_facts, read_header, write_arrays
 
@@ -75,7 +84,8 @@ class Model(NamedTuple):
 
     def vectorise(self, texts: list[str]) -> csr_matrix:
         """Return the autoencoder's input, (n, n_words), for raw texts."""
-        return weigh(count_words(texts, self.words), self.config.data.input, self.idf)
+        data = self.config.data
+        return weigh(count_words(texts, self.words, word_cutter(data)), data.input, self.idf)
 
     def training_corpus(self) -> Corpus:
         """Return the documents it was trained on, from the cache or their source.
@@ -157,7 +167,9 @@ def _checked_facts(path):
         facts = _Facts.model_validate(read_facts(path))
         if facts.format != FORMAT or facts.token_pattern != TOKEN_PATTERN:
             raise ValueError("of another version")
-        config = Config.model_validate({**load_config().model_dump(), **facts.config})
+        settings = load_config().model_dump()
+        merge(settings, facts.config)  # a newer setting has its default
+        config = Config.model_validate(settings)
         words = facts.words
         if not words or len(set(words)) < len(words) or not all(type(w) is str for w in words):
             raise ValueError("no vocabulary")

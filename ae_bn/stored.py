@@ -172,7 +172,7 @@ def vectorise(
     def blocks():
         with tqdm(total=n, desc="vectorising", unit=" documents") as bar:
             for block in _blocks(texts()):
-                yield weigh(count_words(block, words), kind, idf)
+                yield weigh(count_words(block, words, analyse), kind, idf)
                 bar.update(len(block))
 
     return words, blocks()

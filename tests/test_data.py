@@ -36,6 +36,7 @@ DEFAULTS = {
     "file": None,
     "remove": ["headers", "footers", "quotes"],
     "stop_words": "english",
+    "stem": None,
     "vocabulary_size": 2000,
     "input": "tfidf",
     "test_fraction": 0.2,
@@ -371,6 +372,48 @@ def test_stop_words(tiny):
     assert "the" not in data.load_corpus(tiny).words
     tiny.stop_words = "none"
     assert "the" in data.load_corpus(tiny).words
+
+
+def test_smart_stop_words_are_cut_as_texts_are():
+    cut = data.word_cutter(make_config(stop_words="smart"))
+    assert cut("We'll see: they DON'T use the appropriate greetings, hello?") == []
+    assert cut("But system and computer are words") == ["system", "computer", "words"]
+    english = data.word_cutter(make_config(stop_words="english"))
+    assert english("appropriate system") == ["appropriate"]
+
+
+def test_words_are_stemmed_after_stop_words_are_left_out():
+    """As KATE's figures show them: compani, comput."""
+    cut = data.word_cutter(make_config(stop_words="smart", stem="porter"))
+    assert cut("Companies play computers, computing companies' days") == (
+        "compani play comput comput compani day".split()
+    )
+    # "let" is a stop word; "lets" is none but becomes one.
+    assert cut("let lets LET") == ["let"]
+    whole = data.word_cutter(make_config(stop_words="none"))
+    assert whole("let lets") == ["let", "lets"]
+
+
+def test_stems_are_the_vocabulary_and_encoding_counts_them(tiny):
+    tiny.stop_words, tiny.stem, tiny.input = "smart", "porter", "as_is"
+    write_folder(Path(tiny.folder), {"train/fish/5": "hakes gulls lets", "test/fish/1": "hakes"})
+    corpus = data.load_corpus(tiny)
+    assert corpus.words == ["cod", "gull", "hake", "heron", "let", "wren"]
+    assert corpus.train[8].toarray().tolist() == [[0, 1, 1, 0, 1, 0]]
+    counts = data.count_words(["Let gulls: lets hake"], corpus.words, data.word_cutter(tiny))
+    assert counts.toarray().tolist() == [[0, 1, 1, 0, 1, 0]]  # the stop word "let" is not counted
+
+
+def test_without_stems_a_corpus_keeps_its_place_in_the_cache(tiny):
+    found = texts.Texts(["a b"], ["c"], [0], [0], ["x"], "s")
+    digests = {stem: data._cache_key(found, make_config(stem=stem)) for stem in (None, "porter")}
+    assert digests[None] == "05cc7f29ee9556f9171c9e12c7b5c18af25d76317fd17f022f013163fdd57a22"
+    assert digests["porter"] != digests[None]
+
+
+def test_texts_for_a_matrix_keep_their_stop_words():
+    cut = data.word_cutter(make_config(source="matrix", file="counts.npz"))
+    assert cut("the gull") == ["the", "gull"]
 
 
 def test_fingerprint_follows_content_and_settings(tiny):
