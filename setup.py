@@ -22,6 +22,8 @@ ENCODER = [
 TRAINING = [
     "Theano-PyMC==1.1.2",
     "scikit-learn>=1.1",
+    "nltk>=3.8",  # the stemmer that KATE used
+    "python-rake>=1.5",  # the SMART list of stop words
     "tqdm>=4.60",
     "matplotlib>=3.7",
     "pandas>=1.4",

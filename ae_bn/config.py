@@ -38,7 +38,8 @@ class DataConfig(Section):
     folder: Optional[str]
     file: Optional[str]
     remove: List[Literal["headers", "footers", "quotes"]]
-    stop_words: Literal["english", "none"]
+    stop_words: Literal["english", "smart", "none"]
+    stem: Optional[Literal["porter"]]
     vocabulary_size: int = Field(ge=1)
     input: Literal["binary", "tfidf", "log_count", "as_is"]
     test_fraction: float = Field(gt=0, lt=1)
@@ -50,6 +51,8 @@ class DataConfig(Section):
             raise ValueError("source folder and a path in data.folder go together")
         if (self.source in ("table", "matrix")) != (self.file is not None):
             raise ValueError("source table or matrix and a path in data.file go together")
+        if self.source == "matrix" and self.stem is not None:
+            raise ValueError("source matrix has its words already: set data.stem=null")
         return self
 
 

@@ -30,7 +30,7 @@ from ae_bn.counts import Counts, read_counts
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write, cache_directory
 from ae_bn.texts import Texts, find_texts, one_line
-from ae_bn.words import TOKEN_PATTERN, count_words, split_words, weigh
+from ae_bn.words import TOKEN_PATTERN, count_words, weigh, word_splitter
 
 CACHE_FORMAT = 1  # count up when the same text and settings would give other matrices
 GATHERED = 100  # minibatches whose documents are copied together
@@ -236,13 +236,8 @@ def _vectorise(texts: Texts | Counts, config) -> Corpus:
 
 
 def _count(texts: Texts, config) -> Counts:
-    chooser = CountVectorizer(
-        tokenizer=split_words,
-        token_pattern=None,
-        lowercase=False,  # `split_words` does it
-        stop_words=None if config.stop_words == "none" else config.stop_words,
-        max_features=config.vocabulary_size,
-    )
+    split = word_splitter(config.stop_words, config.stem)
+    chooser = CountVectorizer(analyzer=split, max_features=config.vocabulary_size)
     try:
         words = chooser.fit(texts.train).get_feature_names_out().tolist()
     except ValueError as error:
@@ -251,8 +246,8 @@ def _count(texts: Texts, config) -> Counts:
             "must hold words of two or more letters"
         ) from error
     return Counts(
-        train=count_words(texts.train, words),
-        test=count_words(texts.test, words),
+        train=count_words(texts.train, words, split),
+        test=count_words(texts.test, words, split),
         train_labels=texts.train_labels,
         test_labels=texts.test_labels,
         label_names=texts.label_names,
@@ -281,6 +276,8 @@ def _report(corpus: Corpus, config, progress) -> None:
 
 def _cache_key(texts: Texts | Counts, config) -> str:
     settings = [config.stop_words, config.vocabulary_size, config.input, TOKEN_PATTERN]
+    if config.stem is not None:  # else as before there was such a setting
+        settings.append(config.stem)
     content = texts.digest() if isinstance(texts, Counts) else asdict(texts)
     content = json.dumps([CACHE_FORMAT, settings, content])
     return hashlib.sha256(content.encode()).hexdigest()

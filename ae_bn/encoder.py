@@ -27,8 +27,7 @@ from scipy.sparse import csr_matrix
 
 from ae_bn.architecture import LayerPlan, plan_layers
 from ae_bn.errors import UserError
-from ae_bn.model_file import Contents, read_contents
-from ae_bn.words import count_words, weigh
+from ae_bn.model_file import Contents, read_contents, vectorise
 
 ACTIVATIONS: dict[str, Callable] = {
     "relu": lambda z: np.maximum(0, z),
@@ -141,7 +140,7 @@ class Encoder:
         """Return the network's input, csr_matrix of float32 (n_texts, n_words), of raw texts."""
         if isinstance(texts, (str, bytes)):
             raise UserError(f"{texts[:20]!r} is one text: give a list of texts")
-        return weigh(count_words(texts, self.words), self.config.data.input, self.idf)
+        return vectorise(texts, self.words, self.idf, self.config.data)
 
     def encode(self, X) -> np.ndarray:
         """Return the codes of documents that are counted and weighed already.

@@ -9,7 +9,8 @@ decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
     config         the settings of the run, by section, as in ae_bn/defaults.yaml
     words          the vocabulary, in the order of the rows of layer1.W
     idf            inverse document frequencies, in the same order
-    token_pattern  the regular expression that cuts lower-case text into words
+    token_pattern  the regular expression that cuts lower-case text into words; if the config has
+                   data.stem, stop words are left out next, and the others are stemmed
     source         where the training documents came from
     fingerprint    of the training documents (`ae_bn.data.Corpus`)
 
@@ -34,7 +35,7 @@ do.  This is the whole encoder, of one ReLU layer with Batch Normalization on bi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Iterable, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -42,10 +43,10 @@ from scipy.sparse import csr_matrix
 
 import ae_bn
 from ae_bn.architecture import array_shapes
-from ae_bn.config import Config, load_config, merge
+from ae_bn.config import Config, DataConfig, load_config, merge
 from ae_bn.errors import UserError
 from ae_bn.files import read_arrays, read_facts, read_header, write_arrays
-from ae_bn.words import TOKEN_PATTERN, count_words, weigh
+from ae_bn.words import TOKEN_PATTERN, count_words, split_words, weigh, word_splitter
 
 if TYPE_CHECKING:  # `ae_bn.encoder` reads files where there is no Theano
     from ae_bn.autoencoder import Autoencoder
@@ -78,6 +79,29 @@ class Contents(NamedTuple):
     arrays: dict  # of ndarray, as `Autoencoder.get_state`
 
 
+def vectorise(texts: Iterable[str], words: list[str], idf: np.ndarray, data: DataConfig):
+    """Return a model's input for raw texts.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        The documents.
+    words : list of str
+        The model's vocabulary.
+    idf : ndarray of float64, (n_words,)
+        The model's inverse document frequencies.
+    data : DataConfig
+        The settings of the data that the model was trained on.
+
+    Returns
+    -------
+    csr_matrix of float32, (n_texts, n_words)
+    """
+    # Without stems no stop word is in the vocabulary, unless it is a matrix's, whose words stay.
+    split = word_splitter(data.stop_words, data.stem) if data.stem else split_words
+    return weigh(count_words(texts, words, split), data.input, idf)
+
+
 class Model(NamedTuple):
     """A trained autoencoder with all that it takes to use it on text."""
 
@@ -90,7 +114,7 @@ class Model(NamedTuple):
 
     def vectorise(self, texts: list[str]) -> csr_matrix:
         """Return the autoencoder's input, (n, n_words), for raw texts."""
-        return weigh(count_words(texts, self.words), self.config.data.input, self.idf)
+        return vectorise(texts, self.words, self.idf, self.config.data)
 
     def training_corpus(self) -> Corpus:
         """Return the documents it was trained on, from the cache or their source.

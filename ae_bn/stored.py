@@ -19,12 +19,11 @@ from typing import Callable, Iterable, Iterator
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import CountVectorizer
 from tqdm import tqdm
 
 from ae_bn.errors import UserError
 from ae_bn.files import read_json, write_json
-from ae_bn.words import count_words, split_words, weigh
+from ae_bn.words import count_words, weigh, word_splitter
 
 BLOCK = 10_000  # documents made at a time
 MOST = 2**31 - 1  # non-zeros: SciPy and Theano count them in int32
@@ -156,12 +155,10 @@ def vectorise(
     UserError
         If there is no word in the texts.
     """
-    analyse = CountVectorizer(
-        tokenizer=split_words, token_pattern=None, lowercase=False, stop_words=stop_words
-    ).build_analyzer()
+    split = word_splitter(stop_words or "none")
     counts, documents, n = Counter(), Counter(), 0
     for text in tqdm(texts(), desc="counting words", unit=" documents"):
-        tokens = analyse(text)
+        tokens = split(text)
         counts.update(tokens)
         documents.update(set(tokens))
         n += 1
@@ -174,7 +171,7 @@ def vectorise(
     def blocks():
         with tqdm(total=n, desc="vectorising", unit=" documents") as bar:
             for block in _blocks(texts()):
-                yield weigh(count_words(block, words), kind, idf)
+                yield weigh(count_words(block, words, split), kind, idf)
                 bar.update(len(block))
 
     return words, blocks()

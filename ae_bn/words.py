@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from array import array
-from typing import Iterable
+from functools import lru_cache
+from typing import Callable, Iterable
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags
+
+from ae_bn.errors import UserError
 
 TOKEN_PATTERN = r"(?u)\b[^\W\d_]{2,}\b"  # two or more letters
 find_words = re.compile(TOKEN_PATTERN).findall
@@ -22,14 +25,77 @@ def split_words(text: str) -> list[str]:
     return find_words(text.lower())
 
 
-def count_words(texts: Iterable[str], words: list[str]) -> csr_matrix:
+def word_splitter(stop_words: str = "none", stem: str | None = None) -> Callable[[str], list[str]]:
+    """Return the function that splits a text into the words that count.
+
+    Stop words are left out first, and the others are stemmed then, as Chen and Zaki (2017) do.
+
+    Parameters
+    ----------
+    stop_words : {"none", "english", "smart"}
+        The words to leave out: none, scikit-learn's list, or the list of the SMART system from
+        ``python-rake``, which lacks a few words of KATE's own list, such as ``dont``.
+    stem : {"porter"}, optional
+        The stemmer: NLTK's Porter stemmer, which KATE used.
+
+    Returns
+    -------
+    callable
+        It takes a str and returns a list of str, in the order of the text.
+
+    Raises
+    ------
+    UserError
+        If a package that has the list or the stemmer is not installed.
+    """
+    left_out = _stop_words(stop_words)
+    stemmed = (lambda word: word) if stem is None else _stemmer()
+    return lambda text: [stemmed(word) for word in split_words(text) if word not in left_out]
+
+
+def _stop_words(name: str) -> frozenset[str]:
+    if name == "none":
+        return frozenset()
+    try:
+        if name == "english":
+            from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+            return ENGLISH_STOP_WORDS
+        from RAKE import SmartStopList
+    except ImportError as error:
+        raise _missing(f"data.stop_words={name}", error) from None
+    # Split as the texts are, so that "don't" leaves out "don".
+    return frozenset(word for entry in SmartStopList() for word in split_words(entry))
+
+
+@lru_cache(maxsize=None)
+def _stemmer():
+    try:
+        from nltk.stem.porter import PorterStemmer  # takes seconds, and few need it
+    except ImportError as error:
+        raise _missing("data.stem=porter", error) from None
+    return lru_cache(maxsize=2**18)(PorterStemmer().stem)  # texts repeat their words
+
+
+def _missing(setting, error):
+    packages = {"sklearn": "scikit-learn", "RAKE": "python-rake", "nltk": "nltk"}
+    package = packages.get(str(error.name).split(".")[0], error.name)
+    return UserError(f"{setting} needs the package {package}: pip install {package}")
+
+
+def count_words(
+    texts: Iterable[str], words: list[str], split: Callable[[str], list[str]] = split_words
+) -> csr_matrix:
     """Count the words of a vocabulary in texts.
 
     Parameters
     ----------
     texts : iterable of str
+        The documents.
     words : list of str
         The vocabulary in column order, every word once.
+    split : callable
+        It splits a text into its words, see `word_splitter`.
 
     Returns
     -------
@@ -39,7 +105,7 @@ def count_words(texts: Iterable[str], words: list[str]) -> csr_matrix:
     column = {word: number for number, word in enumerate(words)}
     found, ends = array("i"), array("q", [0])  # columns of all texts one after another
     for text in texts:
-        found.extend(column[word] for word in split_words(text) if word in column)
+        found.extend(column[word] for word in split(text) if word in column)
         ends.append(len(found))
     ones = np.ones(len(found), dtype=np.int64)
     counts = csr_matrix((ones, np.array(found), np.array(ends)), (len(ends) - 1, len(words)))

@@ -23,8 +23,9 @@ from sklearn.feature_extraction.text import TfidfTransformer
 
 from ae_bn import data, texts
 from ae_bn.errors import UserError
+from ae_bn.model_file import vectorise
 from ae_bn.paths import atomic_write, cache_directory
-from ae_bn.words import count_words, weigh
+from ae_bn.words import count_words, weigh, word_splitter
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SKLEARN_COPIES = [
@@ -37,6 +38,7 @@ DEFAULTS = {
     "file": None,
     "remove": ["headers", "footers", "quotes"],
     "stop_words": "english",
+    "stem": None,
     "vocabulary_size": 2000,
     "input": "tfidf",
     "test_fraction": 0.2,
@@ -372,6 +374,48 @@ def test_stop_words(tiny):
     assert "the" not in data.load_corpus(tiny).words
     tiny.stop_words = "none"
     assert "the" in data.load_corpus(tiny).words
+
+
+def test_smart_stop_words_are_cut_as_texts_are():
+    cut = word_splitter("smart")
+    assert cut("We'll see: they DON'T use the appropriate greetings, hello?") == []
+    assert cut("But system and computer are words") == ["system", "computer", "words"]
+    english = word_splitter("english")
+    assert english("appropriate system") == ["appropriate"]
+
+
+def test_words_are_stemmed_after_stop_words_are_left_out():
+    """As KATE's figures show them: compani, comput."""
+    cut = word_splitter("smart", "porter")
+    assert cut("Companies play computers, computing companies' days") == (
+        "compani play comput comput compani day".split()
+    )
+    # "let" is a stop word; "lets" is none but becomes one.
+    assert cut("let lets LET") == ["let"]
+    whole = word_splitter("none")
+    assert whole("let lets") == ["let", "lets"]
+
+
+def test_stems_are_the_vocabulary_and_encoding_counts_them(tiny):
+    tiny.stop_words, tiny.stem, tiny.input = "smart", "porter", "as_is"
+    write_folder(Path(tiny.folder), {"train/fish/5": "hakes gulls lets", "test/fish/1": "hakes"})
+    corpus = data.load_corpus(tiny)
+    assert corpus.words == ["cod", "gull", "hake", "heron", "let", "wren"]
+    assert corpus.train[8].toarray().tolist() == [[0, 1, 1, 0, 1, 0]]
+    counts = vectorise(["Let gulls: lets hake"], corpus.words, corpus.idf, tiny)
+    assert counts.toarray().tolist() == [[0, 1, 1, 0, 1, 0]]  # the stop word "let" is not counted
+
+
+def test_without_stems_a_corpus_keeps_its_place_in_the_cache(tiny):
+    found = texts.Texts(["a b"], ["c"], [0], [0], ["x"], "s")
+    digests = {stem: data._cache_key(found, make_config(stem=stem)) for stem in (None, "porter")}
+    assert digests[None] == "05cc7f29ee9556f9171c9e12c7b5c18af25d76317fd17f022f013163fdd57a22"
+    assert digests["porter"] != digests[None]
+
+
+def test_texts_for_a_matrix_keep_their_stop_words():
+    matrix = make_config(source="matrix", file="counts.npz", input="as_is")
+    assert vectorise(["the gull"], ["gull", "the"], np.ones(2), matrix).sum() == 2
 
 
 def test_fingerprint_follows_content_and_settings(tiny):
