@@ -8,7 +8,7 @@ statistics (for everything else).
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
@@ -46,11 +46,15 @@ INVERSES = {
 
 
 class Layer(NamedTuple):
-    """``activation(batch_normalization(projection(x)))``, the post's three words."""
+    """``activation(batch_normalization(projection(x)))``, the post's three words.
+
+    In training ``competition`` (`ae_bn.stages.compete`) comes after them, if there is one.
+    """
 
     projection: Projection
     batch_normalization: BatchNormalization
     activation: Callable
+    competition: Callable | None = None
 
 
 class Signals(NamedTuple):
@@ -91,7 +95,8 @@ def forward(x, layers, population=False, noise=None):
     population : bool
         Standardise by population statistics instead of those of the minibatch.
     noise : Noise, optional
-        Drop words of the input and outputs of the hidden layers; without it nothing is dropped.
+        Drop words of the input and outputs of the hidden layers, and let units compete, as in
+        training; without it nothing is dropped and nobody competes.
 
     Returns
     -------
@@ -105,6 +110,8 @@ def forward(x, layers, population=False, noise=None):
         out = layer.activation(z)
         signals.append(Signals(g, z, out))
         if noise is not None and layer is not layers[-1]:
+            if layer.competition is not None:
+                out = layer.competition(out)
             out = out * noise.mask(out, noise.hidden, noise.random)
     return signals
 
@@ -597,6 +604,9 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
         else:
             batch_norm = switches.hidden
         activation = config.output_activation if is_top else config.hidden_activation
+        competition = None
+        if is_code and config.competition is not None:
+            competition = partial(stages.compete, **config.competition.model_dump())
         layers.append(
             Layer(
                 stages.Projection(W, transposed),
@@ -610,6 +620,7 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
                     gradient=switches.gradient,
                 ),
                 stages.activations[activation],
+                competition,
             )
         )
     return layers
