@@ -8,7 +8,7 @@ statistics (for everything else).
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
@@ -47,11 +47,15 @@ INVERSES = {
 
 
 class Layer(NamedTuple):
-    """``activation(batch_normalization(projection(x)))``, the post's three words."""
+    """``activation(batch_normalization(projection(x)))``, the post's three words.
+
+    In training ``competition`` (`ae_bn.stages.compete`) comes after them, if there is one.
+    """
 
     projection: Projection
     batch_normalization: BatchNormalization
     activation: Callable
+    competition: Callable | None = None
 
 
 class Signals(NamedTuple):
@@ -92,7 +96,8 @@ def forward(x, layers, population=False, noise=None):
     population : bool
         Standardise by population statistics instead of those of the minibatch.
     noise : Noise, optional
-        Drop words of the input and outputs of the hidden layers; without it nothing is dropped.
+        Drop words of the input and outputs of the hidden layers, and let units compete, as in
+        training; without it nothing is dropped and nobody competes.
 
     Returns
     -------
@@ -106,6 +111,8 @@ def forward(x, layers, population=False, noise=None):
         out = layer.activation(z)
         signals.append(Signals(g, z, out))
         if noise is not None and layer is not layers[-1]:
+            if layer.competition is not None:
+                out = layer.competition(out)
             out = out * noise.mask(out, noise.hidden, noise.random)
     return signals
 
@@ -593,6 +600,9 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
             transposed = number == 2 * depth and config.sampling is not None
             shape = (n_out, n_in) if transposed else (n_in, n_out)
             W = theano.shared(np.zeros(shape, theano.config.floatX), name=f"W{number}")
+        competition = None
+        if number == depth and config.competition is not None:
+            competition = partial(stages.compete, **config.competition.model_dump())
         layers.append(
             Layer(
                 stages.Projection(W, transposed),
@@ -606,6 +616,7 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
                     gradient=plan.gradient,
                 ),
                 stages.activations[plan.activation],
+                competition,
             )
         )
     return layers

@@ -82,6 +82,11 @@ class DropoutConfig(Section):
     hidden: float = Field(ge=0, lt=1)
 
 
+class CompetitionConfig(Section):
+    k: int = Field(ge=1)
+    alpha: float = Field(ge=0)
+
+
 class ModelConfig(Section):
     layers: List[int] = Field(min_length=1)
     tied: bool
@@ -90,6 +95,7 @@ class ModelConfig(Section):
     output_start: Literal["data", "plain"]
     loss: Literal["cross_entropy", "squared_error", "standardised_error", "multinomial"]
     sampling: Optional[int] = Field(ge=1)
+    competition: Optional[CompetitionConfig]
     batch_norm: BatchNormConfig
     dropout: DropoutConfig
 
@@ -105,6 +111,13 @@ class ModelConfig(Section):
             raise ValueError(
                 "loss multinomial compares every word with all others; set sampling to null"
             )
+        if self.competition is not None:
+            if self.hidden_activation != "tanh":
+                raise ValueError("competition needs hidden_activation tanh")
+            if self.competition.k > self.layers[-1]:
+                raise ValueError(
+                    f"competition.k must be at most the number of code units, {self.layers[-1]}"
+                )
         if self.batch_norm.over == "units" and self.batch_norm.top and self.sampling is not None:
             raise ValueError(
                 "batch_norm.over units and batch_norm.top take statistics of every word; set "

@@ -253,6 +253,46 @@ def batch_statistics(g):
     return mean, T.sqr(g - mean).mean(axis=0)
 
 
+def compete(out, k, alpha):
+    r"""Let the units of each document compete: the k-competitive layer of KATE, for training only.
+
+    Chen and Zaki (2017, arXiv 1705.02033, algorithm 1): of a document's positive units the
+    ceil(k / 2) largest win, of its negative ones the floor(k / 2) most negative.  A winner gains
+    the energy of all losers of its sign, a loser becomes 0::
+
+        winner: out + alpha * (sum of the losers' out)
+        loser:  0
+
+    Gradients flow through the winners, and by the energy through the losers: a loser's is alpha
+    times the sum of the winners' of its sign.  (With alpha = 0 losers have none, which is the
+    k-sparse autoencoder.)  Who wins is a constant to the gradient.  The code that its authors
+    released differs only for odd k, where it gives the larger half to the negative units.
+
+    Parameters
+    ----------
+    out : theano matrix, (n, n_units)
+        Outputs of tanh.
+    k : int
+        Number of winners, of both signs, if a document has as many; all of a sign win if they
+        are fewer.  Of equal values the later unit is the larger.
+    alpha : float
+        Amplification of the energy; the authors take 6.26.
+
+    Returns
+    -------
+    theano matrix, (n, n_units)
+    """
+    order = T.argsort(disconnected_grad(out), axis=1, kind="mergesort")
+    rank = T.argsort(order, axis=1, kind="mergesort")  # 0 for the least of the document
+    largest, least = rank >= out.shape[1] - (k + 1) // 2, rank < k // 2
+    after = 0
+    for own, chosen in ((T.gt(out, 0), largest), (T.lt(out, 0), least)):
+        wins, loses = T.and_(own, chosen), T.and_(own, T.invert(chosen))
+        energy = (out * loses).sum(axis=1, keepdims=True)
+        after += wins * (out + np.asarray(alpha, out.dtype) * energy)
+    return after
+
+
 def dropout_mask(values, rate, random):
     """Return 0 with probability rate, otherwise 1 / (1 - rate), for every one of the values.
 

@@ -43,6 +43,7 @@ def randomize(autoencoder):
 
 
 ALL_BN = ["batch_norm.hidden=true", "batch_norm.top=true"]
+COMPETITION = ["competition={k: 3, alpha: 6.26}", "hidden_activation=tanh"]
 OVER_UNITS = ["batch_norm.over=units"]
 MULTINOMIAL = ["loss=multinomial", "output_activation=softmax"]
 
@@ -101,14 +102,15 @@ def test_loss_and_gradients_against_pytorch(float64, kernels):
     [
         "cross_entropy",
         "squared_error",
-        "multinomial output_activation=softmax",
-        "cross_entropy batch_norm.over=units",
+        "multinomial & output_activation=softmax",
+        "cross_entropy & batch_norm.over=units",
+        "cross_entropy & competition={k: 2, alpha: 6.26}",
     ],
 )
 def test_gradients_against_finite_differences(float64, documents, tied, loss, kernels):
     """Along a random direction, through two hidden layers and BN everywhere; no kinks in tanh."""
     documents = documents.astype("float64")
-    settings = [f"tied={tied}", *f"loss={loss}".split(), "hidden_activation=tanh", *ALL_BN]
+    settings = [f"tied={tied}", *f"loss={loss}".split(" & "), "hidden_activation=tanh", *ALL_BN]
     config = model(*settings, layers="[5, 3]")
     autoencoder = started(config, documents, optimizer="sgd", kernels=kernels)
     randomize(autoencoder)
@@ -139,6 +141,8 @@ def test_gradients_against_finite_differences(float64, documents, tied, loss, ke
         [*MULTINOMIAL, "batch_norm.top=true"],
         [*MULTINOMIAL, "batch_norm.hidden=false"],
         [*MULTINOMIAL, "batch_norm.hidden=false", "batch_norm.top=true"],
+        [*COMPETITION, "dropout.input=.3", "dropout.hidden=.2"],
+        [*COMPETITION, "layers=[5, 4]", "batch_norm.hidden=false", "tied=true"],
         [*OVER_UNITS],
         [*OVER_UNITS, "layers=[5, 4]", "batch_norm.code=false", "hidden_activation=tanh"],
         [*OVER_UNITS, "batch_norm.top=true"],
@@ -483,6 +487,28 @@ def test_batch_norm_of_the_output_alone(documents, settings, kernels):
     # With all documents in one minibatch both kinds of statistics are the same.
     now = autoencoder.evaluate(documents)
     assert autoencoder.train(documents) == pytest.approx(now, rel=1e-4)
+
+
+@pytest.mark.parametrize("kernels", ["symbolic", "fused"])
+def test_units_compete_in_training_only(documents, kernels):
+    config = model("batch_norm.hidden=false", *COMPETITION, layers="[6]")
+    autoencoder = started(config, documents, kernels=kernels)
+    state, X = autoencoder.get_state(), documents.toarray().astype(float)
+    code = np.tanh(X @ state["layer1.W"] + state["layer1.b"])
+    np.testing.assert_allclose(autoencoder.encode(documents), code, rtol=1e-4, atol=1e-6)
+
+    def loss(codes):
+        z = codes @ state["layer2.W"] + state["layer2.b"]
+        return (np.logaddexp(0, z) - X * z).sum(axis=1).mean()
+
+    competed = np.zeros_like(code)
+    for row, after in zip(code, competed):
+        for sign, number in ((1, 2), (-1, 1)):
+            order = [j for j in np.argsort(-sign * row) if sign * row[j] > 0]
+            after[order[:number]] = row[order[:number]] + 6.26 * row[order[number:]].sum()
+    assert autoencoder.evaluate(documents) == pytest.approx(loss(code), rel=1e-5)
+    assert autoencoder.train(documents) == pytest.approx(loss(competed), rel=1e-5)
+    assert autoencoder.kernels == [kernels]
 
 
 def test_code_switch_follows_hidden_unless_set():

@@ -86,6 +86,11 @@ def test_a_bad_override_is_one_line_that_names_it(override, words):
     [
         (["batch_norm.over=units", "batch_norm.gradient=only"], ["over units", "gradient full"]),
         (["batch_norm.over=units", "batch_norm.top=true", "sampling=9"], ["over units", "null"]),
+        (["competition={k: 3, alpha: 1.0}"], ["competition", "hidden_activation tanh"]),
+        (
+            ["competition={k: 200, alpha: 1.0}", "hidden_activation=tanh"],
+            ["competition.k", "128"],
+        ),
         (["loss=multinomial", "output_activation=softmax", "sampling=9"], ["multinomial", "null"]),
     ],
 )

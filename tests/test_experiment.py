@@ -197,7 +197,7 @@ def leaves(tree, prefix=""):
 
 def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     """Data are in the identity by their fingerprint; the share held out is not in that."""
-    others = {"model.hidden_activation": "tanh", "training.optimizer": "sgd"}
+    others = {"model.hidden_activation": "relu", "training.optimizer": "sgd"}
     others.update({"model.loss": "squared_error", "theano.kernels": "symbolic"})
     others.update({"model.output_start": "plain", "model.batch_norm.gradient": "constant"})
     others.update(
@@ -208,7 +208,8 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     others.update({"model.batch_norm.over": "units", "evaluation.running_average": 0.9})
     curvature = dict(epochs=[0], documents=100, eigenvalues=1, draws=1, steps=10)
     others["evaluation.curvature"] = curvature
-    config = load_config(None, ["model.output_activation=sigmoid", "model.batch_norm.code=true"])
+    others["model.competition"] = dict(k=8, alpha=6.26)
+    config = load_config(None, ["model.hidden_activation=tanh", "model.batch_norm.code=true"])
     identity = _identity(config, None, "data")
     same = set()
     for key, value in leaves(config.run_settings()):

@@ -16,6 +16,7 @@ from theano.sandbox.rng_mrg import MRG_RandomStream
 from ae_bn import losses, stages
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
+from ae_bn.kernels.competition import Compete, CompeteGradient
 from ae_bn.kernels.kernel import Kernel
 from ae_bn.kernels.losses import Loss, Multinomial
 from ae_bn.kernels.masks import Mask
@@ -183,6 +184,32 @@ def test_layer_normalization(dtype):
             forward.function(values[0][:, 1:].copy(), *values[1:])
         with pytest.raises(ValueError, match="shape of g"):
             backward.function(*values, delta[1:].copy())
+
+
+def test_competition(dtype):
+    """Equal values, zeros and documents of one sign included."""
+    rng = np.random.default_rng(0)
+    for k in (1, 6) if dtype == "float32" else (5,):
+        forward = Compiled(Compete(k, 6.26), np.ones((2, 2), dtype))
+        backward = Compiled(CompeteGradient(k, 6.26), *np.ones((2, 2, 2), dtype))
+        twin, x, d = stages.compete, T.matrix(dtype=dtype), T.matrix(dtype=dtype)
+        after = twin(x, k, 6.26)
+        with in_numpy(dtype):
+            symbolic = theano.function([x, d], [after, T.grad((after * d).sum(), x)])
+        for shape in [*SHAPES, (50, 7)]:
+            out = np.tanh(rng.normal(0, 1, shape)).round(1 if shape[1] < 40 else 6).astype(dtype)
+            out[1::3] = np.abs(out[1::3])
+            delta = rng.normal(size=shape).astype(dtype)
+            results = [*forward.check(out, scale=10), *backward.check(out, delta, scale=10)]
+            for result, expected in zip(results, symbolic(out, delta)):
+                np.testing.assert_allclose(result, expected, RTOL[dtype], 100 * RTOL[dtype])
+        forward.check(strided(out), scale=10)
+        backward.check(strided(out), strided(delta), scale=10)
+        out[0, 0] = np.nan
+        for (result,) in (forward.check(out), backward.check(out, delta)):
+            assert np.isnan(result[0]).all() and np.isfinite(result[1:]).all()
+        with pytest.raises(ValueError, match="shape of out"):
+            backward.function(out, delta[1:].copy())
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])

@@ -257,3 +257,49 @@ def test_gradients_of_layer_normalization_against_finite_differences(float64, sw
 
     points = [G, np.array([0.5, -2, 1.5]), np.array([0.1, 0.2, 0.3])]
     theano.gradient.verify_grad(weighted_sum, points, rng=np.random, abs_tol=1e-6, rel_tol=1e-6)
+
+
+# The k-competitive layer.
+
+
+def competing(out, k, alpha):
+    x = T.matrix()
+    return theano.function([x], stages.compete(x, k, alpha))(np.array(out))
+
+
+def test_competition_by_hand(float64):
+    """Losers' energies: for k = 2, .2 + .1 and -.1 - .3; for k = 3, .1 and -.1 - .3."""
+    out = [[0.1, -0.6, 0.8, -0.1, 0.2, 0.0, -0.3]]
+    np.testing.assert_allclose(competing(out, 2, 2.0), [[0, -1.4, 1.4, 0, 0, 0, 0]])
+    np.testing.assert_allclose(competing(out, 3, 2.0), [[0, -1.4, 1.0, 0, 0.4, 0, 0]])
+    np.testing.assert_allclose(competing(out, 2, 0.0), [[0, -0.6, 0.8, 0, 0, 0, 0]])
+    np.testing.assert_allclose(competing(out, 1, 2.0), [[0, 0, 1.4, 0, 0, 0, 0]])
+    np.testing.assert_allclose(competing(out, 7, 2.0), out)
+
+
+def test_all_units_of_a_sign_win_if_they_are_few(float64):
+    """And of equal ones, such as tanh gives where it is saturated, as many as may."""
+    few = [[0.5, -0.1, -0.2, -0.3], [0.1, 0.2, 0.3, 0.4], [1.0, 1.0, 1.0, -0.5]]
+    expected = [[0.5, 0, -0.4, -0.5], [0, 0, 0.9, 1.0], [0, 3.0, 3.0, -0.5]]
+    np.testing.assert_allclose(competing(few, 4, 2.0), expected)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_gradient_of_competition(float64, k):
+    """Against finite differences; and by hand, a loser's is alpha times the winners' sum."""
+    out = np.random.default_rng(1).uniform(-1, 1, (5, 6))
+    weights = np.random.default_rng(2).normal(size=(5, 6))
+    theano.gradient.verify_grad(
+        lambda x: (stages.compete(x, k, 6.26) * weights).sum(),
+        [out],
+        rng=np.random,
+        eps=1e-6,
+        abs_tol=1e-6,
+        rel_tol=1e-6,
+    )
+    x = T.matrix()
+    gradient = theano.function([x], T.grad((stages.compete(x, 2, 6.26) * weights[:1]).sum(), x))
+    _, d1, d2, *_ = weights[0]
+    expected = [6.26 * d2, d1, d2, 6.26 * d1, 6.26 * d2, 0]
+    got = gradient(np.array([[0.1, -0.6, 0.8, -0.1, 0.2, 0.0]]))
+    np.testing.assert_allclose(got[0], expected)

@@ -8,6 +8,7 @@ which stay the definition that the tests hold them to:
     product         x W of dense matrices
     normalization   activation(a h(g) + b) in one pass, and its gradient
     losses          from the output layer's g to the loss and all gradients, in one pass
+    competition     the k-competitive layer, and its gradient
     updates         a parameter and the optimiser's state, in one pass
 
 Only `ae_bn.kernels.stages` registers a rewrite with Theano.  The other modules must not:

@@ -20,6 +20,7 @@ from theano.gradient import disconnected_grad
 
 from ae_bn import losses, optimizers, stages
 from ae_bn.kernels import rewrites  # noqa: F401, registers what compiling needs
+from ae_bn.kernels.competition import Compete
 from ae_bn.kernels.kernel import openmp_flags
 from ae_bn.kernels.losses import Loss, Multinomial
 from ae_bn.kernels.masks import Mask
@@ -47,6 +48,7 @@ class Stages(NamedTuple):
     optimizers: dict[str, Callable]
     batch_statistics: Callable
     dropout_mask: Callable
+    compete: Callable
 
 
 class Projection(stages.Projection):
@@ -189,6 +191,11 @@ def dropout_mask(values, rate, random):
     return mask
 
 
+def compete(out, k, alpha):
+    """`ae_bn.stages.compete`, by a kernel."""
+    return Compete(k, alpha)(out)
+
+
 def missing(loss: str | None = None) -> list[str]:
     """Return what kernels cannot do, here or at all; then the symbolic stage stands in."""
     notes = []
@@ -217,6 +224,7 @@ STAGES = {
         optimizers.OPTIMIZERS,
         stages.batch_statistics,
         stages.dropout_mask,
+        stages.compete,
     ),
     "fused": Stages(
         Projection,
@@ -231,5 +239,6 @@ STAGES = {
         {rule: _optimizer(rule) for rule in optimizers.OPTIMIZERS},
         Statistics(),
         dropout_mask,
+        compete,
     ),
 }
