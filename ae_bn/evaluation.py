@@ -195,10 +195,10 @@ def evaluate_codes(
     if np.ptp(train.labels[fit_rows]) == 0:
         return units
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
-    if config.classifier_c:
+    if config.classifier_c is not None:
         accuracy, classifier_c = probe_accuracy(fit, valid, test, config.classifier_c)
         units.update(accuracy=accuracy, classifier_c=classifier_c)
-    if config.retrieval_queries != 0:
+    if config.retrieval_queries is not None:
         curve = retrieval_curve(train, _first_queries(test, config.retrieval_queries))
         at = int(np.argmin(np.abs(np.array(curve["fraction"]) - FRACTION)))
         units.update(precision=curve["precision"][at], curve=curve)
@@ -395,7 +395,7 @@ def chance_metrics(
 
 def _first_queries(test: Split, number) -> Split:
     """Return the same random test documents for every run, or all."""
-    if number is None or number >= len(test.labels):
+    if number >= len(test.labels):
         return test
     rows = np.sort(np.random.default_rng(0).permutation(len(test.labels))[:number])
     return Split(test.codes[rows], test.labels[rows])
