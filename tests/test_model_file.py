@@ -139,6 +139,12 @@ def test_facts_that_do_not_fit_are_refused(damaged, facts, words):
         read_model(damaged(facts))
 
 
+def test_a_model_from_before_a_setting_existed_is_read(run, model, damaged):
+    config = run.config.run_settings()
+    del config["data"]["stem"]
+    assert read_model(damaged({"config": config})).config.data == model.config.data
+
+
 def test_sizes_are_not_believed(run, damaged):
     settings = run.config.run_settings()
     for layers in ([10**12], [5, 10**12, 5]):

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from ae_bn.config import load_config
-from ae_bn.experiment import _identity
+from ae_bn.experiment import _identity, perform, plan_runs
 from ae_bn.references import REFERENCES, linear_denoiser, reference_codes
 
 MASKING = 0.3
@@ -128,6 +128,18 @@ def test_a_word_that_no_training_document_has_changes_nothing():
     np.testing.assert_allclose(encoder[2], 0)
     expected = linear_denoiser(X, 3, MASKING)
     np.testing.assert_allclose(np.abs(np.delete(encoder, 2, axis=0)), np.abs(expected), atol=1e-9)
+
+
+@pytest.mark.parametrize("n_words", [1, 2000])
+def test_every_reference_is_a_row_of_an_experiment(config_file, tmp_path, n_words):
+    settings = [f"experiment.references=[{','.join(REFERENCES)}]"]
+    config = load_config(config_file, [*settings, f"data.vocabulary_size={n_words}"])
+    runs = [run for run in plan_runs(config, [1], tmp_path) if run.reference]
+    assert [run.arm for run in runs] == list(REFERENCES.values())
+    for run in runs:
+        perform(run)
+        metrics = run.read_metrics()
+        assert metrics["saturated"] is None and 0 < metrics["accuracy"] <= 1
 
 
 def test_only_the_denoiser_is_another_with_another_masking():
