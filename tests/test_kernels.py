@@ -191,7 +191,7 @@ def test_competition(dtype):
     rng = np.random.default_rng(0)
     for k in (1, 6) if dtype == "float32" else (5,):
         forward = Compiled(Compete(k, 6.26), np.ones((2, 2), dtype))
-        backward = Compiled(CompeteGradient(k, 6.26), *np.ones((2, 2, 2), dtype))
+        backward = Compiled(CompeteGradient(k, 6.26), *np.ones((3, 2, 2), dtype))
         twin, x, d = stages.compete, T.matrix(dtype=dtype), T.matrix(dtype=dtype)
         after = twin(x, k, 6.26)
         with in_numpy(dtype):
@@ -200,16 +200,17 @@ def test_competition(dtype):
             out = np.tanh(rng.normal(0, 1, shape)).round(1 if shape[1] < 40 else 6).astype(dtype)
             out[1::3] = np.abs(out[1::3])
             delta = rng.normal(size=shape).astype(dtype)
-            results = [*forward.check(out, scale=10), *backward.check(out, delta, scale=10)]
-            for result, expected in zip(results, symbolic(out, delta)):
+            (after,) = forward.check(out, scale=10)
+            (before,) = backward.check(out, after, delta, scale=10)
+            for result, expected in zip((after, before), symbolic(out, delta)):
                 np.testing.assert_allclose(result, expected, RTOL[dtype], 100 * RTOL[dtype])
         forward.check(strided(out), scale=10)
-        backward.check(strided(out), strided(delta), scale=10)
+        backward.check(*map(strided, (out, after, delta)), scale=10)
         out[0, 0] = np.nan
-        for (result,) in (forward.check(out), backward.check(out, delta)):
-            assert np.isnan(result[0]).all() and np.isfinite(result[1:]).all()
+        (after,) = forward.check(out, scale=10)
+        assert np.isnan(after[0]).all() and np.isfinite(after[1:]).all()
         with pytest.raises(ValueError, match="shape of out"):
-            backward.function(out, delta[1:].copy())
+            backward.function(out, after, delta[1:].copy())
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])

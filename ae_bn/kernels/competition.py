@@ -8,43 +8,6 @@ from theano.graph.basic import Apply
 
 from ae_bn.kernels.kernel import Kernel
 
-# The winners of one row.  Of equal values the later one is the larger, as in a stable sort.
-WINNERS = r"""
-class Winners {
-    typedef std::pair<real, npy_intp> Unit;
-    std::vector<Unit> units;
-    Unit least_positive, last_negative;
-  public:
-    explicit Winners(npy_intp m) : units(m) {}
-
-    // Returns false if a value is not a number: then nobody wins.
-    bool choose(const real* out) {
-        const npy_intp m = units.size();
-        const npy_intp positive = std::min(m, npy_intp((k + 1) / 2)),
-                       negative = std::min(m, npy_intp(k / 2));
-        bool numbers = true;
-        for (npy_intp j = 0; j < m; j++) {
-            numbers &= out[j] == out[j];
-            units[j] = Unit(out[j], j);
-        }
-        if (!numbers) return false;
-        const auto first = units.begin();
-        std::nth_element(first, units.end() - positive, units.end());
-        least_positive = *(units.end() - positive);
-        last_negative = Unit(-std::numeric_limits<real>::infinity(), -1);
-        if (negative) {
-            std::nth_element(first, first + negative - 1, units.end());
-            last_negative = *(first + negative - 1);
-        }
-        return true;
-    }
-    bool wins(real value, npy_intp j) const {
-        if (value > 0) return !(Unit(value, j) < least_positive);
-        return value < 0 && !(last_negative < Unit(value, j));
-    }
-};
-"""
-
 
 class Compete(Kernel):
     """`ae_bn.stages.compete`.
@@ -61,37 +24,50 @@ class Compete(Kernel):
     """
 
     __props__ = ("k", "alpha")
-    source = (
-        WINNERS
-        + r"""
+    source = r"""
+    typedef std::pair<real, npy_intp> Unit;
+
+    // The units of one sign and one document: sign times value and number.
+    static void compete(std::vector<Unit>& units, size_t winners, real sign, real* after) {
+        const size_t losers = units.size() > winners ? units.size() - winners : 0;
+        if (losers) std::nth_element(units.begin(), units.begin() + losers, units.end());
+        real energy = 0;
+        for (size_t i = 0; i < losers; i++) energy += units[i].first;
+        for (size_t i = losers; i < units.size(); i++)
+            after[std::abs(units[i].second)] = sign * (units[i].first + real(alpha) * energy);
+    }
+
     static void kernel(PyArrayObject* out_, PyArrayObject** after_) {
         Input<real> out(out_);
         const npy_intp n = out.rows, m = out.columns;
         real* after = output<real>(after_, {n, m});
-        if (!m) return;
         #pragma omp parallel
         {
             FlushDenormals flush;
-            Winners winners(m);
+            std::vector<Unit> positive, negative;
             const Share share(n);
             for (npy_intp r = share.begin; r < share.end; r++) {
                 const real* row = out.data + r * m;
-                real *to = after + r * m, positive = 0, negative = 0;  // the losers' energies
-                if (!winners.choose(row)) {
-                    std::fill(to, to + m, std::numeric_limits<real>::quiet_NaN());
-                    continue;
-                }
-                for (npy_intp j = 0; j < m; j++)
-                    if (!winners.wins(row[j], j)) (row[j] > 0 ? positive : negative) += row[j];
+                real* to = after + r * m;
+                positive.clear(), negative.clear();
+                bool numbers = true;
                 for (npy_intp j = 0; j < m; j++) {
-                    const real energy = row[j] > 0 ? positive : negative;
-                    to[j] = winners.wins(row[j], j) ? row[j] + real(alpha) * energy : real(0);
+                    to[j] = 0;
+                    numbers &= row[j] == row[j];
+                    // Of equal values the later unit is the larger, of negative ones the earlier.
+                    if (row[j] > 0) positive.emplace_back(row[j], j);
+                    if (row[j] < 0) negative.emplace_back(-row[j], -j);
+                }
+                if (numbers) {
+                    compete(positive, (k + 1) / 2, 1, to);
+                    compete(negative, k / 2, -1, to);
+                } else {
+                    std::fill(to, to + m, std::numeric_limits<real>::quiet_NaN());
                 }
             }
         }
     }
     """
-    )
 
     def __init__(self, k, alpha):
         self.k, self.alpha = k, alpha
@@ -105,21 +81,16 @@ class Compete(Kernel):
 
     def perform(self, node, inputs, outputs):
         (out,) = inputs
+        rank = out.argsort(axis=1, kind="stable").argsort(axis=1)
+        largest, least = rank >= out.shape[1] - (self.k + 1) // 2, rank < self.k // 2
         after = np.zeros_like(out)
-        for own, wins in self._sides(out):
-            energy = (out * (own & ~wins)).sum(axis=1, keepdims=True)
-            after += wins * (out + self.alpha * energy)
+        for own, chosen in ((out > 0, largest), (out < 0, least)):
+            energy = (out * (own & ~chosen)).sum(axis=1, keepdims=True)
+            after += (own & chosen) * (out + self.alpha * energy)
         outputs[0][0] = after.astype(out.dtype, copy=False)
 
-    def _sides(self, out):
-        """Return who is positive and wins, then who is negative and wins, (n, m) each."""
-        rank = out.argsort(axis=1, kind="stable").argsort(axis=1)
-        positive, negative = out > 0, out < 0
-        largest = rank >= out.shape[1] - (self.k + 1) // 2
-        return [(positive, positive & largest), (negative, negative & (rank < self.k // 2))]
-
     def L_op(self, inputs, outputs, gradients):
-        return [CompeteGradient(self.k, self.alpha)(*inputs, *gradients)]
+        return [CompeteGradient(self.k, self.alpha)(*inputs, *outputs, *gradients)]
 
     def infer_shape(self, fgraph, node, shapes):
         return [shapes[0]]
@@ -129,52 +100,52 @@ class CompeteGradient(Compete):
     """The gradient of `Compete`: a winner's own, and for a loser alpha times its winners' sum.
 
     Inputs
-        out (n, m); delta (n, m), the gradient of out after the competition
+        out (n, m); after (n, m), of `Compete`, where losers are 0; delta (n, m), the gradient of
+        after
     Outputs
         the gradient of out (n, m)
     """
 
-    source = (
-        WINNERS
-        + r"""
-    static void kernel(PyArrayObject* out_, PyArrayObject* delta_, PyArrayObject** before_) {
-        Input<real> out(out_), delta(delta_);
+    source = r"""
+    static void kernel(PyArrayObject* out_, PyArrayObject* after_, PyArrayObject* delta_,
+                       PyArrayObject** before_) {
+        Input<real> out(out_), after(after_), delta(delta_);
         const npy_intp n = out.rows, m = out.columns;
-        require(delta.rows == n && delta.columns == m, "delta must have the shape of out");
+        require(after.rows == n && after.columns == m && delta.rows == n && delta.columns == m,
+                "after and delta must have the shape of out");
         real* before = output<real>(before_, {n, m});
-        if (!m) return;
         #pragma omp parallel
         {
             FlushDenormals flush;
-            Winners winners(m);
             const Share share(n);
             for (npy_intp r = share.begin; r < share.end; r++) {
-                const real *row = out.data + r * m, *d = delta.data + r * m;
+                const real *row = out.data + r * m, *won = after.data + r * m,
+                           *d = delta.data + r * m;
                 real *to = before + r * m, positive = 0, negative = 0;  // the winners' sums
-                if (!winners.choose(row)) {
-                    std::fill(to, to + m, std::numeric_limits<real>::quiet_NaN());
-                    continue;
-                }
-                for (npy_intp j = 0; j < m; j++)
-                    if (winners.wins(row[j], j)) (row[j] > 0 ? positive : negative) += d[j];
+                #pragma omp simd reduction(+ : positive, negative)
                 for (npy_intp j = 0; j < m; j++) {
-                    const real sum = row[j] > 0 ? positive : row[j] < 0 ? negative : real(0);
-                    to[j] = winners.wins(row[j], j) ? d[j] : real(alpha) * sum;
+                    positive += won[j] > 0 ? d[j] : real(0);
+                    negative += won[j] < 0 ? d[j] : real(0);
+                }
+                positive *= alpha, negative *= alpha;
+                #pragma omp simd
+                for (npy_intp j = 0; j < m; j++) {
+                    const real loser = row[j] > 0 ? positive : row[j] < 0 ? negative : real(0);
+                    to[j] = won[j] != 0 ? d[j] : loser;
                 }
             }
         }
     }
     """
-    )
 
     def perform(self, node, inputs, outputs):
-        out, delta = inputs
-        if out.shape != delta.shape:
-            raise ValueError("delta must have the shape of out")
-        before = np.where(np.isnan(out).any(axis=1, keepdims=True), np.nan, np.zeros_like(out))
-        for own, wins in self._sides(out):
-            winners = (delta * wins).sum(axis=1, keepdims=True)
-            before += np.where(wins, delta, (own & ~wins) * self.alpha * winners)
+        out, after, delta = inputs
+        if not out.shape == after.shape == delta.shape:
+            raise ValueError("after and delta must have the shape of out")
+        before = delta * (after != 0)
+        for own in (out > 0, out < 0):
+            winners = (delta * (own & (after != 0))).sum(axis=1, keepdims=True)
+            before += (own & (after == 0)) * self.alpha * winners
         outputs[0][0] = before.astype(out.dtype, copy=False)
 
     def L_op(self, inputs, outputs, gradients):
