@@ -21,7 +21,7 @@ ENCODER = [
 # Training takes Theano, which imports distutils: Python 3.12 has none.
 TRAINING = [
     "Theano-PyMC==1.1.2",
-    "scikit-learn>=1.1",
+    "scikit-learn>=1.1",  # to 1.7, the last for this NumPy
     "tqdm>=4.60",
     "matplotlib>=3.7",
     "pandas>=1.4",
