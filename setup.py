@@ -21,7 +21,7 @@ ENCODER = [
 # Training takes Theano, which imports distutils: Python 3.12 has none.
 TRAINING = [
     "Theano-PyMC==1.1.2",
-    "scikit-learn>=1.1",
+    "scikit-learn>=1.1",  # to 1.7, the last for this NumPy
     "nltk>=3.8",  # the stemmer that KATE used
     "python-rake>=1.5",  # the SMART list of stop words
     "tqdm>=4.60",

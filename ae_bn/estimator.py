@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import theano
 from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -20,6 +20,19 @@ from ae_bn.experiment import compiled_autoencoder, one_at_a_time
 from ae_bn.randomness import streams
 from ae_bn.training import fit
 
+try:
+    from sklearn.base import ClassNamePrefixFeaturesOutMixin
+except ImportError:  # private at first
+    from sklearn.base import _ClassNamePrefixFeaturesOutMixin as ClassNamePrefixFeaturesOutMixin
+try:
+    from sklearn.utils.validation import validate_data
+except ImportError:  # before scikit-learn 1.6 it is a method
+
+    def validate_data(estimator, X, **options):
+        return estimator._validate_data(X, **options)
+
+
+DTYPES = [np.float64, np.float32]  # that results keep
 SETTINGS = {  # what each parameter is called in a config
     "layers": "model.layers",
     "tied": "model.tied",
@@ -241,7 +254,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def inverse_transform(self, X):
         """Return the reconstruction, dense (n, n_features), from codes, (n, n_units)."""
         check_is_fitted(self)
-        X = check_array(X, dtype=[np.float64, np.float32])
+        X = check_array(X, dtype=DTYPES)
         if X.shape[1] != self._n_features_out:
             raise UserError(
                 f"codes of shape {X.shape}: they must have {self._n_features_out} units"
@@ -287,10 +300,11 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _documents(self, X, reset=False, least=1):
         """Return checked documents as CSR of floatX that the kernels take, and their dtype."""
-        X = self._validate_data(
+        X = validate_data(
+            self,
             X,
             accept_sparse="csr",
-            dtype=[np.float64, np.float32],
+            dtype=DTYPES,
             reset=reset,
             ensure_min_samples=least,
         )
@@ -313,5 +327,12 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         autoencoder.set_state(self.parameters_)
         return autoencoder
 
+    def __sklearn_tags__(self):
+        """Return what scikit-learn 1.6 and later asks; earlier ones ask `_more_tags`."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = DTYPES
+        return tags
+
     def _more_tags(self):
-        return {"preserves_dtype": [np.float64, np.float32]}
+        return {"preserves_dtype": DTYPES}
