@@ -31,7 +31,10 @@ MODELS = {
     "hidden_activation": st.sampled_from(["relu", "sigmoid", "tanh", "linear"]),
     "output_activation": st.sampled_from(["relu", "sigmoid", "tanh", "linear"]),
     "output_start": st.sampled_from(["data", "plain"]),
-    "loss": st.sampled_from(["squared_error", "cross_entropy", "standardised_error"]),
+    "loss": st.sampled_from(
+        ["squared_error", "cross_entropy", "standardised_error", "multinomial"]
+    ),
+    "competition": st.sampled_from([None, {"k": 1, "alpha": 2.0}]),
     "sampling": st.sampled_from([None, 2]),
 }
 BATCH_NORMS = {
@@ -44,6 +47,7 @@ BATCH_NORMS = {
     "shift": st.booleans(),
     "top_scale": st.sampled_from([None, False, True]),
     "top_shift": st.sampled_from([None, False, True]),
+    "over": st.sampled_from([None, "units"]),
     "gradient": st.sampled_from(["full", "constant", "only"]),
     "epsilon": st.sampled_from([1e-5, 0.5]),
 }
@@ -57,6 +61,12 @@ def configs(draw):
     changes.update({f"model.batch_norm.{name}": draw(v) for name, v in BATCH_NORMS.items()})
     if changes["model.loss"] == "cross_entropy":
         changes["model.output_activation"] = "sigmoid"
+    if changes["model.loss"] == "multinomial":
+        changes.update({"model.output_activation": "softmax", "model.sampling": None})
+    if changes["model.batch_norm.over"]:
+        changes.update({"model.batch_norm.gradient": "full", "model.sampling": None})
+    if changes["model.competition"]:
+        changes["model.hidden_activation"] = "tanh"
     return load_config().replace({**changes, "data.input": draw(INPUTS)})
 
 
