@@ -59,8 +59,9 @@ class Layer(NamedTuple):
 
 
 class Signals(NamedTuple):
-    """What one layer computes, each (n, n_units)."""
+    """What one layer takes, (n, n_in), and computes, each (n, n_units)."""
 
+    x: T.TensorVariable  # the documents or the outputs of the layer below, some dropped
     g: T.TensorVariable  # projected
     z: T.TensorVariable  # a * h(g) + b
     out: T.TensorVariable  # activation(z)
@@ -106,10 +107,11 @@ def forward(x, layers, population=False, noise=None):
     signals = []
     out = x if noise is None else drop_words(x, noise)
     for layer in layers:
-        g = layer.projection(out)
+        x = out
+        g = layer.projection(x)
         z = layer.batch_normalization(g, population)
         out = layer.activation(z)
-        signals.append(Signals(g, z, out))
+        signals.append(Signals(x, g, z, out))
         if noise is not None and layer is not layers[-1]:
             if layer.competition is not None:
                 out = layer.competition(out)
@@ -381,23 +383,34 @@ class Autoencoder:
                 _set(bn.mean, mean)
                 _set(bn.variance, variance)
 
+    @np.errstate(over="ignore", invalid="ignore")  # training that diverges ends elsewhere
     def _population_statistics(self, number, X, noise=False):
-        """Return mean and biased variance, (n_units,) each, of a layer's g over documents X."""
+        """Return mean and biased variance, (n_units,) each, of a layer's g over documents X.
+
+        Where g = x W is wider than a dense x, they are derived from x, in a fraction of the time:
+        mean_j = mean(x) W_j and variance_j = W_j^T covariance(x) W_j.
+        """
+        signals = (self._batch if noise else self._whole)[number]
+        n_in, n_out = weight_shapes(self.config, self.n_words)[number]
+        of_x = n_out > n_in and not isinstance(signals.x.type, sparse.SparseType)
         if (number, noise) not in self._statistics:
-            signals = self._batch if noise else self._whole
-            statistics = self._batch_statistics(signals[number].g)
-            function = theano.function(self._inputs, statistics, name="statistics")
+            outputs = signals.x if of_x else self._batch_statistics(signals.g)
+            function = theano.function(self._inputs, outputs, name="statistics")
             self._statistics[number, noise] = function
+        square = (lambda v: np.outer(v, v)) if of_x else np.square
         n, mean, squares = 0, 0.0, 0.0  # squares: summed squared distance from the mean
         for chunk in self._chunks(X):
+            values = self._statistics[number, noise](*_arrays(chunk))
             chunk_mean, chunk_variance = (
-                v.astype(np.float64) for v in self._statistics[number, noise](*_arrays(chunk))
+                _moments(values) if of_x else np.asarray(values, np.float64)
             )
             m = chunk.shape[0]
             difference = chunk_mean - mean
             mean = mean + difference * m / (n + m)
-            squares = squares + chunk_variance * m + difference**2 * n * m / (n + m)
+            squares = squares + chunk_variance * m + square(difference) * n * m / (n + m)
             n += m
+        if of_x:
+            return _projected(mean, squares / n, self.layers[number].projection)
         return mean, squares / n
 
     @contextmanager
@@ -632,6 +645,25 @@ def _word_moments(X):
         squares = squares + np.asarray(part.multiply(part).sum(axis=0), dtype=np.float64).ravel()
     mean = total / n
     return mean, np.sqrt(np.maximum(squares / n - mean**2, 0))
+
+
+def _moments(x):
+    """Return mean, (n_units,), and biased covariance, (n_units, n_units), of x, (n, n_units)."""
+    x = x.astype(np.float64)
+    mean = x.mean(axis=0)
+    x -= mean
+    return mean, x.T @ x / len(x)
+
+
+def _projected(mean, covariance, projection):
+    """Return mean and variance of x W, (n_out,) each, from mean and covariance of x."""
+    W = projection.W.get_value(borrow=True)
+    W = W.T if projection.transposed else W
+    variance = np.empty(W.shape[1])
+    for start in range(0, len(variance), CHUNK):  # so that no matrix as large as W is made
+        part = W[:, start : start + CHUNK].astype(np.float64)
+        variance[start : start + CHUNK] = np.maximum(0, (part * (covariance @ part)).sum(axis=0))
+    return mean @ W, variance
 
 
 def parameters_of(layers: list[Layer]) -> list:

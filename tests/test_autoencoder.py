@@ -355,6 +355,24 @@ def test_population_statistics_are_those_of_all_documents_lower_layers_first(doc
         out = np.maximum(0, state[f"layer{number}.a"] * h + state[f"layer{number}.b"])
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_population_statistics_of_outputs_follow_from_the_codes(documents, tied):
+    many = vstack([documents[:25]] * 70 + [documents], format="csr")  # several uneven chunks
+    autoencoder = started(model(*ALL_BN, f"tied={tied}", layers="[5]"), many)
+    state = randomize(autoencoder)
+    state["layer1.W"][:, 0] = 0  # one unit's code is constant
+    if not tied:
+        state["layer2.W"][1:, 3] = 0  # and so is what one output gets
+    autoencoder.set_state(state)
+    autoencoder.update_population_statistics(many)
+    found = autoencoder.get_state()
+    W = found["layer1.W"].T if tied else found["layer2.W"]
+    g = autoencoder.encode(many).astype(np.float64) @ W
+    np.testing.assert_allclose(found["layer2.mean"], g.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found["layer2.variance"], g.var(axis=0), rtol=1e-6, atol=1e-14)
+    assert np.isclose(g.var(axis=0), 0).sum() == (0 if tied else 1)
+
+
 def test_training_ignores_population_statistics(documents):
     """They are NaN, and stay so, while training is finite."""
     autoencoder = started(model(*ALL_BN), documents)
