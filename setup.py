@@ -40,8 +40,9 @@ setup(
     version=re.search(r'^__version__ = "(.+)"', source, re.MULTILINE).group(1),
     description="Batch Normalization and dropout in autoencoders for sparse text",
     license="MIT",
-    packages=["ae_bn", "ae_bn.kernels"],
+    packages=["ae_bn", "ae_bn.commands", "ae_bn.kernels"],
     package_data={"ae_bn": ["defaults.yaml"]},
+    entry_points={"console_scripts": ["ae-bn = ae_bn.commands:main"]},
     python_requires=">=3.8",
     install_requires=[*ENCODER, *(f"{name}; python_version < '3.12'" for name in TRAINING)],
     extras_require={
