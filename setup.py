@@ -17,12 +17,12 @@ ENCODER = [
     "ruamel.yaml>=0.17.21",
     "safetensors>=0.3.1",
     "platformdirs>=2.5",
+    "tqdm>=4.60",
 ]
 # Training takes Theano, which imports distutils: Python 3.12 has none.
 TRAINING = [
     "Theano-PyMC==1.1.2",
     "scikit-learn>=1.1",  # to 1.7, the last for this NumPy
-    "tqdm>=4.60",
     "matplotlib>=3.7",
     "pandas>=1.4",
     "tabulate>=0.8.9",

@@ -1,6 +1,7 @@
 """The program ``ae-bn``: one module per command, and `main`, which chooses.
 
-The scripts of the same names in ``experiments/`` run the same modules from a checkout.
+In a checkout the scripts ``run.py``, ``encode.py`` and ``inspect_model.py`` of ``experiments/`` are
+the same.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ COMMANDS = {
     "run": Command(
         "train every arm of an experiment, and write its tables",
         "what is done is kept; the same command goes on from there",
+    ),
+    "encode": Command("turn raw text into codes", "nothing was written", needs_theano=False),
+    "inspect": Command(
+        "show what a trained model has learned",
+        "units.csv and the pictures that are there are whole",
     ),
     "info": Command("show what computes here, and how fast", "nothing was written"),
 }
