@@ -17,6 +17,7 @@ ENCODER = [
     "ruamel.yaml>=0.17.21",
     "safetensors>=0.3.1",
     "platformdirs>=2.5",
+    "tqdm>=4.60",
 ]
 # Training takes Theano, which imports distutils: Python 3.12 has none.
 TRAINING = [
@@ -24,7 +25,6 @@ TRAINING = [
     "scikit-learn>=1.1",  # to 1.7, the last for this NumPy
     "nltk>=3.8",  # the stemmer that KATE used
     "python-rake>=1.5",  # the SMART list of stop words
-    "tqdm>=4.60",
     "matplotlib>=3.7",
     "pandas>=1.4",
     "tabulate>=0.8.9",
@@ -47,8 +47,9 @@ setup(
     version=re.search(r'^__version__ = "(.+)"', source, re.MULTILINE).group(1),
     description="Batch Normalization and dropout in autoencoders for sparse text",
     license="MIT",
-    packages=["ae_bn", "ae_bn.kernels"],
+    packages=["ae_bn", "ae_bn.commands", "ae_bn.kernels"],
     package_data={"ae_bn": ["defaults.yaml", "scipy_openblas.h"]},
+    entry_points={"console_scripts": ["ae-bn = ae_bn.commands:main"]},
     python_requires=">=3.8",
     install_requires=[
         *ENCODER,

@@ -1,7 +1,6 @@
 """What a trained model has learned: its units, its neighbours, what it misses, and its map.
 
-Everything takes an `ae_bn.model_file.Model`, or plain codes; `experiments/inspect_model.py` shows
-it.
+Everything takes an `ae_bn.model_file.Model`, or plain codes; ``ae-bn inspect`` shows it.
 """
 
 from __future__ import annotations

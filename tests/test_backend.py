@@ -244,9 +244,9 @@ def make(tmp_path):
         pytest.skip("no make")
     for name in ("Makefile", "setup.py", "constraints.txt"):
         shutil.copy(str(ROOT / name), str(tmp_path))
-    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
 
     def run(*arguments):
+        environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
         return subprocess.run(
             ["make", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True
         )
@@ -283,6 +283,54 @@ def test_make_takes_a_python_that_suits(make, python_of):
     for version in ((3, 8), (3, 11)):
         python = python_of(version)
         assert f'"{python[len("PYTHON=") :]}" -m venv' in make("-n", "test", python).stdout
+
+
+@pytest.fixture
+def only_python_3_13(tmp_path, monkeypatch):
+    """Leave a Python that claims to be 3.13, and what make needs, on the path."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("make", "sh", "rm"):
+        (folder / name).symlink_to(shutil.which(name))
+    python = folder / "python3.13"
+    claim = "import sys; sys.version_info = (3, 13); exec(sys.argv[1])"
+    # As `python -m venv build/uv` it makes an environment in which pip and uv work as told.
+    python.write_text(
+        f"""#!/bin/sh
+if [ "$1" = -c ]; then exec '{sys.executable}' -c '{claim}' "$2"; fi
+"{shutil.which("mkdir")}" -p build/uv/bin
+echo "echo pip: \\"\\$@\\"" > build/uv/bin/python
+printf 'echo uv: "$@" >&2; exit 2\n' > build/uv/bin/uv
+"{shutil.which("chmod")}" +x build/uv/bin/*
+"""
+    )
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def test_make_has_a_later_python_install_uv_which_gets_one(make, only_python_3_13):
+    done = make("setup")
+    assert "pip: -m pip install --quiet --constraint constraints.txt uv" in done.stdout
+    assert "uv: venv --quiet --seed --python 3.11 .venv" in done.stderr
+    # Only when that fails, the advice.
+    assert done.returncode == 2
+    assert "uv could not get Python 3.11: install one (apt-get install" in done.stderr
+
+
+def test_make_takes_uv_if_it_is_there(make, only_python_3_13):
+    uv = only_python_3_13 / "uv"
+    uv.write_text('#!/bin/sh\necho uv: "$@"; exit 2\n')
+    uv.chmod(0o755)
+    done = make("setup")
+    assert "uv: venv --quiet --seed --python 3.11 .venv" in done.stdout
+    assert "pip" not in done.stdout and "uv could not get Python 3.11" in done.stderr
+
+
+def test_make_without_any_python_gives_advice(make, only_python_3_13):
+    (only_python_3_13 / "python3.13").unlink()
+    words = "no working Python 3.8 to 3.11 with venv found: install one"
+    assert_one_line_and_exit_code_2(make("setup"), words)
 
 
 def test_make_passes_on_only_what_the_user_set(make, python_of):

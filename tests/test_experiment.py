@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import run as run_experiment
 import safetensors.numpy
 
 from ae_bn.command_line import run_program
+from ae_bn.commands import run as run_experiment
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.experiment import (

@@ -1,8 +1,7 @@
-"""`experiments/inspect_model.py` and what it shows, on documents whose words tell their topic."""
+"""``ae-bn inspect`` and what it shows, on documents whose words tell their topic."""
 
 from __future__ import annotations
 
-import inspect_model
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +10,7 @@ from test_model_file import run as run
 from theano import printing
 
 from ae_bn import experiment
+from ae_bn.commands import inspect
 from ae_bn.errors import UserError
 from ae_bn.inspection import describe_units, draw_graphs, most_missed
 
@@ -58,9 +58,7 @@ def test_most_missed(run, model):
 
 
 def test_the_program(run, model, tmp_path, capsys):
-    inspect_model.main(
-        [str(run.directory), "--out", str(tmp_path), "--document", "3", "--no-graph"]
-    )
+    inspect.main([str(run.directory), "--out", str(tmp_path), "--document", "3", "--no-graph"])
     shown = capsys.readouterr().out
     assert shown.count("\nunit ") == 4 and "test document 3 topic" in shown
     assert shown.count("  0.") + shown.count("  1.000") >= 5 and "missed most: " in shown
@@ -69,11 +67,11 @@ def test_the_program(run, model, tmp_path, capsys):
     text = tmp_path / "letter.txt"
     text.write_text("common\nwords")
     arguments = ["--out", str(tmp_path), "--no-graph", "--document"]
-    inspect_model.main([str(run.directory), *arguments, str(text)])
+    inspect.main([str(run.directory), *arguments, str(text)])
     assert "letter.txt" in capsys.readouterr().out
     for document, words in (("24", "rows 0 to 23"), ("nowhere", "nowhere")):
         with pytest.raises(UserError, match=words):
-            inspect_model.main([str(run.directory), *arguments, document])
+            inspect.main([str(run.directory), *arguments, document])
 
 
 @pytest.mark.skipif(not printing.pydot_imported, reason="Graphviz is not installed")

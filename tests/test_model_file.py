@@ -1,4 +1,4 @@
-"""A trained model passed on as a file, and `experiments/encode.py`, which uses it on raw text."""
+"""A trained model passed on as a file, and ``ae-bn encode``, which uses it on raw text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import encode
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +15,7 @@ import safetensors.numpy
 from conftest import SMALL
 
 from ae_bn import Encoder, experiment, model_file
+from ae_bn.commands import encode
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.experiment import compiled_autoencoder, perform, plan_runs
@@ -173,7 +173,7 @@ def test_altered_words_do_not_match_the_checksum(run, tmp_path):
 def test_encode(run, model, folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(encode, "CHUNK", 50)  # more than one
     files = sorted(folder.glob("*/*.txt"))
-    expected = model.autoencoder.encode(model.vectorise([path.read_text() for path in files]))
+    expected = Encoder.load(run.directory).transform([path.read_text() for path in files])
 
     def run_it(text, out, *more):
         encode.main(["--model", str(run.directory), "--text", str(text), "--out", str(out), *more])

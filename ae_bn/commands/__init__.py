@@ -1,0 +1,79 @@
+"""The program ``ae-bn``: one module per command, and `main`, which chooses.
+
+In a checkout the scripts ``run.py``, ``encode.py`` and ``inspect_model.py`` of ``experiments/`` are
+the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+import ae_bn
+from ae_bn.backend import require_theano
+from ae_bn.command_line import OneLineParser, run_program
+
+
+class Command(NamedTuple):
+    """What there is to know of a command before its module is imported."""
+
+    about: str
+    if_interrupted: str  # what the user should know then
+    needs_theano: bool = True
+
+
+COMMANDS = {
+    "run": Command(
+        "train every arm of an experiment, and write its tables",
+        "what is done is kept; the same command goes on from there",
+    ),
+    "encode": Command("turn raw text into codes", "nothing was written", needs_theano=False),
+    "inspect": Command(
+        "show what a trained model has learned",
+        "units.csv and the pictures that are there are whole",
+    ),
+    "info": Command("show what computes here, and how fast", "nothing was written"),
+}
+
+
+def main() -> None:
+    """Run the command that the first argument of the command line names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in COMMANDS:
+        sys.argv[:2] = [f"ae-bn {name}"]  # usage lines show it
+        start(name)
+    else:
+        run_program(_choose, "nothing was written")
+
+
+def start(name: str) -> None:
+    """Run a command with the arguments of the command line, and exit.
+
+    Parameters
+    ----------
+    name : str
+        A key of `COMMANDS`.
+    """
+
+    def command(arguments):
+        if COMMANDS[name].needs_theano:
+            require_theano()
+        return importlib.import_module(f"ae_bn.commands.{name}").main(arguments)
+
+    run_program(command, COMMANDS[name].if_interrupted)
+
+
+def _choose(arguments):
+    """Show help or version, or raise a UserError for what is not a command."""
+    parser = OneLineParser(
+        prog="ae-bn",
+        usage="ae-bn COMMAND ...",
+        description=ae_bn.__doc__.split("\n\n")[0],
+        epilog="ae-bn COMMAND --help shows the options of a command.",
+    )
+    parser.add_argument("--version", action="version", version=ae_bn.__version__)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.about, add_help=False)
+    parser.parse_args(arguments)

@@ -1,0 +1,113 @@
+"""Encode raw text with a trained model.
+
+    ae-bn encode --model RUN --text letters/ --out codes.npz
+    ae-bn encode --model model.safetensors --text lines.txt --out codes.csv
+    cat lines.txt | ae-bn encode --model RUN --text - --similar 5
+
+In a checkout ``python experiments/encode.py`` is the same.  It needs Theano for ``--similar`` only.
+
+RUN is the directory of a run, or its model.safetensors alone.  The text is a folder (every file
+in it is a document, as deep as it lies), a .csv or .jsonl file with a column ``text``, any other
+file or - (standard input): a document per line.  It is read in chunks, so it may be larger than
+memory; only codes.npz is collected first.
+
+codes.npz holds ``codes`` (n, n_units) and ``names`` (n,), codes.csv a row per document.
+Exit code 2: something is wrong with an argument or a file, and one line says what.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from itertools import islice
+from pathlib import Path
+
+from ae_bn.backend import require_theano
+from ae_bn.command_line import OneLineParser
+from ae_bn.errors import UserError
+
+CHUNK = 1000  # documents
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--model", required=True, type=Path, metavar="RUN")
+    parser.add_argument("--text", required=True, metavar="FILE|DIR|-")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="codes.npz or codes.csv")
+    parser.add_argument(
+        "--similar", type=int, default=0, metavar="N", help="print the nearest training documents"
+    )
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    options = parser.parse_args(arguments)
+    if options.out is None and options.similar == 0:
+        raise UserError("nothing to do: give --out FILE, --similar N or both")
+    if options.out is not None and options.out.suffix not in (".npz", ".csv"):
+        raise UserError(f"--out {options.out}: end its name in .npz or .csv")
+    if options.out is not None and options.out.is_dir():
+        raise UserError(f"--out {options.out}: that is a folder, name a file")
+    if options.similar < 0:
+        raise UserError(f"--similar {options.similar}: give 1 or more")
+    return options
+
+
+def main(arguments: list[str]) -> None:
+    """Encode the documents, chunk by chunk, and write or print what is asked for."""
+    options = parse_arguments(arguments)
+
+    import numpy as np
+    from tqdm import tqdm
+
+    from ae_bn.encoder import Encoder
+    from ae_bn.paths import atomic_write
+    from ae_bn.texts import count_documents, read_documents
+
+    encoder = Encoder.load(options.model)
+    documents = read_documents(options.text)
+    neighbours = _neighbours(options.model) if options.similar else None
+    bar = tqdm(
+        total=count_documents(options.text), unit=" documents", file=sys.stderr, disable=None
+    )
+
+    def encoded():
+        """Yield names and codes, chunk by chunk."""
+        n, empty = 0, 0
+        while chunk := list(islice(documents, CHUNK)):
+            names, texts = zip(*chunk)
+            X = encoder.vectorise(texts)
+            codes = encoder.encode(X)
+            n, empty = n + len(names), empty + int(np.sum(np.diff(X.indptr) == 0))
+            if neighbours is not None:
+                for name, found in zip(names, neighbours.nearest(codes, options.similar)):
+                    tqdm.write("\n".join([f"{name}:", *(f"  {line}" for line in found)]))
+            yield names, codes
+            bar.update(len(names))
+        bar.close()
+        if n == 0:
+            raise UserError(f"--text {options.text}: no documents in it")
+        print(f"{n} documents, {codes.shape[1]} units", file=sys.stderr)
+        if empty:
+            print(f"{empty} documents hold no word of the vocabulary", file=sys.stderr)
+
+    if options.out is None:
+        for _ in encoded():
+            pass
+    elif options.out.suffix == ".npz":
+        with atomic_write(options.out, "wb") as file:  # where it cannot, nothing is computed
+            all_names, all_codes = (np.concatenate(chunks) for chunks in zip(*encoded()))
+            np.savez_compressed(file, codes=all_codes, names=all_names)
+    else:
+        with atomic_write(options.out) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            n_units = encoder.config.model.layers[-1]
+            writer.writerow(["name", *(f"unit{unit}" for unit in range(n_units))])
+            for names, codes in encoded():
+                writer.writerows([name, *code] for name, code in zip(names, codes.tolist()))
+
+
+def _neighbours(model: Path):
+    """Return what finds the training documents of a model, which encodes them with Theano."""
+    require_theano()
+    from ae_bn.inspection import Neighbours
+    from ae_bn.model_file import read_model
+
+    return Neighbours(read_model(model))

@@ -1,0 +1,114 @@
+"""Look into a trained model: what its units respond to, what it confuses, what it misses.
+
+    ae-bn inspect results/dropout/runs/RUN
+    ae-bn inspect RUN --document 17
+    cat letter.txt | ae-bn inspect RUN --document -
+
+In a checkout ``python experiments/inspect_model.py`` is the same.
+Prints every code unit with its words, then one document (a row of the test part, or raw text in
+a file or in standard input, whole) with its nearest training documents and the words that its
+reconstruction misses most.  Writes to OUT:
+
+    units.csv                           a row per code unit: words, dead, active, saturated
+    map.png                             the test codes in two dimensions, coloured by label
+    graph_before.svg, graph_after.svg   a layer's Theano graph with g, h and f, before and after
+                                        Theano optimises it (needs Graphviz)
+
+Exit code 2: something is wrong with an argument or a file, and one line says what.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ae_bn.command_line import OneLineParser, check_positive
+from ae_bn.errors import UserError
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(
+        description=__doc__.split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, metavar="RUN", help="its directory, or its model file")
+    parser.add_argument("--document", default="0", metavar="ROW|FILE|-", help="one to look at")
+    parser.add_argument("--similar", type=int, default=5, metavar="N", help="nearest documents")
+    parser.add_argument("--words", type=int, default=8, metavar="N", help="words per list")
+    parser.add_argument(
+        "--out", type=Path, help="directory of pictures; RUN/inspection if not given"
+    )
+    parser.add_argument("--no-graph", action="store_true", help="do not draw the Theano graph")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    options = parser.parse_args(arguments)
+    check_positive(options, "similar", "words")
+    return options
+
+
+def choose_document(text: str, model, corpus):
+    """Return what to call a document, and its row, (1, n_words)."""
+    from ae_bn.inspection import describe_document
+
+    if text.isdecimal():
+        row, n = int(text), corpus.test.shape[0]
+        if row >= n:
+            raise UserError(f"--document {text}: the test part has rows 0 to {n - 1}")
+        return describe_document(corpus, row, train=False), corpus.test[row]
+    from ae_bn.texts import read_text
+
+    try:
+        content = sys.stdin.read() if text == "-" else read_text(Path(text))
+    except OSError as error:
+        raise UserError(f"--document {text}: {error.strerror or error}") from None
+    return "the text of " + ("standard input" if text == "-" else text), model.vectorise([content])
+
+
+def main(arguments: list[str]) -> None:
+    """Print what the model has learned, and draw it."""
+    options = parse_arguments(arguments)
+
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    from ae_bn.inspection import Neighbours, describe_units, draw_graphs, draw_map, most_missed
+    from ae_bn.model_file import read_model
+    from ae_bn.paths import atomic_write
+
+    model = read_model(options.model)
+    neighbours = Neighbours(model)
+    corpus, config = neighbours.corpus, model.config.model
+    title, X = choose_document(options.document, model, corpus)
+    folder = options.model if options.model.is_dir() else options.model.parent
+    out = options.out or folder / "inspection"
+
+    units = describe_units(model, corpus, options.words)
+    for unit in units:
+        print(f"unit {unit.number}: {'dead' if unit.dead else ' '.join(unit.words)}")
+    print(f"{sum(unit.dead for unit in units)} of {len(units)} units are dead", end="")
+    shares = [unit.saturated for unit in units if unit.saturated is not None]
+    if shares:
+        print(f", {sum(shares) / len(shares):.1%} of the values saturated", end="")
+    print(f"\n\n{title}\nnearest:")
+    for line in neighbours.nearest(model.autoencoder.encode(X), options.similar)[0]:
+        print(f"  {line}")
+    print("given and reconstructed weights of words,")
+    for name, misses in zip(("missed most", "added most"), most_missed(model, X, options.words)):
+        words = [f"{m.word} {m.given:.2f} {m.reconstructed:.2f}" for m in misses]
+        print(f"{name}: {', '.join(words)}")
+
+    table = pd.DataFrame([{**u._asdict(), "words": " ".join(u.words)} for u in units])
+    with atomic_write(out / "units.csv") as file:
+        table.to_csv(file, index=False)
+    figure = draw_map(model, corpus)
+    with atomic_write(out / "map.png", "wb") as file:
+        figure.savefig(file, format="png", dpi=120)
+    plt.close(figure)
+    print(f"\nunits.csv and map.png are in {out}")
+    if not options.no_graph:
+        for name, picture in draw_graphs(
+            config.hidden_activation, config.batch_norm.epsilon
+        ).items():
+            with atomic_write(out / f"graph_{name}.svg", "wb") as file:
+                file.write(picture)
+        print(f"graph_before.svg and graph_after.svg are in {out}")

@@ -1,0 +1,153 @@
+"""Run an experiment: train every arm with every seed, then write and print its tables.
+
+    ae-bn run --config configs/dropout.yaml
+    ae-bn run --config configs/dropout.yaml --seeds 3 --set training.epochs=5
+    ae-bn run --config configs/dropout.yaml --cluster tcp://HOST:8786
+
+In a checkout ``python experiments/run.py`` is the same.
+
+Tables go to OUT/NAME: ``results.csv`` (a row per run and snapshot), ``curves.csv`` (means over
+seeds), ``table.md``, ``table.tex`` and figures.  All experiments share the runs' directories in
+OUT/runs and the record of what they found in OUT/record.  Finished and recorded runs are skipped
+and interrupted ones resume, so any command can safely be given again.
+Exit code 0: done; 1: done, but some runs failed, and the table says why; 2: something in the
+config, an argument or the corpus is wrong, or files cannot be written, and one line says what;
+130, 143: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import joblib
+
+from ae_bn.command_line import OneLineParser, check_positive
+from ae_bn.errors import UserError
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(
+        description=__doc__.split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, help="a YAML file such as configs/dropout.yaml")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings to change, such as training.epochs=5; see ae_bn/defaults.yaml",
+    )
+    parser.add_argument(
+        "--seeds", help="how many seeds, or a list such as 1,2,5; experiment.seeds if not given"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=joblib.cpu_count(), help="processes to train with"
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="train on a Dask cluster instead: the scheduler's tcp://HOST:8786, or local",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help="the folder of all results"
+    )
+    parser.add_argument(
+        "--collect",
+        action="store_true",
+        help="train nothing: record the finished runs and write their tables",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list the runs, train nothing")
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="choose the arms' learning rates by validation loss and print them",
+    )
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    return parser.parse_args(arguments)
+
+
+def choose_seeds(text: str | None, config) -> tuple[list[int], list[int]]:
+    """Return the seeds of all arms, and further ones of the headline arms.
+
+    They are those that ``--seeds`` lists, or so many from training.seed on.
+    """
+    if text is None:
+        every, _ = choose_seeds(str(config.experiment.seeds), config)
+        headline = config.experiment.headline
+        more = choose_seeds(str(headline.seeds), config)[0] if headline.arms else []
+        return every, more[len(every) :]
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if len(seeds) == 1 and "," not in text:
+        seeds = [config.training.seed + count for count in range(seeds[0])]
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {text}: give a number such as 5, or a list such as 1,2,5")
+    tuned = set(seeds) & set(config.experiment.tuning.seeds)
+    if tuned:
+        raise UserError(
+            f"--seeds {text}: learning rates are tuned with {min(tuned)}; take other seeds, or "
+            "change experiment.tuning.seeds"
+        )
+    return seeds, []
+
+
+def main(arguments: list[str]) -> int:
+    """Run the program and return its exit code."""
+    options = parse_arguments(arguments)
+    check_positive(options, "jobs")
+
+    from ae_bn.config import load_config
+    from ae_bn.experiment import curves_table, plan_runs, results_table
+    from ae_bn.paths import atomic_write
+    from ae_bn.record import Record
+    from ae_bn.report import check_report, read_tables, table_rows, write_report
+    from ae_bn.sweep import sweep, tune
+
+    config = load_config(options.config, options.set)
+    experiment = config.experiment
+    check_report(experiment)
+    directory = options.out / experiment.name
+    if options.tune:
+        if options.seeds or options.dry_run or options.collect:
+            raise UserError(
+                "--tune has its own seeds, and goes with neither a dry run nor --collect"
+            )
+        print(tune(config, directory / "tuning", options.jobs, options.cluster))
+        return 0
+    seeds, headline = choose_seeds(options.seeds, config)
+    runs, record = plan_runs(config, seeds, options.out, headline), Record(options.out / "record")
+    if options.dry_run:
+        for run in runs:
+            state = (
+                "finished" if run.finished else "recorded" if record.results(run.identity) else ""
+            )
+            print(f"{state or 'to do':9}{run.directory}  {run.arm}, seed {run.seed}")
+        return 0
+    if options.collect:
+        record.add(runs, experiment.name)
+        finished = [run for run in runs if record.results(run.identity)]
+        print(f"{len(finished)} of {len(runs)} runs are finished")
+        if not finished:
+            return 0
+        runs = finished
+    else:
+        try:
+            sweep(runs, options.jobs, options.cluster, name=experiment.name, record=record)
+        finally:
+            record.add(runs, experiment.name)
+    table = results_table(runs, record)
+    with atomic_write(directory / "results.csv") as file:
+        table.to_csv(file, index=False)
+    shown = set(table_rows(table, experiment)["run"])
+    curves = curves_table([run for run in runs if run.identity in shown], record)
+    with atomic_write(directory / "curves.csv") as file:
+        curves.to_csv(file, index=False, float_format="%.6g")
+    results, curves = read_tables(directory, experiment)
+    print(f"\n{write_report(results, curves, experiment, directory)}")
+    print(f"results.csv, curves.csv, table.md, table.tex and figures are in {directory}")
+    return int((results["status"] == "failed").any())

@@ -1,0 +1,65 @@
+"""The program ``ae-bn``: how a command is chosen, and that the scripts are the same."""
+
+from __future__ import annotations
+
+import importlib
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+import ae_bn
+from ae_bn import backend, commands
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+
+
+def call(capsys, monkeypatch, *arguments, program=commands.main):
+    """Return the exit code and what is printed with some arguments on the command line."""
+    monkeypatch.setattr(sys, "argv", ["ae-bn", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        program()
+    return exit.value.code, *capsys.readouterr()
+
+
+def test_help_names_every_command(capsys, monkeypatch):
+    code, overview, _ = call(capsys, monkeypatch, "--help")
+    assert code == 0
+    for name, command in commands.COMMANDS.items():
+        assert f"    {name} " in overview and command.about in overview
+        assert importlib.import_module(f"ae_bn.commands.{name}").main.__doc__
+        code, out, _ = call(capsys, monkeypatch, name, "--help")
+        assert code == 0 and out.startswith(f"usage: ae-bn {name} ")
+    assert call(capsys, monkeypatch, "--version")[:2] == (0, f"{ae_bn.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "COMMAND"),
+        (["rnu"], "invalid choice: 'rnu' (choose from 'run'"),
+        (["--config", "x.yaml"], "COMMAND"),
+        (["run", "--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, monkeypatch, arguments, words):
+    code, out, err = call(capsys, monkeypatch, *arguments)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1 and words in err
+
+
+def test_a_script_is_the_command(capsys, monkeypatch):
+    arguments = ["--config", "nowhere.yaml"]
+    _, _, expected = call(capsys, monkeypatch, "run", *arguments)
+    script = EXPERIMENTS / "run.py"
+    program = lambda: runpy.run_path(str(script), run_name="__main__")  # noqa: E731
+    code, _, err = call(capsys, monkeypatch, *arguments, program=program)
+    assert (code, err) == (2, expected)
+
+
+def test_without_theano_training_is_refused_in_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(backend, "has_theano", lambda: False)
+    code, out, err = call(capsys, monkeypatch, "run", "--config", "nowhere.yaml")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1 and "training needs Theano" in err
