@@ -12,7 +12,15 @@ import itertools
 from pathlib import Path
 from typing import Any, Dict, List, Literal, NamedTuple, Optional
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 
 from ae_bn.errors import UserError
@@ -36,6 +44,7 @@ class DataConfig(Section):
     ]
     folder: Optional[str]
     file: Optional[str]
+    encoding: str
     remove: List[Literal["headers", "footers", "quotes"]]
     stop_words: Literal["english", "none"]
     vocabulary_size: int = Field(ge=1)
@@ -50,6 +59,11 @@ class DataConfig(Section):
         if (self.source in ("table", "matrix")) != (self.file is not None):
             raise ValueError("source table or matrix and a path in data.file go together")
         return self
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, encoding):
+        return check_encoding(encoding)
 
 
 class BatchNormConfig(Section):
@@ -234,7 +248,8 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
     path : path-like, optional
         A YAML file of overrides; without it the defaults alone.
     overrides : list of str
-        ``section.key=value`` each, the value in YAML.
+        ``section.key=value`` each, the value in YAML, or as it is where it is text such as
+        data.folder.
 
     Returns
     -------
@@ -255,8 +270,38 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise UserError(f"--set {override}: write it as section.key=value")
-        _assign(tree, key.strip(), _parse_yaml(text, f"--set {override}"))
+        _assign(tree, key.strip(), _parse_value(key.strip(), text, f"--set {override}"))
     return _validate(tree, origin)
+
+
+def complete(settings: dict) -> Config:
+    """Return the settings of an earlier version, with the defaults of those it did not have.
+
+    Raises
+    ------
+    ValidationError
+        If they are not settings of this version.
+    """
+    tree = _read_yaml(DEFAULTS)
+    _merge(tree, settings)
+    return Config.model_validate(tree)
+
+
+def check_encoding(name: str) -> str:
+    """Return the name of an encoding of text.
+
+    Raises
+    ------
+    UserError
+        If there is no such encoding.
+    """
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        raise UserError(
+            f"unknown encoding {name!r}: name one of Python's, such as utf-8, cp1252 or gb18030"
+        ) from None
+    return name
 
 
 class Arm(NamedTuple):
@@ -344,6 +389,17 @@ def _read_yaml(path: Path) -> dict:
     if not isinstance(tree, dict):
         raise UserError(f"config {path}: expected sections such as 'model:', not {tree!r:.40}")
     return tree
+
+
+def _parse_value(key: str, text: str, where: str) -> Any:
+    """Return the value of an override; text is taken as it is, as a path may hold a ``#``."""
+    section: Any = Config
+    for name in key.split("."):
+        fields = getattr(section, "model_fields", {})
+        section = fields[name].annotation if name in fields else None
+    if section in (str, Optional[str]) and text not in ("", "null"):
+        return text
+    return _parse_yaml(text, where)
 
 
 def _parse_yaml(text: str, where: str) -> Any:

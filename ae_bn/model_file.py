@@ -9,14 +9,15 @@ decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
     config         the settings of the run, by section, as in configs/defaults.yaml
     words          the vocabulary, in the order of the rows of layer1.W
     idf            inverse document frequencies, in the same order
-    token_pattern  the regular expression that cuts lower-case text into words
+    token_pattern  the regular expression that cuts lower-case text into words (composed accents,
+                   no soft hyphens; see `ae_bn.tokens`)
     source         where the training documents came from
     fingerprint    of the training documents (`ae_bn.data.Corpus`)
 
 and ``sha256``, a checksum over facts and arrays (`ae_bn.files`).  Any reader of safetensors will
 do.  This is the whole encoder, of one ReLU layer with Batch Normalization on binary input::
 
-    import json, re
+    import json, re, unicodedata
     import numpy as np
     from safetensors import safe_open
 
@@ -24,7 +25,8 @@ do.  This is the whole encoder, of one ReLU layer with Batch Normalization on bi
         facts = json.loads(file.metadata()["facts"])
         p = {name: file.get_tensor(name) for name in file.keys()}
     row = {word: number for number, word in enumerate(facts["words"])}
-    found = set(re.findall(facts["token_pattern"], text.lower())) & set(row)
+    text = unicodedata.normalize("NFC", text.lower()).replace("\u00ad", "")
+    found = set(re.findall(facts["token_pattern"], text)) & set(row)
     g = sum((p["layer1.W"][row[word]] for word in found), np.zeros(len(p["layer1.b"])))
     epsilon = facts["config"]["model"]["batch_norm"]["epsilon"]
     h = (g - p["layer1.mean"]) / np.sqrt(p["layer1.variance"] + epsilon)
@@ -42,10 +44,11 @@ from scipy.sparse import csr_matrix
 
 import ae_bn
 from ae_bn.autoencoder import Autoencoder, weight_shapes
-from ae_bn.config import Config, load_config
-from ae_bn.data import TOKEN_PATTERN, Corpus, count_words, prepare_corpus, read_corpus, weigh
+from ae_bn.config import Config, complete
+from ae_bn.data import Corpus, count_words, prepare_corpus, read_corpus, weigh
 from ae_bn.errors import UserError
 from ae_bn.files import read_arrays, read_facts, read_header, write_arrays
+from ae_bn.tokens import LETTERS_ONLY, TOKEN_PATTERN
 
 NAME = "model.safetensors"
 FORMAT = "ae_bn model 1"
@@ -72,10 +75,12 @@ class Model(NamedTuple):
     idf: np.ndarray  # (n_words,)
     source: str
     fingerprint: str
+    token_pattern: str  # a model cuts text as the one that trained it
 
     def vectorise(self, texts: list[str]) -> csr_matrix:
         """Return the autoencoder's input, (n, n_words), for raw texts."""
-        return weigh(count_words(texts, self.words), self.config.data.input, self.idf)
+        counts = count_words(texts, self.words, self.token_pattern)
+        return weigh(counts, self.config.data.input, self.idf)
 
     def training_corpus(self) -> Corpus:
         """Return the documents it was trained on, from the cache or their source.
@@ -148,16 +153,22 @@ def read_model(path: Path) -> Model:
     arrays, _ = read_arrays(path, autoencoder.get_state())
     autoencoder.set_state(arrays)
     return Model(
-        autoencoder, config, facts.words, np.array(facts.idf), facts.source, facts.fingerprint
+        autoencoder,
+        config,
+        facts.words,
+        np.array(facts.idf),
+        facts.source,
+        facts.fingerprint,
+        facts.token_pattern,
     )
 
 
 def _checked_facts(path):
     try:
         facts = _Facts.model_validate(read_facts(path))
-        if facts.format != FORMAT or facts.token_pattern != TOKEN_PATTERN:
+        if facts.format != FORMAT or facts.token_pattern not in (TOKEN_PATTERN, LETTERS_ONLY):
             raise ValueError("of another version")
-        config = Config.model_validate({**load_config().model_dump(), **facts.config})
+        config = complete(facts.config)
         words = facts.words
         if not words or len(set(words)) < len(words) or not all(type(w) is str for w in words):
             raise ValueError("no vocabulary")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import unicodedata
 import urllib.error
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +23,7 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import _twenty_newsgroups as sklearn_newsgroups
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
-from ae_bn import data, texts
+from ae_bn import data, texts, tokens
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write, cache_directory
 
@@ -34,6 +36,7 @@ DEFAULTS = {
     "source": "auto",
     "folder": None,
     "file": None,
+    "encoding": "utf-8",
     "remove": ["headers", "footers", "quotes"],
     "stop_words": "english",
     "vocabulary_size": 2000,
@@ -550,9 +553,13 @@ def test_a_single_category_and_undecodable_bytes_are_fine(tmp_path):
         (documents(birds=9), ["holds 9 documents", "at least 10"]),
         ({"loose": "file"}, ["holds 1 documents"]),
         ({**documents(birds=10), "birds/nested/1": "x"}, ["cannot read", "nested"]),
-        ({**documents(birds=10), "birds/photo": b"\x89PNG\0"}, ["photo is not text"]),
-        ({"photo": b"\0", **{str(n): "wren" for n in range(10)}}, ["photo is not text"]),
+        ({"photo": b"\0", **documents(birds=9)}, ["holds 9 documents", "beside the category"]),
+        ({**documents(birds=9), "birds/photo": b"\0"}, ["holds 9", "1 binary file (birds/photo)"]),
         ({**TINY, "train/insects/1": "ant"}, ["the same category folders"]),
+        ({**TINY, "birds/1": "ant"}, ["birds, test, train", "no categories beside them"]),
+        (documents(training=9, testing=9), ["the two folders train and test"]),
+        (documents(train=9, valid=9), ["the two folders train and test"]),
+        ({**documents(train=9), **documents(Train=9), **documents(test=9)}, ["two folders"]),
         ({f"birds/{n}": "1 2 x" for n in range(10)}, ["no vocabulary"]),
     ],
 )
@@ -562,6 +569,130 @@ def test_bad_folders(tmp_path, files, parts):
         write_folder(folder, files)
     with refused(str(folder), *parts):
         data.prepare_corpus(make_config(source="folder", folder=str(folder)))
+
+
+def load(tmp_path, files, **settings):
+    """Return the corpus of a folder, and the first line that is said about it."""
+    lines = []
+    folder = write_folder(tmp_path / "folder", files)
+    config = make_config(source="folder", folder=folder, **settings)
+    return data.load_corpus(config, lines.append), lines[0]
+
+
+def test_what_is_hidden_is_left_out_of_every_layout(tmp_path):
+    hidden = {"birds/.DS_Store": b"\0", "birds/.git/config": "secret", ".x/1": "secret"}
+    corpus, line = load(tmp_path / "a", {**documents(birds=10, fish=10), **hidden})
+    assert "16 training and 4 test" in line and "1 hidden file (" in line
+    assert "2 hidden folders" in line and corpus.label_names == ["birds", "fish"]
+    flat = {f"{n}.txt": "wren gull" for n in range(10)}
+    corpus, line = load(tmp_path / "b", {**flat, ".ipynb_checkpoints/0.txt": "secret"})
+    assert "8 training and 2 test" in line and "1 hidden folder" in line
+    assert corpus.words == ["gull", "wren"]
+
+
+def test_files_beside_folders_are_counted(tmp_path):
+    corpus, line = load(tmp_path / "a", {**documents(birds=10), "README": "x", "birds.txt": "y"})
+    assert corpus.label_names == ["birds"]
+    assert "left out: 2 files beside the category folders (such as README)" in line
+    beside = {"README": "x", "valid/birds/1": "wren", "test/1": "x"}
+    corpus, line = load(tmp_path / "b", {**TINY, **beside})
+    assert "8 training and 3 test" in line
+    assert "2 files beside train and test (such as README)" in line
+    assert "1 file beside the category folders (test/1)" in line
+
+
+def test_an_empty_folder_beside_documents_is_no_category(tmp_path):
+    (tmp_path / "folder" / "figures").mkdir(parents=True)
+    corpus, line = load(tmp_path, {f"{n}.txt": "wren gull" for n in range(10)})
+    assert corpus.label_names == [] and "8 training and 2 test" in line
+
+
+def test_parts_in_any_case(tmp_path, tiny):
+    names = {"train": "Train", "test": "TEST"}
+    files = {
+        f"{names[part]}/{rest}": TINY[f"{part}/{rest}"]
+        for part, rest in (n.split("/", 1) for n in TINY)
+    }
+    assert load(tmp_path, files)[0].fingerprint == data.load_corpus(tiny).fingerprint
+
+
+def test_remarks_do_not_change_the_cache(tiny):
+    path = data.prepare_corpus(tiny)
+    write_folder(Path(tiny.folder), {"train/.hidden": "x", "README": "x"})
+    lines = []
+    assert data.prepare_corpus(tiny, lines.append) == path
+    assert "1 hidden file" in lines[0] and "1 file beside train and test" in lines[0]
+
+
+def test_encoding(tmp_path):
+    files = {f"{n}.txt": "déjà vu".encode("cp1252") for n in range(10)}
+    corpus, line = load(tmp_path, files, stop_words="none")
+    assert corpus.words == ["vu"] and "10 documents (such as 0.txt) have bytes" in line
+    corpus, line = load(tmp_path, files, stop_words="none", encoding="cp1252")
+    assert corpus.words == ["déjà", "vu"] and "bytes" not in line
+
+
+# Words of any script.
+
+WHOLE = "हिन्दी किताब ภาษาไทย مُحَمَّد العربية می\u200cخواهم שָׁלוֹם தமிழ் മലയാളം বাংলা မြန်မာဘာသာ ភាសាខ្មែរ"
+WHOLE += " i\u0307stanbul naïve 한국어 ქართული 日本語 𞤀𞤣𞤤𞤢𞤥"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_words_of_any_script_stay_whole(form):
+    words = WHOLE.split()
+    text = unicodedata.normalize(form, ", ".join(words))
+    assert tokens.split_words(text) == [unicodedata.normalize("NFC", w).lower() for w in words]
+
+
+def test_words_among_other_characters():
+    text = "don't abc123 snake_case 10वीं कक्षा10 10क्षा हि_न्दी x é e\u0301 \u0301 a❤\ufe0fyou"
+    text += " auf\u00adgabe"
+    assert tokens.split_words(text) == ["don", "you", "aufgabe"]
+    assert tokens.split_words("می\u200c رود \u200cآب") == ["می", "رود", "آب"]
+
+
+def test_marks_are_those_of_unicode():
+    """A mark between letters stays with them, but for those of symbols and emoji."""
+    marks = [c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] == "M"]
+    for_symbols = re.compile("[\u20d0-\u20ff\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+    cut = []
+    for mark in marks:
+        whole = tokens.split_words(f"क{mark}ख") == [unicodedata.normalize("NFC", f"क{mark}ख")]
+        assert not (whole and for_symbols.match(mark)), hex(ord(mark))
+        if not whole and not for_symbols.match(mark):
+            cut.append(hex(ord(mark)))
+    assert len(cut) < 0.03 * len(marks), cut  # a newer Unicode than 14 has some more
+    assert cut == [] or unicodedata.unidata_version >= "15"
+
+
+def test_both_patterns_are_the_same_without_marks(sklearn_copy, monkeypatch):
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", sklearn_copy)
+    found = texts.find_texts(make_config(source="sklearn"), print).test[:500]
+    every = (
+        " ".join(chr(code) for code in range(0x250) if code != 0x130) + " naïve m² x½ ªº ___ à1 1à"
+    )
+    pattern = re.compile(tokens.TOKEN_PATTERN)
+    for text in [*found, every]:
+        text = text.lower()
+        assert pattern.findall(text) == re.findall(tokens.LETTERS_ONLY, text)
+
+
+def test_long_words_take_no_longer_than_long(tmp_path):
+    for text in ("a" * 10**5 + "1", "कि" * 10**5 + "1", "क" * 10**5 + "1"):
+        assert tokens.split_words(text) == []
+
+
+def test_decomposed_accents_are_the_same_corpus(tmp_path):
+    prints = []
+    for form in ("NFC", "NFD"):
+        files = {f"{n}.txt": unicodedata.normalize(form, "déjà naïve garçon") for n in range(10)}
+        corpus, _ = load(tmp_path / form, files)
+        assert corpus.words == ["déjà", "garçon", "naïve"]
+        prints.append(corpus.fingerprint)
+        counts = data.count_words(["GARC\u0327ON", "garçon"], corpus.words)
+        assert counts.toarray().tolist() == [[0, 1, 0], [0, 1, 0]]
+    assert prints[0] == prints[1]
 
 
 def test_empty_test_part(tmp_path):
