@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from ae_bn.backend import describe, measure_product
+from ae_bn.command_line import run_program
 from ae_bn.errors import UserError
 
 
@@ -25,4 +26,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(lambda arguments: main(), "nothing was changed")

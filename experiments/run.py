@@ -25,7 +25,7 @@ from ae_bn.errors import UserError
 
 def parse_arguments(arguments):
     parser = OneLineParser(
-        description=__doc__.split("\n\n")[0],
+        description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--config", required=True, help="a YAML file such as configs/dropout.yaml")
@@ -86,6 +86,21 @@ def choose_seeds(text: str | None, config) -> tuple[list[int], list[int]]:
     return seeds, []
 
 
+def check_inputs(directory: Path, data) -> None:
+    """Refuse to write results over the documents, or among them where the next call reads them."""
+    out = directory.resolve()
+    if data.folder and Path(data.folder).expanduser().resolve() in (out, *out.parents):
+        raise UserError(
+            f"--out {directory} lies in data.folder={data.folder}, and results would be read as "
+            "documents: name a directory outside"
+        )
+    if data.file and Path(data.file).expanduser().resolve().parent == out:
+        raise UserError(
+            f"--out {directory} holds data.file={data.file}, and results could replace it: name "
+            "another directory"
+        )
+
+
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
     options = parse_arguments(arguments)
@@ -101,6 +116,7 @@ def main(arguments: list[str]) -> int:
     experiment = config.experiment
     check_report(experiment)
     directory = options.out or Path("results") / experiment.name
+    check_inputs(directory, config.data)
     if options.tune:
         if options.seeds or options.dry_run:
             raise UserError("--tune has its own seeds, experiment.tuning.seeds, and no dry run")
