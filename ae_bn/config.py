@@ -299,7 +299,7 @@ def check_encoding(name: str) -> str:
         "".encode(name)
     except (LookupError, ValueError):
         raise UserError(
-            f"unknown encoding {name!r}: name one of Python's, such as utf-8, cp1252 or gb18030"
+            f"unknown encoding {name!r:.60}: name one of Python's, such as utf-8, cp1252 or gb18030"
         ) from None
     return name
 
