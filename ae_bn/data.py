@@ -317,6 +317,7 @@ def _count(texts: Texts, config) -> Counts:
         raise UserError(
             f"no vocabulary from {texts.source} ({one_line(error)}): the training documents "
             "must hold words of two or more letters"
+            + "".join(f"; {remark}" for remark in texts.remarks)
         ) from error
     return Counts(
         train=train_counts,

@@ -306,6 +306,11 @@ class Documents:
         """Return where the columns text, label and part are; blanks and case do not matter."""
         found: dict[str, int] = {}
         for place, name in enumerate(names):
+            if "\0" in name:
+                raise UserError(
+                    f"{printable(self.source)} is not text in {self.encoding}: name its encoding, "
+                    "perhaps utf-16-le"
+                )
             column = name.replace("\ufeff", "").strip().lower()
             if column in found:
                 raise UserError(

@@ -561,6 +561,7 @@ def test_a_single_category_and_undecodable_bytes_are_fine(tmp_path):
         (documents(train=9, valid=9), ["the two folders train and test"]),
         ({**documents(train=9), **documents(Train=9), **documents(test=9)}, ["two folders"]),
         ({f"birds/{n}": "1 2 x" for n in range(10)}, ["no vocabulary"]),
+        ({str(n): b"\xc4\xe3\xba\xc3" for n in range(10)}, ["no vocabulary", "gb18030"]),
     ],
 )
 def test_bad_folders(tmp_path, files, parts):

@@ -138,6 +138,9 @@ def test_text_of_another_width_without_a_mark_is_named(tmp_path):
     (tmp_path / "t.txt").write_bytes("gull\nwren\n".encode("utf-16-le"))
     with refused("t.txt, line 1, is not text in utf-8"):
         read(tmp_path / "t.txt")
+    (tmp_path / "t.csv").write_bytes("text\nwren\n".encode("utf-16-le"))
+    with refused("t.csv is not text in utf-8", "perhaps utf-16-le"):
+        read(tmp_path / "t.csv")
     with refused("t.txt", "utf-16", "name another encoding"):
         read(tmp_path / "t.txt", "utf-16")
 
