@@ -1,13 +1,55 @@
-"""What the command-line programs share: mistakes are told in one line, with exit code 2."""
+"""What the command-line programs share: mistakes are told in one line, with exit code 2.
+
+Their output is not worth a failure: characters that it cannot show are replaced, and a reader that
+leaves early, as ``head`` does, misses the rest.
+"""
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import signal
 import sys
 from typing import Callable
 
 from ae_bn.errors import UserError
+
+
+class _Output(io.FileIO):
+    """A standard stream; what its reader does not want any more is dropped."""
+
+    reader_left = False
+
+    def write(self, data):
+        try:
+            if not self.reader_left:
+                return super().write(data)
+        except OSError as error:
+            self.reader_left = True
+            if not isinstance(error, BrokenPipeError):
+                name = "standard output" if self.fileno() == 1 else "standard error"
+                raise UserError(f"cannot write to {name}: {error.strerror}") from None
+        return len(data)
+
+
+def nobody_reads() -> bool:
+    """Return whether the reader of standard output has left."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return getattr(raw, "reader_left", False)
+
+
+def _prepare_streams() -> None:
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:  # it is closed; what is opened next would take its number
+            setattr(sys, name, open(os.devnull, "w"))
+        elif stream is getattr(sys, f"__{name}__"):  # not one that a test reads
+            buffer = io.BufferedWriter(_Output(number, "w", closefd=False))
+            at_once = stream.line_buffering or stream.write_through
+            prepared = io.TextIOWrapper(buffer, stream.encoding, "replace", line_buffering=at_once)
+            setattr(sys, name, prepared)
+    os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"  # of workers
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -41,9 +83,17 @@ def run_program(main: Callable[[list], int | None], if_interrupted: str) -> None
     if_interrupted : str
         What the user should know then.
     """
+    _prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.exit(main(sys.argv[1:]))
+        if sys.flags.optimize > 1:
+            raise UserError(
+                "Python runs with -OO (PYTHONOPTIMIZE=2), which takes away docstrings that Theano "
+                "needs: use -O"
+            )
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+        sys.exit(code)
     except UserError as error:
         if "--debug" in sys.argv:
             raise

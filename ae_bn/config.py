@@ -12,7 +12,15 @@ import itertools
 from pathlib import Path
 from typing import Any, Dict, List, Literal, NamedTuple, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 
 from ae_bn.errors import UserError
@@ -37,6 +45,7 @@ class DataConfig(Section):
     ]
     folder: Optional[str]
     file: Optional[str]
+    encoding: str
     remove: List[Literal["headers", "footers", "quotes"]]
     stop_words: Literal["english", "smart", "none"]
     stem: Optional[Literal["porter"]]
@@ -54,6 +63,11 @@ class DataConfig(Section):
         if self.source == "matrix" and self.stem is not None:
             raise ValueError("source matrix has its words already: set data.stem=null")
         return self
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, encoding):
+        return check_encoding(encoding)
 
 
 class BatchNormConfig(Section):
@@ -276,7 +290,8 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
     path : path-like, optional
         A YAML file of overrides; without it the defaults alone.
     overrides : list of str
-        ``section.key=value`` each, the value in YAML.
+        ``section.key=value`` each, the value in YAML, or as it is where it is text such as
+        data.folder.
 
     Returns
     -------
@@ -292,13 +307,43 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
     origin = ""
     if path is not None:
         origin = f"{path}: "
-        merge(tree, _read_yaml(Path(path)))
+        _merge(tree, _read_yaml(Path(path)))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise UserError(f"--set {override}: write it as section.key=value")
-        _assign(tree, key.strip(), _parse_yaml(text, f"--set {override}"))
+        _assign(tree, key.strip(), _parse_value(key.strip(), text, f"--set {override}"))
     return _validate(tree, origin)
+
+
+def complete(settings: dict) -> Config:
+    """Return the settings of an earlier version, with the defaults of those it did not have.
+
+    Raises
+    ------
+    ValidationError
+        If they are not settings of this version.
+    """
+    tree = _read_yaml(DEFAULTS)
+    _merge(tree, settings)
+    return Config.model_validate(tree)
+
+
+def check_encoding(name: str) -> str:
+    """Return the name of an encoding of text.
+
+    Raises
+    ------
+    UserError
+        If there is no such encoding.
+    """
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        raise UserError(
+            f"unknown encoding {name!r:.60}: name one of Python's, such as utf-8, cp1252 or gb18030"
+        ) from None
+    return name
 
 
 class Arm(NamedTuple):
@@ -388,6 +433,17 @@ def _read_yaml(path: Path) -> dict:
     return tree
 
 
+def _parse_value(key: str, text: str, where: str) -> Any:
+    """Return the value of an override; text is taken as it is, as a path may hold a ``#``."""
+    section: Any = Config
+    for name in key.split("."):
+        fields = getattr(section, "model_fields", {})
+        section = fields[name].annotation if name in fields else None
+    if section in (str, Optional[str]) and text not in ("", "null"):
+        return text
+    return _parse_yaml(text, where)
+
+
 def _parse_yaml(text: str, where: str) -> Any:
     try:
         if len(text) > LARGEST:
@@ -424,11 +480,11 @@ def _check_plain(tree: Any) -> None:
         values = inner
 
 
-def merge(tree: dict, changes: dict) -> None:
+def _merge(tree: dict, changes: dict) -> None:
     """Lay ``changes`` over ``tree``, section by section, in place."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(tree.get(key), dict):
-            merge(tree[key], value)
+            _merge(tree[key], value)
         else:
             tree[key] = value
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import unicodedata
 import zipfile
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_matrix, load_npz
 
+from ae_bn.documents import UNREADABLE, printable, read_text
 from ae_bn.errors import UserError
 from ae_bn.texts import FEWEST_DOCUMENTS, hold_out, index_labels, one_line
 
@@ -27,6 +31,7 @@ class Counts:
     label_names: list[str]
     words: list[str]
     source: str
+    remarks: tuple[str, ...] = ()
 
     def most_frequent(self, number: int) -> Counts:
         """Keep so many words, those with the largest sum in the training part (first of equals)."""
@@ -53,8 +58,8 @@ def read_counts(config, progress) -> Counts:
 
     ``data.file`` is ``NAME.npz``, documents in rows, words in columns, nothing negative.  Beside
     it may lie ``NAME.words.txt``, the word of each column, and ``NAME.labels.txt``, the label of
-    each row, one per line.  Without words the columns are named by their numbers.  A fixed
-    ``test_fraction`` of the documents is held out.
+    each row, one per line, in UTF-8.  Without words the columns are named by their numbers.  A
+    fixed ``test_fraction`` of the documents is held out.
 
     Parameters
     ----------
@@ -70,11 +75,13 @@ def read_counts(config, progress) -> Counts:
     path = Path(config.file).expanduser().absolute()
     X = _read_matrix(path)
     n, n_words = X.shape
+    remarks = _missing_files(path)
     words = _read_lines(path.with_suffix(".words.txt"), n_words, "columns")
     if words is None:
         words = list(map(str, range(n_words)))
-    if len(set(words)) < n_words:
-        raise UserError(f"{path.with_suffix('.words.txt')}: a word stands there twice")
+    for word, count in Counter(words).most_common(1):
+        if count > 1:
+            raise UserError(f"{path.with_suffix('.words.txt')}: duplicate word {word!r}, twice")
     named = _read_lines(path.with_suffix(".labels.txt"), n, "rows")
     label_names, labels = index_labels(named or [], n)
     train, test, train_labels, test_labels = hold_out(X, labels, config.test_fraction, progress)
@@ -85,11 +92,26 @@ def read_counts(config, progress) -> Counts:
         test_labels.tolist(),
         label_names,
         words,
-        f"matrix {path}",
+        f"matrix {printable(path)}",
+        tuple(remarks),
     )
 
 
+def _missing_files(path: Path) -> list[str]:
+    """Say which files beside a matrix are not there, and which are there and not read."""
+    wanted = [path.with_suffix(f".{kind}.txt").name for kind in ("words", "labels")]
+    remarks = [f"no {printable(name)}" for name in wanted if not (path.parent / name).exists()]
+    names = sorted(name for name in os.listdir(path.parent) if name.startswith(path.stem))
+    others = [name for name in names if name not in (path.name, *wanted)]
+    if remarks and others:
+        shown = ", ".join(map(printable, others[:5])) + (", ..." if len(others) > 5 else "")
+        remarks.append(f"not read: {shown}")
+    return remarks
+
+
 def _read_matrix(path: Path) -> csr_matrix:
+    if path.exists() and not path.is_file():
+        raise UserError(f"data.file={path}: that is no file; name a matrix")
     try:
         with zipfile.ZipFile(path) as archive:
             _check_claims(archive)
@@ -132,10 +154,14 @@ def _check_claims(archive: zipfile.ZipFile) -> None:
 def _read_lines(path: Path, expected: int, of: str) -> list[str] | None:
     if not path.exists():
         return None
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}") from None
+    if not path.is_file():
+        raise UserError(f"{path}: that is no file; name a text")
+    text = read_text(str(path))
+    lines = [unicodedata.normalize("NFC", line.strip()) for line in text.splitlines()]
     if len(lines) != expected:
         raise UserError(f"{path} has {len(lines)} lines for {expected} {of} of the matrix")
+    for number, line in enumerate(lines, start=1):
+        if not line or UNREADABLE in line:
+            problem = "is not text in UTF-8: convert the file" if line else "is empty: name it"
+            raise UserError(f"{path}: line {number} {problem}")
     return lines

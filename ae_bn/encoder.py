@@ -78,6 +78,8 @@ class Encoder:
         The vocabulary, in the order of the input's columns.
     idf : ndarray of float64, (n_words,)
         Inverse document frequencies of the training documents.
+    token_pattern : str
+        The pattern that cut the training documents into words.
     layers : list of Layer
         The encoder's layers, lowest first; the last one gives the code.
 
@@ -90,6 +92,7 @@ class Encoder:
 
     def __init__(self, contents: Contents):
         self.config, self.words, self.idf = contents.config, contents.words, contents.idf
+        self.token_pattern = contents.token_pattern
         model = self.config.model
         plans = plan_layers(model, len(self.words))[: len(model.layers)]
         self.layers = [
@@ -140,7 +143,7 @@ class Encoder:
         """Return the network's input, csr_matrix of float32 (n_texts, n_words), of raw texts."""
         if isinstance(texts, (str, bytes)):
             raise UserError(f"{texts[:20]!r} is one text: give a list of texts")
-        return vectorise(texts, self.words, self.idf, self.config.data)
+        return vectorise(texts, self.words, self.idf, self.config.data, self.token_pattern)
 
     def encode(self, X) -> np.ndarray:
         """Return the codes of documents that are counted and weighed already.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
 
 import numpy as np
 import theano
@@ -294,7 +295,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _streams(self, number: int = 0):
         seed = self.random_state
-        if not isinstance(seed, (int, np.integer)):
+        if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(2**31)
         return streams(int(seed) + number)
 

@@ -19,6 +19,7 @@ rows, and `curves_table` the curves.
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import threading
@@ -175,7 +176,7 @@ def plan_runs(
     arms[:0] = [(Arm(REFERENCES[kind], {}, tfidf), kind) for kind in config.experiment.references]
     runs = []
     for arm, reference in arms:
-        path = _prepare_corpus(arm.config.data.model_dump_json())
+        path = _prepare_corpus(json.dumps(arm.config.data.model_dump()))
         corpus = _read_corpus(path)
         if not reference:
             if arm.config.model.loss == "cross_entropy" and corpus.train.max() > 1:
@@ -561,7 +562,7 @@ def _corpus(run: Run) -> Corpus:
 
 @lru_cache(maxsize=None)
 def _prepare_corpus(data: str) -> Path:
-    return prepare_corpus(DataConfig.model_validate_json(data))
+    return prepare_corpus(DataConfig.model_validate(json.loads(data)))
 
 
 _read_corpus = lru_cache(maxsize=4)(read_corpus)

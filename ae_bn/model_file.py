@@ -9,15 +9,16 @@ decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
     config         the settings of the run, by section, as in ae_bn/defaults.yaml
     words          the vocabulary, in the order of the rows of layer1.W
     idf            inverse document frequencies, in the same order
-    token_pattern  the regular expression that cuts lower-case text into words; if the config has
-                   data.stem, stop words are left out next, and the others are stemmed
+    token_pattern  the regular expression that cuts lower-case text into words (composed accents,
+                   no soft hyphens; see `ae_bn.words`); if the config has data.stem, stop words
+                   are left out next, and the others are stemmed
     source         where the training documents came from
     fingerprint    of the training documents (`ae_bn.data.Corpus`)
 
 and ``sha256``, a checksum over facts and arrays (`ae_bn.files`).  Any reader of safetensors will
 do.  This is the whole encoder, of one ReLU layer with Batch Normalization on binary input::
 
-    import json, re
+    import json, re, unicodedata
     import numpy as np
     from safetensors import safe_open
 
@@ -25,7 +26,8 @@ do.  This is the whole encoder, of one ReLU layer with Batch Normalization on bi
         facts = json.loads(file.metadata()["facts"])
         p = {name: file.get_tensor(name) for name in file.keys()}
     row = {word: number for number, word in enumerate(facts["words"])}
-    found = set(re.findall(facts["token_pattern"], text.lower())) & set(row)
+    text = unicodedata.normalize("NFC", text.lower()).replace("\u00ad", "")
+    found = set(re.findall(facts["token_pattern"], text)) & set(row)
     g = sum((p["layer1.W"][row[word]] for word in found), np.zeros(len(p["layer1.b"])))
     epsilon = facts["config"]["model"]["batch_norm"]["epsilon"]
     h = (g - p["layer1.mean"]) / np.sqrt(p["layer1.variance"] + epsilon)
@@ -43,10 +45,10 @@ from scipy.sparse import csr_matrix
 
 import ae_bn
 from ae_bn.architecture import array_shapes
-from ae_bn.config import Config, DataConfig, load_config, merge
+from ae_bn.config import Config, DataConfig, complete
 from ae_bn.errors import UserError
 from ae_bn.files import read_arrays, read_facts, read_header, write_arrays
-from ae_bn.words import TOKEN_PATTERN, count_words, split_words, weigh, word_splitter
+from ae_bn.words import LETTERS_ONLY, TOKEN_PATTERN, count_words, weigh, word_splitter
 
 if TYPE_CHECKING:  # `ae_bn.encoder` reads files where there is no Theano
     from ae_bn.autoencoder import Autoencoder
@@ -76,10 +78,17 @@ class Contents(NamedTuple):
     idf: np.ndarray  # (n_words,)
     source: str
     fingerprint: str
+    token_pattern: str
     arrays: dict  # of ndarray, as `Autoencoder.get_state`
 
 
-def vectorise(texts: Iterable[str], words: list[str], idf: np.ndarray, data: DataConfig):
+def vectorise(
+    texts: Iterable[str],
+    words: list[str],
+    idf: np.ndarray,
+    data: DataConfig,
+    token_pattern: str = TOKEN_PATTERN,
+) -> csr_matrix:
     """Return a model's input for raw texts.
 
     Parameters
@@ -92,13 +101,16 @@ def vectorise(texts: Iterable[str], words: list[str], idf: np.ndarray, data: Dat
         The model's inverse document frequencies.
     data : DataConfig
         The settings of the data that the model was trained on.
+    token_pattern : {TOKEN_PATTERN, LETTERS_ONLY}
+        The pattern that cut its training documents into words, see `ae_bn.words.split_words`.
 
     Returns
     -------
     csr_matrix of float32, (n_texts, n_words)
     """
     # Without stems no stop word is in the vocabulary, unless it is a matrix's, whose words stay.
-    split = word_splitter(data.stop_words, data.stem) if data.stem else split_words
+    stop_words = data.stop_words if data.stem else "none"
+    split = word_splitter(stop_words, data.stem, token_pattern)
     return weigh(count_words(texts, words, split), data.input, idf)
 
 
@@ -111,10 +123,11 @@ class Model(NamedTuple):
     idf: np.ndarray  # (n_words,)
     source: str
     fingerprint: str
+    token_pattern: str  # a model cuts text as the one that trained it
 
     def vectorise(self, texts: list[str]) -> csr_matrix:
         """Return the autoencoder's input, (n, n_words), for raw texts."""
-        return vectorise(texts, self.words, self.idf, self.config.data)
+        return vectorise(texts, self.words, self.idf, self.config.data, self.token_pattern)
 
     def training_corpus(self) -> Corpus:
         """Return the documents it was trained on, from the cache or their source.
@@ -191,7 +204,13 @@ def read_contents(path: Path) -> Contents:
     shapes = array_shapes(config.model, len(facts.words))
     arrays, _ = read_arrays(path, {name: (dtype, shape) for name, shape in shapes.items()})
     return Contents(
-        config, facts.words, np.array(facts.idf), facts.source, facts.fingerprint, arrays
+        config,
+        facts.words,
+        np.array(facts.idf),
+        facts.source,
+        facts.fingerprint,
+        facts.token_pattern,
+        arrays,
     )
 
 
@@ -211,7 +230,7 @@ def read_model(path: Path) -> Model:
 
     from ae_bn.autoencoder import Autoencoder
 
-    config, words, idf, source, fingerprint, arrays = read_contents(path)
+    config, words, idf, source, fingerprint, token_pattern, arrays = read_contents(path)
     dtype, floatX = str(arrays["layer1.W"].dtype), theano.config.floatX
     if dtype != floatX:
         raise UserError(f"{path} is a model in {dtype}: set THEANO_FLAGS=floatX={dtype}")
@@ -219,17 +238,15 @@ def read_model(path: Path) -> Model:
         config.model, config.training.optimizer, len(words), config.theano.kernels
     )
     autoencoder.set_state(arrays)
-    return Model(autoencoder, config, words, idf, source, fingerprint)
+    return Model(autoencoder, config, words, idf, source, fingerprint, token_pattern)
 
 
 def _checked_facts(path):
     try:
         facts = _Facts.model_validate(read_facts(path))
-        if facts.format != FORMAT or facts.token_pattern != TOKEN_PATTERN:
+        if facts.format != FORMAT or facts.token_pattern not in (TOKEN_PATTERN, LETTERS_ONLY):
             raise ValueError("of another version")
-        settings = load_config().model_dump()  # with those that came after the file
-        merge(settings, facts.config)
-        config = Config.model_validate(settings)
+        config = complete(facts.config)
         words = facts.words
         if not words or len(set(words)) < len(words) or not all(type(w) is str for w in words):
             raise ValueError("no vocabulary")

@@ -11,6 +11,7 @@ The blocks come from `vectorise`, which reads text twice and keeps the vocabular
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections import Counter
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from ae_bn.errors import UserError
 from ae_bn.files import read_json, write_json
-from ae_bn.words import count_words, weigh, word_splitter
+from ae_bn.words import INPUTS, count_words, weigh, word_splitter
 
 BLOCK = 10_000  # documents made at a time
 MOST = 2**31 - 1  # non-zeros: SciPy and Theano count them in int32
@@ -42,7 +43,9 @@ def write_documents(folder: Path, blocks: Iterable[csr_matrix]) -> None:
     Raises
     ------
     UserError
-        If the folder is there, cannot be written, or would hold more than `MOST` non-zeros.
+        If the folder is there, cannot be written, or would hold more than `MOST` non-zeros; if
+        there is no document, or a block has another number of words than the first or a value
+        that is not finite.
     """
     folder = Path(folder)
     if folder.exists():
@@ -58,6 +61,7 @@ def write_documents(folder: Path, blocks: Iterable[csr_matrix]) -> None:
                 files["indptr"].write(np.zeros(1, np.int32).tobytes())
                 for block in blocks:
                     X = csr_matrix(block, dtype=np.float32)
+                    _check_block(X, n_documents, n_words, folder)
                     X.sum_duplicates()  # also sorts
                     if size + X.nnz > MOST:
                         raise UserError(f"{folder}: more than {MOST} non-zeros; write two folders")
@@ -65,6 +69,8 @@ def write_documents(folder: Path, blocks: Iterable[csr_matrix]) -> None:
                         files[array].write(getattr(X, array)[: X.nnz].astype(ARRAYS[array]).data)
                     files["indptr"].write((X.indptr[1:] + size).astype(np.int32).data)
                     n_documents, n_words, size = n_documents + X.shape[0], X.shape[1], size + X.nnz
+                if not n_documents:
+                    raise UserError(f"{folder}: there is no document to write; give some blocks")
                 for file in files.values():
                     file.flush()
                     os.fsync(file.fileno())
@@ -76,6 +82,16 @@ def write_documents(folder: Path, blocks: Iterable[csr_matrix]) -> None:
             os.replace(part, folder)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def _check_block(X: csr_matrix, n_documents: int, n_words: int, folder: Path) -> None:
+    place = f"{folder}: the block from document {n_documents} on"
+    if n_documents and X.shape[1] != n_words:
+        raise UserError(
+            f"{place} has {X.shape[1]} words, those before have {n_words}: use one vocabulary"
+        )
+    if not np.isfinite(X.data).all():
+        raise UserError(f"{place} holds values that are not finite: remove them")
 
 
 def open_documents(folder: Path) -> csr_matrix:
@@ -136,12 +152,13 @@ def vectorise(
     Parameters
     ----------
     texts : callable
-        Returns the texts from the first on, every time it is called.
+        Returns the texts from the first on, every time it is called; an open file or a generator
+        would be at its end.
     vocabulary_size : int
         So many of the most frequent words are kept; of equals the first by alphabet.
-    kind : str
+    kind : {"tfidf", "binary", "log_count", "as_is"}
         As ``data.input``.
-    stop_words : str, optional
+    stop_words : {"english", "smart", "none", None}
         ``"english"`` leaves them out.
 
     Returns
@@ -153,11 +170,22 @@ def vectorise(
     Raises
     ------
     UserError
-        If there is no word in the texts.
+        If there is no word in the texts, or an argument is of another kind or value than these;
+        from the blocks, if the second pass has other texts than the first.
     """
+    if kind not in INPUTS:
+        raise UserError(f"kind {kind!r}: choose one of {', '.join(INPUTS)}")
+    if stop_words not in ("english", "smart", "none", None):
+        raise UserError(f"stop_words {stop_words!r}: choose 'english', 'smart' or None")
+    if not isinstance(vocabulary_size, (int, np.integer)) or vocabulary_size < 1:
+        raise UserError(f"vocabulary_size {vocabulary_size!r}: give a whole number, 1 or more")
+    if not callable(texts):
+        raise UserError(
+            f"texts is a {type(texts).__name__}: give a function that returns the texts"
+        )
     split = word_splitter(stop_words or "none")
-    counts, documents, n = Counter(), Counter(), 0
-    for text in tqdm(texts(), desc="counting words", unit=" documents"):
+    counts, documents, n, first = Counter(), Counter(), 0, _Digest()
+    for text in tqdm(first.checked(texts()), desc="counting words", unit=" documents"):
         tokens = split(text)
         counts.update(tokens)
         documents.update(set(tokens))
@@ -169,12 +197,39 @@ def vectorise(
     idf = np.log((1 + n) / (1 + frequency)) + 1  # as scikit-learn's TfidfTransformer
 
     def blocks():
+        second = _Digest()
         with tqdm(total=n, desc="vectorising", unit=" documents") as bar:
-            for block in _blocks(texts()):
+            for block in _blocks(second.checked(texts())):
                 yield weigh(count_words(block, words, split), kind, idf)
                 bar.update(len(block))
+        if second.value != first.value:
+            raise UserError(
+                f"texts() gave {second.n} documents after {n}, or other ones: return all texts "
+                "from the first on every time, such as `lambda: open(path)`"
+            )
 
     return words, blocks()
+
+
+class _Digest:
+    """The number and a checksum of the texts that went by."""
+
+    def __init__(self):
+        self.n, self._hash = 0, hashlib.blake2b()
+
+    def checked(self, texts: Iterable[str]) -> Iterator[str]:
+        if isinstance(texts, str):
+            raise UserError("texts() returned one text: return a list or an iterator of texts")
+        for text in texts:
+            if not isinstance(text, str):
+                raise UserError(f"text {self.n} is a {type(text).__name__}: give texts as str")
+            self.n += 1
+            self._hash.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
+            yield text
+
+    @property
+    def value(self) -> tuple[int, bytes]:
+        return self.n, self._hash.digest()
 
 
 def _blocks(texts):

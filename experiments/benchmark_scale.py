@@ -62,7 +62,7 @@ COLUMNS = {
 
 def parse_arguments(arguments):
     parser = OneLineParser(
-        description=__doc__.split("\n\n")[0],
+        description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument

@@ -28,7 +28,7 @@ SETTINGS = ["data.vocabulary_size=1000000", "training.learning_rate=0.003"]
 
 def parse_arguments(arguments):
     parser = OneLineParser(
-        description=__doc__.split("\n\n")[0],
+        description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--epochs", type=int, default=10)

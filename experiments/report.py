@@ -56,7 +56,7 @@ class Experiment(NamedTuple):
 
 def parse_arguments(arguments):
     parser = OneLineParser(
-        description=__doc__.split("\n\n")[0],
+        description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--results", type=Path, default=Path("results"), help="where they are")

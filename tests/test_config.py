@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from ae_bn.config import Config, _keys, expand_arms, load_config
+from ae_bn.config import Config, _keys, complete, expand_arms, load_config
 from ae_bn.errors import UserError
 
 CONFIGS = sorted(Path(__file__).resolve().parent.parent.glob("configs/*.yaml"))
@@ -185,6 +185,37 @@ def test_arms_share_their_seeds():
     config = load_config(None, ["experiment.factors={a: {b: {training.seed: 3}}}"])
     with pytest.raises(UserError, match="arm b: training.seed"):
         expand_arms(config)
+
+
+@pytest.mark.parametrize(
+    "path", ["texts #2", "/a/b #c/d", "2024", "a: b", "[x", "~", "yes", "'quoted", "x # y = z", " "]
+)
+def test_paths_in_overrides_are_taken_as_they_are(path):
+    config = load_config(None, ["data.source=folder", f"data.folder={path}"])
+    assert config.data.folder == path
+    assert load_config(None, ["data.source=table", f"data.file={path}"]).data.file == path
+
+
+@pytest.mark.parametrize("nothing", ["", "null"])
+def test_no_path_in_an_override(nothing):
+    folder = ["data.source=folder", "data.folder=texts"]
+    config = load_config(None, [*folder, f"data.folder={nothing}", "data.source=auto"])
+    assert config.data.folder is None
+
+
+def test_encodings():
+    assert load_config(None, ["data.encoding=cp1252"]).data.encoding == "cp1252"
+    for name in ("latin-99", "hex", "\0"):
+        with pytest.raises(UserError, match="data.encoding: unknown encoding"):
+            load_config(None, [f"data.encoding={name}"])
+
+
+def test_settings_of_an_earlier_version_are_completed():
+    settings = load_config().run_settings()
+    del settings["data"]["encoding"]
+    settings["model"]["layers"] = [3]
+    config = complete(settings)
+    assert config.data.encoding == "utf-8" and config.model.layers == [3]
 
 
 # Whatever is written into a config, the answer is a config or one line.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,7 @@ def test_a_table_without_parts_and_labels(tmp_path):
 @pytest.mark.parametrize(
     "rows, words",
     [
+        ([{**row, "part": "valid"} for row in ROWS], "row 1: column part must say train or test"),
         (ROWS[:5], "holds 5 documents"),
         ([{"body": "x"}] * 12, "row 1 has no text"),
         ([*ROWS, {"part": "train", "text": "x"}], "row 12 has no label"),
@@ -113,12 +115,69 @@ def test_matrix_alone(matrix, tmp_path):
         ("m.words.txt", lambda path: path.write_text("a\nb\n"), "2 lines for 5 columns"),
         ("m.words.txt", lambda path: path.write_text("a\n" * 5), "twice"),
         ("m.labels.txt", lambda path: path.write_text("a\n"), "1 lines for 16 rows"),
+        ("m.labels.txt", lambda path: path.write_text("a\n\n" * 8), "line 2 is empty"),
+        ("m.words.txt", lambda path: path.write_bytes(b"a\nb\nc\nd\n\xe9\n"), "line 5 is not"),
+        ("m.words.txt", lambda path: path.write_text("é\ne\u0301\nc\nd\ne\n"), "duplicate"),
+        ("m.npz", lambda path: (path.unlink(), os.mkfifo(path)), "that is no file"),
     ],
 )
 def test_bad_matrices(matrix, tmp_path, name, damage, words):
     damage(tmp_path / name)
     with refused(name, words):
         data.load_corpus(matrix)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("columns", [["Part", "label ", "text"], ["text", "PART", "Label"]])
+def test_a_byte_order_mark_and_case_cost_no_column(columns, encoding, tmp_path):
+    folder = make_config(source="folder", folder=write_folder(tmp_path / "tiny", TINY))
+    table = pd.DataFrame(ROWS)[[column.strip().lower() for column in columns]]
+    table["label"] += " "
+    table["part"] = table["part"].str.upper()
+    table.set_axis(columns, axis=1).to_csv(tmp_path / "t.CSV", index=False, encoding=encoding)
+    config, lines = make_config(source="table", file=str(tmp_path / "t.CSV")), []
+    corpus = data.load_corpus(config, lines.append)
+    assert corpus.fingerprint == data.load_corpus(folder).fingerprint and ";" not in lines[0]
+
+
+def test_columns_that_are_not_used_are_named(tmp_path):
+    config = write_table(tmp_path / "t.csv", [{**row, "labels": 1, "split": 2} for row in ROWS])
+    lines = []
+    data.load_corpus(config, lines.append)
+    assert "columns read: 'part', 'label', 'text'; not read: 'labels', 'split'" in lines[0]
+
+
+def test_decomposed_labels_are_the_same(tmp_path):
+    rows = [{"text": "gull", "label": label} for label in ["caf\u00e9", "cafe\u0301"] * 6]
+    corpus = data.load_corpus(write_table(tmp_path / "t.jsonl", rows))
+    assert corpus.label_names == ["caf\u00e9"]
+
+
+def test_a_matrix_names_the_file_it_was_made_from(matrix, tmp_path):
+    (tmp_path / "n.npz").write_bytes((tmp_path / "m.npz").read_bytes())
+    for kind in ("words", "labels"):
+        (tmp_path / f"n.{kind}.txt").write_text((tmp_path / f"m.{kind}.txt").read_text())
+    first = data.load_corpus(matrix)
+    (tmp_path / "m.npz").unlink()
+    matrix.file = str(tmp_path / "n.npz")
+    second = data.load_corpus(matrix)
+    assert first.source == f"matrix {tmp_path / 'm.npz'}"
+    assert second.source == f"matrix {tmp_path / 'n.npz'}"
+    assert first.fingerprint == second.fingerprint
+
+
+def test_what_lies_beside_a_matrix(matrix, tmp_path):
+    lines = []
+    expected = data.load_corpus(matrix, lines.append)
+    assert ";" not in lines[0]
+    for kind in ("words", "labels"):
+        path = tmp_path / f"m.{kind}.txt"
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert data.load_corpus(matrix).words == expected.words
+    assert data.load_corpus(matrix).label_names == expected.label_names
+    (tmp_path / "m.words.txt").rename(tmp_path / "m.Words.txt")
+    data.load_corpus(matrix, lines.append)
+    assert any("; no m.words.txt; not read: m.Words.txt" in line for line in lines)
 
 
 @pytest.mark.parametrize("category", [".", "only"])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import unicodedata
 import urllib.error
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +27,7 @@ from ae_bn import data, texts
 from ae_bn.errors import UserError
 from ae_bn.model_file import vectorise
 from ae_bn.paths import atomic_write, cache_directory
-from ae_bn.words import count_words, weigh, word_splitter
+from ae_bn.words import LETTERS_ONLY, TOKEN_PATTERN, count_words, weigh, word_splitter
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SKLEARN_COPIES = [
@@ -36,6 +38,7 @@ DEFAULTS = {
     "source": "auto",
     "folder": None,
     "file": None,
+    "encoding": "utf-8",
     "remove": ["headers", "footers", "quotes"],
     "stop_words": "english",
     "stem": None,
@@ -595,10 +598,15 @@ def test_a_single_category_and_undecodable_bytes_are_fine(tmp_path):
         (documents(birds=9), ["holds 9 documents", "at least 10"]),
         ({"loose": "file"}, ["holds 1 documents"]),
         ({**documents(birds=10), "birds/nested/1": "x"}, ["cannot read", "nested"]),
-        ({**documents(birds=10), "birds/photo": b"\x89PNG\0"}, ["photo is not text"]),
-        ({"photo": b"\0", **{str(n): "wren" for n in range(10)}}, ["photo is not text"]),
+        ({"photo": b"\0", **documents(birds=9)}, ["holds 9 documents", "beside the category"]),
+        ({**documents(birds=9), "birds/photo": b"\0"}, ["holds 9", "1 binary file (birds/photo)"]),
         ({**TINY, "train/insects/1": "ant"}, ["the same category folders"]),
+        ({**TINY, "birds/1": "ant"}, ["birds, test, train", "no categories beside them"]),
+        (documents(training=9, testing=9), ["the two folders train and test"]),
+        (documents(train=9, valid=9), ["the two folders train and test"]),
+        ({**documents(train=9), **documents(Train=9), **documents(test=9)}, ["two folders"]),
         ({f"birds/{n}": "1 2 x" for n in range(10)}, ["no vocabulary"]),
+        ({str(n): b"\xc4\xe3\xba\xc3" for n in range(10)}, ["no vocabulary", "gb18030"]),
     ],
 )
 def test_bad_folders(tmp_path, files, parts):
@@ -607,6 +615,91 @@ def test_bad_folders(tmp_path, files, parts):
         write_folder(folder, files)
     with refused(str(folder), *parts):
         data.prepare_corpus(make_config(source="folder", folder=str(folder)))
+
+
+def load(tmp_path, files, **settings):
+    """Return the corpus of a folder, and the first line that is said about it."""
+    lines = []
+    folder = write_folder(tmp_path / "folder", files)
+    config = make_config(source="folder", folder=folder, **settings)
+    return data.load_corpus(config, lines.append), lines[0]
+
+
+def test_what_is_hidden_is_left_out_of_every_layout(tmp_path):
+    hidden = {"birds/.DS_Store": b"\0", "birds/.git/config": "secret", ".x/1": "secret"}
+    corpus, line = load(tmp_path / "a", {**documents(birds=10, fish=10), **hidden})
+    assert "16 training and 4 test" in line and "1 hidden file (" in line
+    assert "2 hidden folders" in line and corpus.label_names == ["birds", "fish"]
+    flat = {f"{n}.txt": "wren gull" for n in range(10)}
+    corpus, line = load(tmp_path / "b", {**flat, ".ipynb_checkpoints/0.txt": "secret"})
+    assert "8 training and 2 test" in line and "1 hidden folder" in line
+    assert corpus.words == ["gull", "wren"]
+
+
+def test_files_beside_folders_are_counted(tmp_path):
+    corpus, line = load(tmp_path / "a", {**documents(birds=10), "README": "x", "birds.txt": "y"})
+    assert corpus.label_names == ["birds"]
+    assert "left out: 2 files beside the category folders (such as README)" in line
+    beside = {"README": "x", "valid/birds/1": "wren", "test/1": "x"}
+    corpus, line = load(tmp_path / "b", {**TINY, **beside})
+    assert "8 training and 3 test" in line
+    assert "2 files beside train and test (such as README)" in line
+    assert "1 file beside the category folders (test/1)" in line
+
+
+def test_an_empty_folder_beside_documents_is_no_category(tmp_path):
+    (tmp_path / "folder" / "figures").mkdir(parents=True)
+    corpus, line = load(tmp_path, {f"{n}.txt": "wren gull" for n in range(10)})
+    assert corpus.label_names == [] and "8 training and 2 test" in line
+
+
+def test_parts_in_any_case(tmp_path, tiny):
+    names = {"train": "Train", "test": "TEST"}
+    files = {
+        f"{names[part]}/{rest}": TINY[f"{part}/{rest}"]
+        for part, rest in (n.split("/", 1) for n in TINY)
+    }
+    assert load(tmp_path, files)[0].fingerprint == data.load_corpus(tiny).fingerprint
+
+
+def test_remarks_do_not_change_the_cache(tiny):
+    path = data.prepare_corpus(tiny)
+    write_folder(Path(tiny.folder), {"train/.hidden": "x", "README": "x"})
+    lines = []
+    assert data.prepare_corpus(tiny, lines.append) == path
+    assert "1 hidden file" in lines[0] and "1 file beside train and test" in lines[0]
+
+
+def test_encoding(tmp_path):
+    files = {f"{n}.txt": "déjà vu".encode("cp1252") for n in range(10)}
+    corpus, line = load(tmp_path, files, stop_words="none")
+    assert corpus.words == ["vu"] and "10 documents (such as 0.txt) have bytes" in line
+    corpus, line = load(tmp_path, files, stop_words="none", encoding="cp1252")
+    assert corpus.words == ["déjà", "vu"] and "bytes" not in line
+
+
+def test_both_patterns_are_the_same_without_marks(sklearn_copy, monkeypatch):
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", sklearn_copy)
+    found = texts.find_texts(make_config(source="sklearn"), print).test[:500]
+    every = (
+        " ".join(chr(code) for code in range(0x250) if code != 0x130) + " naïve m² x½ ªº ___ à1 1à"
+    )
+    pattern = re.compile(TOKEN_PATTERN)
+    for text in [*found, every]:
+        text = text.lower()
+        assert pattern.findall(text) == re.findall(LETTERS_ONLY, text)
+
+
+def test_decomposed_accents_are_the_same_corpus(tmp_path):
+    prints = []
+    for form in ("NFC", "NFD"):
+        files = {f"{n}.txt": unicodedata.normalize(form, "déjà naïve garçon") for n in range(10)}
+        corpus, _ = load(tmp_path / form, files)
+        assert corpus.words == ["déjà", "garçon", "naïve"]
+        prints.append(corpus.fingerprint)
+        counts = count_words(["GARC\u0327ON", "garçon"], corpus.words)
+        assert counts.toarray().tolist() == [[0, 1, 0], [0, 1, 0]]
+    assert prints[0] == prints[1]
 
 
 def test_empty_test_part(tmp_path):

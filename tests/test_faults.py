@@ -417,6 +417,111 @@ def test_a_cluster_that_is_not_there(small, tmp_path):
         assert f"error: --cluster {address}" in output and "Traceback" not in output
 
 
+# Programs and what surrounds them.
+
+
+@pytest.fixture(scope="module")
+def trained(small):
+    """Return the directory of a run that has a model."""
+    return next((small[0].parent / "out" / "runs").glob("*/model.safetensors")).parent
+
+
+def shell(command, *arguments, cwd, **environment):
+    """Run a command of bash; $0 is Python, $1 the folder of the programs."""
+    return subprocess.run(
+        [
+            "bash",
+            "-c",
+            command,
+            sys.executable,
+            str(REPOSITORY / "experiments"),
+            *map(str, arguments),
+        ],
+        cwd=cwd,
+        env={**ENVIRONMENT, **environment},
+        capture_output=True,
+        timeout=300,
+    )
+
+
+def test_a_reader_that_leaves_early(trained, tmp_path):
+    (tmp_path / "lines.txt").write_text("ax bx common words\n" * 3000)
+    encode = '"$0" "$1"/encode.py --model "$2" --text lines.txt --similar 3'
+    for command in (
+        f"{encode} --out codes.npz",
+        f"{encode} 2>&1",
+        f"{encode} --out codes.csv 2>&1",
+    ):
+        done = shell(f"{command} | head -1; exit ${{PIPESTATUS[0]}}", trained, cwd=tmp_path)
+        assert done.returncode == 0 and b"Error" not in done.stderr + done.stdout
+    with np.load(tmp_path / "codes.npz") as arrays:
+        assert arrays["codes"].shape == (3000, 5)
+    assert len(pd.read_csv(tmp_path / "codes.csv")) == 3000
+    inspect = '"$0" "$1"/inspect_model.py "$2" --no-graph --out here | head -1'
+    done = shell(f"{inspect}; exit ${{PIPESTATUS[0]}}", trained, cwd=tmp_path)
+    assert done.returncode == 0 and b"Error" not in done.stderr
+    assert (tmp_path / "here" / "map.png").exists()
+
+
+def test_an_output_that_is_full_is_named(trained, tmp_path):
+    (tmp_path / "lines.txt").write_text("ax bx common words\n" * 3000)
+    command = '"$0" "$1"/encode.py --model "$2" --text lines.txt --similar 3 --out c.npz >/dev/full'
+    done = shell(command, trained, cwd=tmp_path)
+    assert done.returncode == 2 and b"Traceback" not in done.stderr
+    assert b"error: cannot write to standard output: No space left" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", ">&- 2>&- <&-"])
+def test_closed_streams(closed, trained, tmp_path):
+    (tmp_path / "lines.txt").write_text("ax bx\n")
+    command = f'"$0" "$1"/encode.py --model "$2" --text lines.txt --out codes.csv {closed}'
+    assert shell(command, trained, cwd=tmp_path).returncode == 0
+    assert len(pd.read_csv(tmp_path / "codes.csv")) == 1
+
+
+def test_names_that_no_encoding_holds(small, trained, tmp_path):
+    """In names of documents, of folders, and in a standard output of plain letters."""
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    with open(folder + b"/d\xe9.txt", "w") as file:
+        file.write("ax bx")
+    command = '"$0" "$1"/encode.py --model "$2" --text $\'caf\\xe9\' --similar 1 --out codes.csv'
+    done = shell(command, trained, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"d?.txt:")
+    assert pd.read_csv(tmp_path / "codes.csv")["name"].tolist() == ["d\ufffd.txt"]
+    for number in range(1, 120):
+        with open(folder + b"/%d.txt" % number, "w") as file:
+            file.write("ax bx common words")
+    command = '"$0" "$1"/run.py --config "$2" --seeds 1 --jobs 1 --out $\'o\\xe9\' --set '
+    command += "data.source=folder data.folder=$'caf\\xe9' 'experiment.report.contrasts={}'"
+    done = shell(command, small[0], cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    table = Path(os.fsdecode(os.fsencode(tmp_path) + b"/o\xe9")) / "small" / "table.md"
+    assert "caf\ufffd" in table.read_text(encoding="utf-8")
+
+
+def test_without_docstrings_one_line(small, tmp_path):
+    command = '"$0" -OO "$1"/run.py --config "$2" --dry-run'
+    done = shell(command, small[0], cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith(b"error: Python runs with -OO")
+
+
+def test_results_are_not_written_among_the_documents(small, tmp_path):
+    config = ["--config", small[0], "--dry-run", "--out"]
+    texts = tmp_path / "texts"
+    folder = ["--set", "data.source=folder", f"data.folder={texts}"]
+    for out in (texts, texts / "more" / "out"):
+        assert "lies in data.folder" in finish(start(*config, out, *folder), code=2)
+    (tmp_path / "small").mkdir()
+    for table in (tmp_path / "small" / "results.csv", tmp_path / "mine.csv"):
+        table.write_text("text\n" + "ax bx\n" * 20)
+        file = ["--set", "data.source=table", f"data.file={table}", "data.folder=null"]
+        done = finish(start(*config, tmp_path, *file), code=2 if table.parent != tmp_path else 0)
+        assert ("holds data.file" in done) == (table.parent != tmp_path)
+        assert table.read_text().startswith("text\n")
+
+
 # The long part.
 
 

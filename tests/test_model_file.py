@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from ae_bn.experiment import compiled_autoencoder, perform, plan_runs
 from ae_bn.files import write_arrays
 from ae_bn.model_file import read_contents, read_model, write_model
 from ae_bn.randomness import streams
+from ae_bn.words import LETTERS_ONLY, TOKEN_PATTERN
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -223,7 +225,10 @@ def test_the_nearest_document_to_a_training_document_is_itself(
         (["--text", "TEXT", "--similar", "-1"], "--similar -1"),
         (["--text", "", "--out", "codes.csv"], "no text is named"),
         (["--text", "BINARY", "--out", "codes.csv"], "BINARY, line 2, is not text"),
-        (["--text", "FOLDER", "--out", "codes.npz"], "utf16 is not text"),
+        (["--text", "FOLDER", "--out", "codes.npz"], "left out: 1 binary file .wide"),
+        (["--text", "long.csv", "--out", "codes.csv"], "row 1 .line 2. has 2 cells"),
+        (["--text", "TEXT", "--out", "codes.csv", "--encoding", "x"], "unknown encoding 'x'"),
+        (["--text", "TEXT.json", "--out", "codes.csv"], "save them as .csv"),
         (["--text", "unclosed.csv", "--out", "codes.csv"], "not a csv file"),
         (["--text", "TEXT", "--out", "FOLDER/x.csv"], "that is a folder"),
         (["--text", "TEXT", "--out", "TEXT/codes.npz"], "cannot write"),
@@ -236,7 +241,8 @@ def test_encode_tells_mistakes(run, tmp_path, monkeypatch, arguments, words):
     (tmp_path / "EMPTY").write_text("")
     (tmp_path / "BINARY").write_bytes(b"words\n\0\n")
     (tmp_path / "FOLDER" / "x.csv").mkdir(parents=True)
-    (tmp_path / "FOLDER" / "utf16").write_text("words", "utf-16")
+    (tmp_path / "FOLDER" / "wide").write_text("words", "utf-16-le")
+    (tmp_path / "long.csv").write_text("text\nwords,words\n")
     (tmp_path / "unclosed.csv").write_text('text\n"words\nwords\n')
     (tmp_path / "t.jsonl").write_text('{"body": "x"}\n')
     arguments = ["t.jsonl" if argument == "TABLE" else argument for argument in arguments]
@@ -263,3 +269,58 @@ def test_running_averages_are_not_in_the_file(run, model, tmp_path):
     state = read_model(tmp_path / "model.safetensors").autoencoder.get_state()
     np.testing.assert_array_equal(state["layer1.mean"], autoencoder.get_state()["layer1.mean"])
     assert not [name for name in state if "running" in name]
+
+
+def test_only_codes_are_replaced(run, tmp_path, monkeypatch):
+    """Neither the text, under whatever name, nor any other file that is there."""
+    monkeypatch.chdir(tmp_path)
+    content = "text\nax bx words\n"
+    Path("mine.csv").write_text(content)
+    Path("link.csv").symlink_to("mine.csv")
+    os.link("mine.csv", "hard.csv")
+    np.savez("other.npz", codes=np.zeros(3))
+    before = Path("other.npz").read_bytes()
+    model = ["--model", str(run.directory)]
+    for out in ["mine.csv", "./mine.csv", "link.csv", "hard.csv", "other.npz"]:
+        for text in ("mine.csv", "-"):
+            with pytest.raises(UserError, match="holds no codes"):
+                encode.main([*model, "--text", text, "--out", out])
+    assert Path("mine.csv").read_text() == content
+    assert before == Path("other.npz").read_bytes()
+    for out in ("codes.csv", "codes.csv", "codes.npz", "codes.npz"):
+        encode.main([*model, "--text", "mine.csv", "--out", out])
+
+
+def test_codes_in_the_folder_are_no_document(run, folder, tmp_path, capsys):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for path in folder.glob("topic0/*"):
+        (texts / path.name).write_bytes(path.read_bytes())
+    (texts / "latin").write_bytes("d\xe9j\xe0 ax".encode("latin-1"))
+    for name in ("codes.csv", "codes.npz", "codes.csv", "more.csv"):
+        out = ["--text", str(texts), "--out", str(texts / name)]
+        encode.main(["--model", str(run.directory), *out])
+        told = capsys.readouterr().err
+        assert told.startswith("41 documents, 5 units")
+        assert "1 documents (latin) have bytes that are not utf-8" in told
+    assert "1 table of codes (codes.csv), 1 binary file (codes.npz)" in told
+    assert len(pd.read_csv(texts / "more.csv")) == 41
+    encode.main(["--model", str(run.directory), *out[:2], "--similar", "1", "--encoding", "cp1252"])
+    assert "bytes" not in capsys.readouterr().err
+
+
+def test_a_model_cuts_text_as_the_one_that_trained_it(damaged, model):
+    text = ["a\u0301x bx"]
+    assert model.token_pattern == TOKEN_PATTERN
+    words = [*model.words[:-1], "x"]
+    assert model._replace(words=words).vectorise(text).sum() == 1
+    path = damaged({"token_pattern": LETTERS_ONLY})
+    for old in (read_model(path), Encoder.load(path)):
+        assert old.token_pattern == LETTERS_ONLY
+        assert old.vectorise(text).sum() == 1 and old.vectorise(["ax bx"]).sum() == 2
+
+
+def test_a_model_of_before_there_were_encodings(damaged, run):
+    settings = run.config.run_settings()
+    del settings["data"]["encoding"]
+    assert read_model(damaged({"config": settings})).config.data.encoding == "utf-8"

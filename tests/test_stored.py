@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix, vstack
 from ae_bn import autoencoder, stored
 from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
-from ae_bn.data import _vectorise
+from ae_bn.data import _vectorise, weigh
 from ae_bn.errors import UserError
 from ae_bn.randomness import streams
 from ae_bn.stored import open_documents, planted_documents, vectorise, write_documents
@@ -94,6 +94,66 @@ def test_texts_in_a_stream_are_vectorised_as_those_in_memory(monkeypatch, kind):
     assert few == ["bb", "cc", "dd"]
     with pytest.raises(UserError, match="no vocabulary"):
         vectorise(lambda: iter(["1 2", ""]), 3, kind)
+
+
+def test_the_second_pass_must_have_the_texts_of_the_first(tmp_path):
+    (tmp_path / "t.txt").write_text("gull wren\n" * 5)
+    texts, calls = ["gull", "wren"], []
+    with open(tmp_path / "t.txt") as file:
+        _, matrices = vectorise(lambda: file, 10, "binary")
+        with pytest.raises(UserError, match="0 documents after 5"):
+            write_documents(tmp_path / "X", matrices)
+
+    def other_words():
+        calls.append(1)
+        return texts if len(calls) == 1 else ["gull", "gull"]
+
+    with pytest.raises(UserError, match="2 documents after 2, or other ones"):
+        list(vectorise(other_words, 10, "binary")[1])
+    assert not (tmp_path / "X").exists()
+    _, matrices = vectorise(lambda: open(tmp_path / "t.txt"), 10, "as_is")
+    assert vstack(list(matrices)).toarray().tolist() == [[1, 1]] * 5
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"kind": "tf-idf"}, "'tf-idf': choose one of tfidf, binary"),
+        ({"kind": "Binary"}, "'Binary'"),
+        ({"vocabulary_size": 0}, "vocabulary_size 0"),
+        ({"vocabulary_size": 2.5}, "vocabulary_size 2.5"),
+        ({"stop_words": "German"}, "stop_words 'German'"),
+        ({"texts": ["gull"]}, "texts is a list: give a function"),
+        ({"texts": lambda: "gull wren"}, "returned one text"),
+        ({"texts": lambda: ["gull", None]}, "text 1 is a NoneType"),
+    ],
+)
+def test_arguments_that_vectorise_cannot_use(changes, words):
+    arguments = {"texts": lambda: ["gull", "wren"], "vocabulary_size": 5, "kind": "binary"}
+    with pytest.raises(UserError, match=words):
+        vectorise(**{**arguments, **changes})
+
+
+def test_weigh_refuses_another_kind():
+    with pytest.raises(UserError, match="'counts': choose one of"):
+        weigh(blocks()[0], "counts", np.ones(30))
+
+
+@pytest.mark.parametrize(
+    "made, words",
+    [
+        (
+            [blocks()[0], blocks()[1][:, :8]],
+            "from document 10 on has 8 words, those before have 30",
+        ),
+        ([blocks()[0], blocks()[1] * np.nan], "not finite"),
+        ([], "no document to write"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_not_written(tmp_path, made, words):
+    with pytest.raises(UserError, match=words):
+        write_documents(tmp_path / "X", iter(made))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_planted_documents_are_of_their_topics(monkeypatch):

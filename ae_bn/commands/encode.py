@@ -7,11 +7,12 @@
 In a checkout ``python experiments/encode.py`` is the same.  It needs Theano for ``--similar`` only.
 
 RUN is the directory of a run, or its model.safetensors alone.  The text is a folder (every file
-in it is a document, as deep as it lies), a .csv or .jsonl file with a column ``text``, any other
-file or - (standard input): a document per line.  It is read in chunks, so it may be larger than
-memory; only codes.npz is collected first.
+in it is a document, as deep as it lies), a .csv, .tsv or .jsonl file with a column ``text``, any
+other file or - (standard input): a document per line.  It is read in chunks, so it may be larger
+than memory; only codes.npz is collected first.  What is left out of it is counted.
 
-codes.npz holds ``codes`` (n, n_units) and ``names`` (n,), codes.csv a row per document.
+codes.npz holds ``codes`` (n, n_units) and ``names`` (n,), codes.csv a row per document.  No other
+file than these is replaced.
 Exit code 2: something is wrong with an argument or a file, and one line says what.
 """
 
@@ -23,19 +24,23 @@ from itertools import islice
 from pathlib import Path
 
 from ae_bn.backend import require_theano
-from ae_bn.command_line import OneLineParser
+from ae_bn.command_line import OneLineParser, nobody_reads
+from ae_bn.documents import holds_codes, printable, read_documents
 from ae_bn.errors import UserError
 
 CHUNK = 1000  # documents
 
 
 def parse_arguments(arguments):
-    parser = OneLineParser(description=__doc__.split("\n\n")[0])
+    parser = OneLineParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--model", required=True, type=Path, metavar="RUN")
     parser.add_argument("--text", required=True, metavar="FILE|DIR|-")
     parser.add_argument("--out", type=Path, metavar="FILE", help="codes.npz or codes.csv")
     parser.add_argument(
         "--similar", type=int, default=0, metavar="N", help="print the nearest training documents"
+    )
+    parser.add_argument(
+        "--encoding", help="the text's; that of the model's training documents if not given"
     )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
@@ -45,6 +50,11 @@ def parse_arguments(arguments):
         raise UserError(f"--out {options.out}: end its name in .npz or .csv")
     if options.out is not None and options.out.is_dir():
         raise UserError(f"--out {options.out}: that is a folder, name a file")
+    if options.out is not None and options.out.exists() and not holds_codes(options.out):
+        raise UserError(
+            f"--out {options.out}: that file is there and holds no codes; it would be lost, so "
+            "name another"
+        )
     if options.similar < 0:
         raise UserError(f"--similar {options.similar}: give 1 or more")
     return options
@@ -57,23 +67,22 @@ def main(arguments: list[str]) -> None:
     import numpy as np
     from tqdm import tqdm
 
+    from ae_bn.config import check_encoding
     from ae_bn.encoder import Encoder
     from ae_bn.paths import atomic_write
-    from ae_bn.texts import count_documents, read_documents
 
     encoder = Encoder.load(options.model)
-    documents = read_documents(options.text)
+    encoding = check_encoding(options.encoding or encoder.config.data.encoding)
+    documents = read_documents(options.text, encoding)
     neighbours = _neighbours(options.model) if options.similar else None
-    bar = tqdm(
-        total=count_documents(options.text), unit=" documents", file=sys.stderr, disable=None
-    )
+    bar = tqdm(total=len(documents.files) or None, unit=" documents", file=sys.stderr, disable=None)
 
     def encoded():
         """Yield names and codes, chunk by chunk."""
         n, empty = 0, 0
         while chunk := list(islice(documents, CHUNK)):
-            names, texts = zip(*chunk)
-            X = encoder.vectorise(texts)
+            names = [printable(document.name) for document in chunk]
+            X = encoder.vectorise(document.text for document in chunk)
             codes = encoder.encode(X)
             n, empty = n + len(names), empty + int(np.sum(np.diff(X.indptr) == 0))
             if neighbours is not None:
@@ -83,14 +92,18 @@ def main(arguments: list[str]) -> None:
             bar.update(len(names))
         bar.close()
         if n == 0:
-            raise UserError(f"--text {options.text}: no documents in it")
+            reasons = "".join(f"; {remark}" for remark in documents.remarks)
+            raise UserError(f"--text {options.text}: no documents in it{reasons}")
         print(f"{n} documents, {codes.shape[1]} units", file=sys.stderr)
         if empty:
             print(f"{empty} documents hold no word of the vocabulary", file=sys.stderr)
+        for remark in documents.remarks:
+            print(remark, file=sys.stderr)
 
     if options.out is None:
         for _ in encoded():
-            pass
+            if nobody_reads():
+                return
     elif options.out.suffix == ".npz":
         with atomic_write(options.out, "wb") as file:  # where it cannot, nothing is computed
             all_names, all_codes = (np.concatenate(chunks) for chunks in zip(*encoded()))

@@ -14,7 +14,7 @@ from ae_bn.command_line import OneLineParser
 
 def main(arguments: list[str]) -> None:
     """Print the description as a table."""
-    parser = OneLineParser(description=__doc__.split("\n\n")[0])
+    parser = OneLineParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     parser.parse_args(arguments)
     lines = describe()

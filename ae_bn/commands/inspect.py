@@ -20,7 +20,6 @@ Exit code 2: something is wrong with an argument or a file, and one line says wh
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from ae_bn.command_line import OneLineParser, check_positive
@@ -29,7 +28,7 @@ from ae_bn.errors import UserError
 
 def parse_arguments(arguments):
     parser = OneLineParser(
-        description=__doc__.split("\n\n")[0],
+        description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("model", type=Path, metavar="RUN", help="its directory, or its model file")
@@ -55,12 +54,9 @@ def choose_document(text: str, model, corpus):
         if row >= n:
             raise UserError(f"--document {text}: the test part has rows 0 to {n - 1}")
         return describe_document(corpus, row, train=False), corpus.test[row]
-    from ae_bn.texts import read_text
+    from ae_bn.documents import read_text
 
-    try:
-        content = sys.stdin.read() if text == "-" else read_text(Path(text))
-    except OSError as error:
-        raise UserError(f"--document {text}: {error.strerror or error}") from None
+    content = read_text(text, model.config.data.encoding)
     return "the text of " + ("standard input" if text == "-" else text), model.vectorise([content])
 
 

@@ -28,7 +28,7 @@ from ae_bn.errors import UserError
 
 def parse_arguments(arguments):
     parser = OneLineParser(
-        description=__doc__.split("\n\n")[0],
+        description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--config", required=True, help="a YAML file such as configs/dropout.yaml")
@@ -96,6 +96,22 @@ def choose_seeds(text: str | None, config) -> tuple[list[int], list[int]]:
     return seeds, []
 
 
+def check_inputs(out: Path, name: str, data) -> None:
+    """Refuse to write results over the documents, or among them where the next call reads them."""
+    for folder in (out / name, out / "runs", out / "record"):
+        written = folder.resolve()
+        if data.folder and Path(data.folder).expanduser().resolve() in (written, *written.parents):
+            raise UserError(
+                f"--out {out}: {folder} lies in data.folder={data.folder}, and results would be "
+                "read as documents: name a folder outside"
+            )
+        if data.file and written in Path(data.file).expanduser().resolve().parents:
+            raise UserError(
+                f"--out {out}: {folder} holds data.file={data.file}, and results could replace "
+                "it: name another folder"
+            )
+
+
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
     options = parse_arguments(arguments)
@@ -111,6 +127,7 @@ def main(arguments: list[str]) -> int:
     config = load_config(options.config, options.set)
     experiment = config.experiment
     check_report(experiment)
+    check_inputs(options.out, experiment.name, config.data)
     directory = options.out / experiment.name
     if options.tune:
         if options.seeds or options.dry_run or options.collect:

@@ -1,0 +1,395 @@
+"""Documents as they are read, for training and encoding alike, and what was left out of them.
+
+`read_documents` reads a folder, a table or a file of lines.  Nothing is left out without a count:
+the remarks of `Documents` say what was.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import os
+import re
+import zipfile
+from collections import defaultdict, deque
+from pathlib import Path
+from typing import Iterator, NamedTuple, TextIO
+
+from ae_bn.errors import UserError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLES = (*DELIMITERS, ".jsonl")
+OTHER_FORMATS = set(".json .ndjson .tab .xls .xlsx .ods .parquet .npz .npy .pdf .docx .odt".split())
+OTHER_FORMATS |= set(".zip .gz .bz2 .xz .7z .tar".split())
+COLUMNS = ("text", "label", "part")
+CODES = "name,unit"  # how a table of codes begins; see `holds_codes`
+BYTE_ORDER_MARKS = {  # that of UTF-32 begins as that of UTF-16
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+UNREADABLE = "\ufffd"  # stands for bytes that are not in the encoding
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, or a byte of a file's name
+csv.field_size_limit(2**31 - 1)  # a document is one cell
+
+
+class Document(NamedTuple):
+    """A document: its path below the folder, or the number of its row or line; its text."""
+
+    name: str
+    text: str
+
+
+def read_documents(source: str, encoding: str = "utf-8") -> Documents:
+    """Return an iterator over the documents of a source, in their order, read one by one.
+
+    Parameters
+    ----------
+    source : str
+        A folder: every file in it is a document, at any depth, linked folders included, but not
+        what is hidden (its name begins with a dot) or is not text.  A ``.csv`` or ``.tsv`` with a
+        header, or a ``.jsonl`` with an object per line: columns text, label and part, of which
+        only text must be there.  Any other file, or ``-`` for standard input: a document per
+        line.
+    encoding : str
+        The text's encoding.  A byte order mark at its start is believed first.  Bytes that
+        cannot be decoded become U+FFFD.
+
+    Returns
+    -------
+    Documents
+
+    Raises
+    ------
+    UserError
+        If there is no such source, or it is of a format that cannot be read; while it is read, if
+        it cannot be read or is not what it claims to be.
+    """
+    return Documents(source, encoding)
+
+
+class Documents:
+    """An iterator over documents that counts what it leaves out; see `read_documents`.
+
+    Attributes
+    ----------
+    files : list of str
+        A folder's files, relative to it, in the order of their paths; empty for other sources.
+        What is removed from it before the first document is not read.
+    labels, parts : list of str or None
+        Cells of a table's columns label and part, for every document so far.
+    """
+
+    def __init__(self, source: str, encoding: str):
+        if not source:
+            raise UserError("no text is named: give a file, a folder or -")
+        self.source, self.encoding = source, encoding
+        self.is_folder = source != "-" and os.path.isdir(source)
+        self.suffix = "" if source == "-" else Path(source).suffix.lower()
+        self._left_out: defaultdict[tuple[str, str], _Tally] = defaultdict(_Tally)
+        self._undecoded, self._empty = _Tally(), _Tally()
+        self._replaced = self._characters = 0  # in the documents that are not decoded
+        self._columns: dict[str, bool] = {}  # as the table has them: whether they are read
+        if not self.is_folder and self.suffix in OTHER_FORMATS:
+            raise UserError(
+                f"{printable(source)}: documents cannot be read from {self.suffix} files; save "
+                f"them as {', '.join(TABLES)} or as text"
+            )
+        self.files = self._list_files() if self.is_folder else []
+        self.labels: list[str | None] = []
+        self.parts: list[str | None] = []
+        self._documents = self._read()
+
+    def __iter__(self) -> Documents:
+        return self
+
+    def __next__(self) -> Document:
+        return next(self._documents)
+
+    def _read(self) -> Iterator[Document]:
+        try:
+            if self.is_folder:
+                documents = self._read_files()
+            elif self.suffix in TABLES:
+                documents = self._read_table()
+            else:
+                documents = self._read_lines()
+            for document in documents:
+                yield self._noted(document)
+        except OSError as error:
+            raise UserError(
+                f"cannot read {printable(self.source)}: {error.strerror or error}"
+            ) from None
+        except UnicodeError as error:
+            raise UserError(
+                f"{printable(self.source)} cannot be read as {self.encoding} ({error}): name "
+                "another encoding"
+            ) from None
+
+    def leave_out(self, name: str, noun: str, rest: str = "") -> None:
+        """Count something that is not read; ``noun`` and ``rest`` say what it is, in singular."""
+        self._left_out[noun, rest].add(name)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was left out or could not be read, a line each; complete when all has been read."""
+        lines = []
+        unread = [column for column, is_read in self._columns.items() if not is_read]
+        if unread:
+            read = ", ".join(repr(column) for column, is_read in self._columns.items() if is_read)
+            more = ", ..." if len(unread) > 10 else ""
+            lines.append(
+                f"columns read: {read}; not read: {', '.join(map(repr, unread[:10]))}{more}"
+            )
+        if self._left_out:
+            kinds = (
+                f"{tally.count} {noun}{'s' if tally.count > 1 else ''}{rest} ({tally.example})"
+                for (noun, rest), tally in self._left_out.items()
+            )
+            lines.append(f"left out: {', '.join(kinds)}")
+        if self._undecoded.count:
+            few = self._replaced < self._characters / 2  # accents among plain letters
+            lines.append(
+                f"{self._undecoded.count} documents ({self._undecoded.example}) have bytes that "
+                f"are not {self.encoding} and cannot be read: name their encoding, perhaps "
+                + ("cp1252" if few else "cp1251, gb18030 or shift_jis")
+            )
+        if self._empty.count:
+            lines.append(f"{self._empty.count} documents are empty ({self._empty.example})")
+        return lines
+
+    def _noted(self, document: Document) -> Document:
+        if UNREADABLE in document.text:
+            self._undecoded.add(document.name)
+            self._replaced += document.text.count(UNREADABLE)
+            self._characters += len(document.text)
+        elif not document.text.strip():
+            self._empty.add(document.name)
+        return document
+
+    def _list_files(self) -> list[str]:
+        files, seen = [], set()
+        folders, links = [""], deque()  # links come last: a folder keeps its own name
+        while folders or links:
+            folder = folders.pop() if folders else links.popleft()
+            place = os.path.join(self.source, folder)
+            try:
+                status = os.stat(place)
+                entries = sorted(os.listdir(place))
+            except OSError as error:
+                if not folder:
+                    raise UserError(f"cannot read {printable(place)}: {error.strerror}") from None
+                self.leave_out(folder, "unreadable folder")
+                continue
+            if (status.st_dev, status.st_ino) in seen:
+                self.leave_out(folder, "linked folder", " read already")
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            for entry in entries:
+                name = os.path.join(folder, entry)
+                path = os.path.join(self.source, name)
+                if entry[0] == ".":
+                    self.leave_out(name, f"hidden {'folder' if os.path.isdir(path) else 'file'}")
+                elif os.path.isdir(path):
+                    (links if os.path.islink(path) else folders).append(name)
+                elif os.path.isfile(path):
+                    files.append(name)
+                else:
+                    # Special files are pipes, sockets and devices.
+                    link = os.path.islink(path)
+                    self.leave_out(name, "broken link" if link else "special file")
+        return sorted(files, key=lambda name: name.split(os.sep))
+
+    def _read_files(self) -> Iterator[Document]:
+        for name in self.files:
+            try:
+                content = Path(self.source, name).read_bytes()
+            except OSError:
+                self.leave_out(name, "unreadable file")
+                continue
+            text = decode(content, self.encoding)
+            if "\0" in text:
+                self.leave_out(name, "binary file")
+            elif text.startswith(CODES):
+                self.leave_out(name, "table", " of codes")
+            else:
+                yield Document(name, text)
+
+    def _read_lines(self) -> Iterator[Document]:
+        with _open(self.source, self.encoding, None) as lines:
+            for number, line in enumerate(lines, start=1):
+                if "\0" in line:
+                    raise UserError(
+                        f"{printable(self.source)}, line {number}, is not text in "
+                        f"{self.encoding}: convert it or leave it out"
+                    )
+                yield Document(str(number), line)
+
+    def _read_table(self) -> Iterator[Document]:
+        # Line ends inside a quoted cell are the cell's own.
+        with _open(self.source, self.encoding, "") as file:
+            rows = self._read_jsonl(file) if self.suffix == ".jsonl" else self._read_csv(file)
+            for number, row in enumerate(rows, start=1):
+                if "\0" in row["text"]:
+                    raise UserError(f"{printable(self.source)}: row {number} is not text")
+                self.labels.append(row.get("label"))
+                self.parts.append(row.get("part"))
+                yield Document(str(number), SURROGATE.sub(UNREADABLE, row["text"]))
+
+    def _read_csv(self, file: TextIO) -> Iterator[dict]:
+        reader = csv.reader(file, delimiter=DELIMITERS[self.suffix], strict=True)
+        rows = (row for row in reader if row)
+        number, header = 0, None
+        try:
+            header = next(rows, [])
+            columns = self._find_columns(header)
+            if "text" not in columns:
+                raise UserError(
+                    f"{printable(self.source)} has no column text, only "
+                    f"{', '.join(map(repr, header))[:200] or 'no header'}: name the column of the "
+                    f"documents text, and separate cells by {self._delimiter}s"
+                )
+            for number, row in enumerate(rows, start=1):
+                if len(row) != len(header):
+                    raise UserError(
+                        f"{printable(self.source)}: row {number} (line {reader.line_num}) has "
+                        f"{len(row)} cells, the header {len(header)}: put a cell that holds a "
+                        f"{self._delimiter} into double quotes"
+                    )
+                yield {name: row[place] for name, place in columns.items()}
+        except csv.Error as error:
+            raise UserError(
+                f"{printable(self.source)}: not a {self.suffix[1:]} file ({error}, row "
+                f"{number + 1}, line {reader.line_num})"
+            ) from None
+
+    @property
+    def _delimiter(self) -> str:
+        return {",": "comma", "\t": "tab"}[DELIMITERS[self.suffix]]
+
+    def _read_jsonl(self, file: TextIO) -> Iterator[dict]:
+        number = 0
+        for line_number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            number += 1
+            place = f"{printable(self.source)}: row {number} (line {line_number})"
+            try:
+                pairs = json.loads(line, object_pairs_hook=_Pairs)
+            except (ValueError, RecursionError) as error:
+                reason = str(error) or type(error).__name__
+                raise UserError(
+                    f"{printable(self.source)}: not a jsonl file (row {number}, line "
+                    f"{line_number}: {reason})"
+                ) from None
+            if not isinstance(pairs, _Pairs):
+                raise UserError(f'{place} is not an object: write {{"text": ...}} in each line')
+            columns = self._find_columns([name for name, _ in pairs])
+            row = {name: pairs[at][1] for name, at in columns.items()}
+            if not isinstance(row.get("text"), str):
+                raise UserError(
+                    f"{printable(self.source)}: row {number} has no text: name the column of the "
+                    f"documents text (line {line_number} has "
+                    f"{', '.join(repr(name) for name, _ in pairs)[:200] or 'no columns'})"
+                )
+            for name in set(row) - {"text"}:
+                if isinstance(row[name], (list, dict)):
+                    raise UserError(f"{place}: {name} must be one word or number")
+                row[name] = None if row[name] is None else str(row[name])
+            yield row
+
+    def _find_columns(self, names: list[str]) -> dict[str, int]:
+        """Return where the columns text, label and part are; blanks and case do not matter."""
+        found: dict[str, int] = {}
+        for place, name in enumerate(names):
+            if "\0" in name:
+                raise UserError(
+                    f"{printable(self.source)} is not text in {self.encoding}: name its encoding, "
+                    "perhaps utf-16-le"
+                )
+            column = name.replace("\ufeff", "").strip().lower()
+            if column in found:
+                raise UserError(
+                    f"{printable(self.source)} has two columns {column}: rename or remove one"
+                )
+            if column in COLUMNS:
+                found[column] = place
+            self._columns[printable(name)] = column in COLUMNS
+        return found
+
+
+class _Tally:
+    """The number of names, and the first of them."""
+
+    def __init__(self):
+        self.count, self.first = 0, ""
+
+    def add(self, name: str) -> None:
+        self.first = self.first or name
+        self.count += 1
+
+    @property
+    def example(self) -> str:
+        return ("such as " if self.count > 1 else "") + printable(self.first)
+
+
+class _Pairs(list):
+    """The names and values of a JSON object, repetitions included."""
+
+
+def decode(content: bytes, encoding: str) -> str:
+    """Return bytes as text, by their byte order mark or else by an encoding."""
+    return content.decode(_marked_encoding(content[:4]) or encoding, "replace")
+
+
+def read_text(source: str, encoding: str = "utf-8") -> str:
+    """Return the whole text of a file, or of standard input if it is ``-``.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read or is not text.
+    """
+    try:
+        with _open(source, encoding, None) as file:
+            text = file.read()
+    except OSError as error:
+        raise UserError(f"cannot read {printable(source)}: {error.strerror or error}") from None
+    if "\0" in text:
+        raise UserError(f"{printable(source)} is not text in {encoding}: convert it")
+    return text
+
+
+def holds_codes(path: Path) -> bool:
+    """Return whether a file was written by ``ae-bn encode``, which may replace it."""
+    try:
+        if path.suffix == ".csv":
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return file.read(len(CODES)) == CODES
+        with zipfile.ZipFile(path) as archive:
+            return sorted(archive.namelist()) == ["codes.npy", "names.npy"]
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def printable(name: object) -> str:
+    """Return a name without what UTF-8 cannot hold, such as bytes of a file's name."""
+    return SURROGATE.sub(UNREADABLE, str(name))
+
+
+def _open(source: str, encoding: str, newline: str | None) -> TextIO:
+    stdin = source == "-"
+    raw = open(0 if stdin else source, "rb", closefd=not stdin)
+    marked = _marked_encoding(raw.peek(4)[:4])
+    return io.TextIOWrapper(raw, marked or encoding, errors="replace", newline=newline)
+
+
+def _marked_encoding(start: bytes) -> str | None:
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    return None
