@@ -196,7 +196,8 @@ def test_without_two_labels_the_rest_works(category, tmp_path, folder):
         perform(run)
     results = results_table(runs)
     assert not {"accuracy", "precision"} & set(results)
-    assert results["dead_units"].notna().all() and results["test_loss"].notna().sum() == 1
+    assert results["snapshot"].dropna().tolist() == ["loss", "last"]  # none by accuracy
+    assert results["dead_units"].notna().all() and results["test_loss"].notna().sum() == 2
     experiment = without_labels(config.experiment, results)
     assert experiment.report.metrics == ["test_loss"]
     text = write_report(results, curves_table(runs), config.experiment, tmp_path)
