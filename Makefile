@@ -43,7 +43,7 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2) $(3) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
-.PHONY: help setup test faults lint types hooks docs info $(EXPERIMENTS) experiments reproduce report \
+.PHONY: help setup test faults wheel lint types hooks docs info $(EXPERIMENTS) experiments reproduce report \
 	fast bench bench_scale clean
 
 help: ## show this help
@@ -66,6 +66,9 @@ test: $(READY) ## run the tests, and show how much of the package they reach
 
 faults: $(READY) ## kill, fill and damage everything, for a quarter of an hour
 	$(IN_VENV) -m pytest -m "long or not long" tests/test_faults.py
+
+wheel: $(READY) ## build a wheel, and try it in environments where nothing else is
+	$(IN_VENV) -m pytest -m "long or not long" tests/test_install.py
 
 lint: $(TOOLS) ## check style and format
 	$(IN_VENV) -m ruff check .

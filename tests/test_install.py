@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON_3_11 = """
-from pathlib import Path
+FIT = """
 import ae_bn
 from ae_bn import BatchNormAutoencoder
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -24,6 +25,18 @@ codes = make_pipeline(TfidfVectorizer(), estimator).fit(texts).transform(texts)
 assert codes.shape == (40, 3) and codes.any()
 print(ae_bn.__file__)
 """
+ENCODE = """
+import json, sys
+from importlib.util import find_spec
+import numpy as np
+from ae_bn import Encoder
+
+model, text = sys.argv[1:]
+codes = Encoder.load(model).transform(open(text, encoding="utf-8").readlines())
+missing = [name for name in ("theano", "sklearn", "matplotlib") if find_spec(name) is None]
+print(json.dumps([np.__version__, missing, codes.tolist()]))
+"""
+LINES = "ax bx common words\nay by cy\n\nunknown\n"
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +85,68 @@ def test_a_wheel_has_every_file_of_the_package(wheel):
         assert {name for name in archive.namelist() if ".dist-info/" not in name} == files
 
 
-@pytest.mark.long
-def test_a_wheel_trains_and_encodes(wheel, tmp_path):
-    python = empty_environment(tmp_path / "empty", sys.executable)
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Return the Python of an empty environment in which the wheel is installed."""
+    folder = tmp_path_factory.mktemp("installed")
+    python = empty_environment(folder / "environment", sys.executable)
     pip(python, "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel)
-    assert str(tmp_path / "empty") in run(python, PYTHON_3_11, tmp_path)
+    return python
+
+
+@pytest.fixture(scope="module")
+def model(installed, folder, tmp_path_factory):
+    """Return a folder with the results of ``ae-bn run``, and the codes of ``ae-bn encode``."""
+    out = tmp_path_factory.mktemp("results")
+    (out / "small.yaml").write_text(
+        f"data: {{source: folder, folder: {folder}}}\nmodel: {{layers: [5]}}\n"
+        "training: {batch_size: 10, epochs: 2}\nexperiment: {name: small, references: []}\n"
+    )
+    (out / "lines.txt").write_text(LINES)
+    program = str(Path(installed).with_name("ae-bn"))
+    for arguments in (
+        ["run", "--config", "small.yaml", "--seeds", "1", "--out", "out"],
+        ["encode", "--model", "RUN", "--text", "lines.txt", "--out", "codes.csv"],
+    ):
+        arguments = [next(out.glob("out/runs/*")) if a == "RUN" else a for a in arguments]
+        done = subprocess.run([program, *arguments], cwd=out, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.long
+def test_the_estimator_fits_and_encodes(installed, tmp_path):
+    assert str(Path(installed).parent.parent) in run(installed, FIT, tmp_path)
+
+
+@pytest.mark.long
+def test_the_program_trains_and_encodes(model):
+    codes = np.loadtxt(model / "codes.csv", delimiter=",", skiprows=1)[:, 1:]
+    assert codes.shape == (4, 5) and codes.any()
+
+
+@pytest.mark.long
+def test_a_later_python_encodes_without_theano(wheel, model, tmp_path):
+    python = later_python()
+    if python is None:
+        pytest.skip("no Python 3.12 or later")
+    python = empty_environment(tmp_path / "environment", python)
+    pip(python, "install", "--quiet", wheel)
+    file, lines = next(model.glob("out/runs/*/model.safetensors")), model / "lines.txt"
+    numpy, missing, codes = json.loads(run(python, ENCODE, tmp_path, str(file), str(lines)))
+    assert numpy.startswith("2.") and missing == ["theano", "sklearn", "matplotlib"]
+    expected = np.loadtxt(model / "codes.csv", delimiter=",", skiprows=1)[:, 1:]
+    np.testing.assert_allclose(codes, expected, rtol=1e-5, atol=1e-6)
+
+
+def later_python() -> str | None:
+    """Return the newest Python from 3.12 on that is on the path or among those of pyenv."""
+    names = [f"python3.{minor}" for minor in (14, 13, 12)]
+    pyenv = sorted(Path.home().glob(".pyenv/versions/3.1[2-9]*/bin/python"), reverse=True)
+    for name in [*names, *map(str, pyenv)]:
+        try:
+            subprocess.run([name, "-c", "import ensurepip, venv"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return name
+    return None

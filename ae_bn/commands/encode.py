@@ -1,5 +1,7 @@
 """Encode raw text with a trained model.
 
+From the command line::
+
     ae-bn encode --model RUN --text letters/ --out codes.npz
     ae-bn encode --model model.safetensors --text lines.txt --out codes.csv
     cat lines.txt | ae-bn encode --model RUN --text - --similar 5

@@ -1,5 +1,7 @@
 """Show what computes here: versions, compiler, flags and BLAS, and their speed.
 
+From the command line::
+
     ae-bn info
     python -m ae_bn
 

@@ -1,13 +1,16 @@
 """Look into a trained model: what its units respond to, what it confuses, what it misses.
 
+From the command line::
+
     ae-bn inspect results/dropout/runs/RUN
     ae-bn inspect RUN --document 17
     cat letter.txt | ae-bn inspect RUN --document -
 
 In a checkout ``python experiments/inspect_model.py`` is the same.
+
 Prints every code unit with its words, then one document (a row of the test part, or raw text in
 a file or in standard input, whole) with its nearest training documents and the words that its
-reconstruction misses most.  Writes to OUT:
+reconstruction misses most.  Writes to OUT::
 
     units.csv                           a row per code unit: words, dead, active, saturated
     map.png                             the test codes in two dimensions, coloured by label

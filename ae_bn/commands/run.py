@@ -1,5 +1,7 @@
 """Run an experiment: train every arm with every seed, then write and print its tables.
 
+From the command line::
+
     ae-bn run --config configs/dropout.yaml
     ae-bn run --config configs/dropout.yaml --seeds 3 --set training.epochs=5
     ae-bn run --config configs/dropout.yaml --cluster tcp://HOST:8786
