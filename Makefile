@@ -36,7 +36,7 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2) $(3) \
 QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
 .PHONY: help setup test faults lint types hooks docs info $(EXPERIMENTS) experiments reproduce report \
-	fast bench bench_scale clean
+	fast bench bench_run bench_scale clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
@@ -95,6 +95,9 @@ bench: $(READY) ## compare the speed with PyTorch's, which is installed first (P
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
 		--editable '.[bench]'
 	$(IN_VENV) experiments/benchmark.py $(BENCH)
+
+bench_run: $(READY) ## measure what a run costs; BENCH="--against COMMIT" trains an older one in turns
+	$(IN_VENV) experiments/benchmark_run.py $(BENCH)
 
 bench_scale: $(READY) ## measure time and memory over vocabulary and documents (PyTorch as above)
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
