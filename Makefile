@@ -9,6 +9,9 @@ FEWER_top_layer := 'experiment.skip=[{loss: "cross-entropy, log count"}, \
 	{batch_norm: "hidden + top, no scale"}, {batch_norm: "hidden + top, no shift"}]'
 EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate curvature batch_size \
 	depth full_vocabulary reuters_r8 other_copy fixed_rate
+# The core experiment and its blocks, whose runs all learning rates share.
+CORE := core core_other_copy core_hidden_dropout core_sigmoid core_nesterov core_multinomial \
+	core_reuters core_layer_norm core_wide core_kate
 
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
@@ -35,7 +38,7 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2) $(3) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
-.PHONY: help setup test faults lint types hooks docs info $(EXPERIMENTS) experiments reproduce report \
+.PHONY: help setup test faults lint types hooks docs info $(EXPERIMENTS) $(CORE) experiments reproduce report \
 	fast bench bench_run bench_scale clean
 
 help: ## show this help
@@ -43,6 +46,9 @@ help: ## show this help
 	@echo
 	@echo 'One experiment in full:  make $(firstword $(EXPERIMENTS)), or any of'
 	@echo '$(wordlist 2,99,$(EXPERIMENTS))' | fold -s -w 79 | sed 's/^/  /'
+	@echo
+	@echo 'The core experiment (days), or one block of it:'
+	@echo '$(CORE)' | fold -s -w 79 | sed 's/^/  /'
 	@echo
 	@echo 'SEEDS=5 or SEEDS=1,2,3   seeds of the runs'
 	@echo 'JOBS=4                   runs at a time'
@@ -75,7 +81,7 @@ docs: $(TOOLS) ## render the documentation into docs/_build/html
 info: $(READY) ## show versions, compiler and BLAS, and measure their speed
 	@$(IN_VENV) -m ae_bn
 
-$(EXPERIMENTS): $(READY)
+$(EXPERIMENTS) $(CORE): $(READY)
 	$(call run,$@,$(or $(OUT),results))
 
 experiments: $(EXPERIMENTS) ## run all experiments in full; this takes a day on two cores
