@@ -9,7 +9,7 @@ FEWER_top_layer := 'experiment.skip=[{loss: "cross-entropy, log count"}, \
 	{batch_norm: "hidden + top, no scale"}, {batch_norm: "hidden + top, no shift"}]'
 EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate curvature batch_size \
 	depth full_vocabulary reuters_r8 other_copy fixed_rate
-# The core experiment and its blocks, whose runs all learning rates share.
+# The core experiment and its blocks: every arm at every learning rate.
 CORE := core core_other_copy core_hidden_dropout core_sigmoid core_nesterov core_multinomial \
 	core_reuters core_layer_norm core_wide core_kate
 
