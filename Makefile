@@ -9,6 +9,9 @@ FEWER_top_layer := 'experiment.skip=[{loss: "cross-entropy, log count"}, \
 	{batch_norm: "hidden + top, no scale"}, {batch_norm: "hidden + top, no shift"}]'
 EXPERIMENTS := dropout top_layer saturation kate decomposition learning_rate curvature batch_size \
 	depth full_vocabulary reuters_r8 other_copy fixed_rate
+# The core experiment and its blocks: every arm at every learning rate.
+CORE := core core_other_copy core_hidden_dropout core_sigmoid core_nesterov core_multinomial \
+	core_reuters core_layer_norm core_wide core_kate
 
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
@@ -43,14 +46,17 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2) $(3) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
-.PHONY: help setup test faults wheel lint types hooks docs info $(EXPERIMENTS) experiments reproduce report \
-	fast bench bench_scale clean
+.PHONY: help setup test faults wheel lint types hooks docs info $(EXPERIMENTS) $(CORE) experiments \
+	reproduce report fast bench bench_run bench_scale clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'One experiment in full:  make $(firstword $(EXPERIMENTS)), or any of'
 	@echo '$(wordlist 2,99,$(EXPERIMENTS))' | fold -s -w 79 | sed 's/^/  /'
+	@echo
+	@echo 'The core experiment (days), or one block of it:'
+	@echo '$(CORE)' | fold -s -w 79 | sed 's/^/  /'
 	@echo
 	@echo 'SEEDS=5 or SEEDS=1,2,3   seeds of the runs'
 	@echo 'JOBS=4                   runs at a time'
@@ -86,7 +92,7 @@ docs: $(TOOLS) ## render the documentation into docs/_build/html
 info: $(READY) ## show versions, compiler and BLAS, and measure their speed
 	@$(IN_VENV) -m ae_bn
 
-$(EXPERIMENTS): $(READY)
+$(EXPERIMENTS) $(CORE): $(READY)
 	$(call run,$@,$(or $(OUT),results))
 
 experiments: $(EXPERIMENTS) ## run all experiments in full; this takes a day on two cores
@@ -106,6 +112,9 @@ bench: $(READY) ## compare the speed with PyTorch's, which is installed first (P
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
 		--editable '.[bench]'
 	$(IN_VENV) experiments/benchmark.py $(BENCH)
+
+bench_run: $(READY) ## measure what a run costs; BENCH="--against COMMIT" trains an older one in turns
+	$(IN_VENV) experiments/benchmark_run.py $(BENCH)
 
 bench_scale: $(READY) ## measure time and memory over vocabulary and documents (PyTorch as above)
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \

@@ -1,0 +1,164 @@
+"""Measure what a run costs: its epochs, its path and its snapshots, beside an older commit.
+
+    make bench_run
+    make bench_run BENCH="--against 9beab6a --epochs 60 --rounds 3"
+
+One process on one thread trains as a worker of a sweep does, 2,000 words x 128 units, minibatches
+of 100.  With --against the same epochs are trained by an older commit in turns with this one: there
+without a path if it has none.  The table goes to results/benchmark_run.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from ae_bn.command_line import OneLineParser, check_positive, run_program
+from ae_bn.errors import UserError
+from ae_bn.paths import atomic_write
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PLACEMENTS = {"hidden": [], "hidden + output": ["model.batch_norm.top=true"]}
+
+# Runs in this checkout and in older ones, so it uses only what all of them have.
+TIMED = """
+import inspect, json, sys, time
+import numpy as np
+from ae_bn.config import load_config
+from ae_bn.data import load_corpus, split_validation
+from ae_bn.experiment import compiled_autoencoder
+from ae_bn.randomness import streams
+from ae_bn import training
+
+epochs, *settings = sys.argv[1:]
+settings += [f"training.epochs={epochs}", f"training.patience={epochs}"]
+config = load_config(None, ["model.dropout.input=0.3", *settings])
+corpus = load_corpus(config.data, progress=lambda line: None)
+stream = streams(1)
+fit_rows, valid_rows = split_validation(corpus.train.shape[0], 0.1, stream.split)
+X_train, X_valid = corpus.train[fit_rows], corpus.train[valid_rows]
+autoencoder = compiled_autoencoder(config, corpus.train.shape[1])
+more, path = {}, []
+if "measure_codes" in inspect.signature(training.fit).parameters:
+    from ae_bn.codes import PathMeter, snapshot_metrics
+    from ae_bn.evaluation import Split
+
+    meter = PathMeter(corpus.train_labels[fit_rows], corpus.train_labels[valid_rows], "relu")
+
+    def measured(*codes):
+        start = time.perf_counter()
+        metrics = meter(*codes)
+        path.append(time.perf_counter() - start)
+        return metrics
+
+    more["measure_codes"] = measured
+
+def train(config):
+    autoencoder.initialize(X_train, streams(1), 0.001, config.model.dropout)
+    start = time.perf_counter()
+    result = training.fit(autoencoder, X_train, X_valid, config.training, streams(1).order, **more)
+    return time.perf_counter() - start, result
+
+train(config.replace({"training.epochs": 1}))  # compiles
+path.clear()
+whole, result = train(config)
+seconds = {"whole": whole, "epochs": result.history[-1].seconds}
+if path:
+    start = time.perf_counter()
+    for part in (X_train, X_valid) * len(path):
+        autoencoder.encode(part)
+    seconds["path"] = sum(path) + time.perf_counter() - start
+    train_codes, test_codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
+    splits = Split(train_codes, corpus.train_labels), Split(test_codes, corpus.test_labels)
+    start = time.perf_counter()
+    autoencoder.evaluate(corpus.test), autoencoder.encode(corpus.train)
+    autoencoder.encode(corpus.test), snapshot_metrics(*splits, fit_rows, valid_rows)
+    seconds["snapshot"] = time.perf_counter() - start
+print(json.dumps(seconds))
+"""
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(
+        description=(__doc__ or "").split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--against", metavar="COMMIT", help="also train with an older commit")
+    parser.add_argument("--epochs", type=int, default=60, help="epochs of a run")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each, in turns")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmark_run.md"))
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    return parser.parse_args(arguments)
+
+
+def timed(checkout: Path, epochs: int, settings: list[str]) -> dict:
+    """Return the seconds of one run of a checkout, in a process of its own on one thread."""
+    threads = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
+    environment = {**os.environ, **threads, "PYTHONPATH": str(checkout)}
+    environment.pop("THEANO_FLAGS", None)  # ours name this checkout
+    done = subprocess.run(
+        [sys.executable, "-c", TIMED, str(epochs), *settings],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise UserError(f"{checkout} cannot train: {done.stderr.strip().splitlines()[-1]:.200}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def rows(checkouts: dict[str, Path], epochs: int, rounds: int) -> list[list[str]]:
+    """Return a row of medians for each placement of BN."""
+    table = []
+    for placement, settings in PLACEMENTS.items():
+        seconds: dict[str, list] = {name: [] for name in checkouts}
+        for _ in range(rounds):
+            for name, checkout in checkouts.items():
+                seconds[name].append(timed(checkout, epochs, settings))
+        ours = seconds["now"]
+        row = [placement, f"{np.median([s['whole'] for s in ours]):.1f} s"]
+        share = [s["path"] / s["epochs"] for s in ours]
+        row += [f"{np.median(share):.0%}", f"{np.median([s['snapshot'] for s in ours]):.2f} s"]
+        if len(checkouts) > 1:
+            ratios = [s["whole"] / o["whole"] for s, o in zip(seconds["before"], ours)]
+            row.append(f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        table.append(row)
+    return table
+
+
+def main(arguments: list[str]) -> int:
+    """Run the program and return its exit code."""
+    options = parse_arguments(arguments)
+    check_positive(options, "epochs", "rounds")
+    header = ["BN", f"{options.epochs} epochs with their path", "path, of an epoch", "one snapshot"]
+    with tempfile.TemporaryDirectory() as folder:
+        checkouts = {"now": REPOSITORY}
+        if options.against:
+            header.append(f"times as fast as {options.against:.7} without a path")
+            checkouts["before"] = Path(folder, "before")
+            clone = ["git", "clone", "--quiet", str(REPOSITORY), str(checkouts["before"])]
+            switch = ["git", "-C", str(checkouts["before"]), "checkout", "-q", options.against]
+            for command in (clone, switch):
+                if subprocess.run(command).returncode:
+                    raise UserError(f"--against {options.against}: git has no such commit")
+        table = rows(checkouts, options.epochs, options.rounds)
+    text = tabulate(table, header, "pipe")
+    with atomic_write(options.out) as file:
+        file.write(
+            f"# A run\n\nMedians of {options.rounds} rounds in turns, one thread.\n\n{text}\n"
+        )
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main, "nothing is written before the end")
