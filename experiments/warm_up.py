@@ -97,8 +97,8 @@ def new_autoencoder(X, bn, top_bn, rng):
     n, n_words = X.shape
     encoder = Layer(n_words, N_UNITS, ReLU, bn, rng)
     decoder = Layer(N_UNITS, n_words, T.nnet.sigmoid, top_bn, rng)
-    # At first sigmoid(b) is the share of documents that contain each word.  With BN in the top
-    # layer this matters: from b = 0 on, thousands of steps would only teach it which words are rare.
+    # At first, sigmoid(b) is the share of documents that contain the word.  From b = 0, steps of
+    # about LEARNING_RATE would not get to a rare word's -5 within EPOCHS.
     share = (X.sum(axis=0) + 0.5) / (n + 1)  # never 0 or 1
     decoder.b.set_value(np.log(share / (1 - share)).astype(theano.config.floatX))
     return encoder, decoder
@@ -139,7 +139,7 @@ def compile_functions(encoder, decoder, dropout):
     encode = theano.function([x], code)
     evaluate = theano.function([x], cross_entropy(decoder(code, population=True), x))
 
-    # The population is all training documents: their statistics as one large batch are its own.
+    # In between: all training documents, as one large batch, give the population's statistics.
     code = encoder(x, population=False)
     updates = encoder.population_updates(x) + decoder.population_updates(code)
     update_population = theano.function([x], updates=updates)
