@@ -19,6 +19,7 @@ rows, and `curves_table` the curves.
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import threading
@@ -566,6 +567,15 @@ def _prepare_corpus(data: str) -> Path:
 
 _read_corpus = lru_cache(maxsize=4)(read_corpus)
 one_at_a_time = threading.Lock()  # runs in threads of one process would share shared variables
+
+
+def _free_lock():
+    """Release the lock in a forked child: the thread that held it exists only in the parent."""
+    if one_at_a_time.locked():
+        one_at_a_time.release()
+
+
+os.register_at_fork(after_in_child=_free_lock)
 
 
 def graph(run: Run) -> tuple | None:

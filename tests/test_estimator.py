@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 
 import joblib
 import numpy as np
@@ -161,3 +164,60 @@ def test_grid_search_over_a_pipeline(folder):
     grid = {"codes__learning_rate": np.array([0.01, 0.03])}
     search = GridSearchCV(pipeline, grid, n_jobs=2, cv=2, error_score="raise").fit(texts, labels)
     assert search.best_score_ > 0.8  # chance is a third
+
+
+FORKED = """
+import multiprocessing, threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import joblib, numpy as np, scipy.sparse as sp
+from ae_bn import BatchNormAutoencoder
+from ae_bn.experiment import one_at_a_time
+
+X = sp.random(300, 40, density=0.3, random_state=0, format="csr")
+model = BatchNormAutoencoder([4], epochs=2, random_state=0).fit(X)
+codes = model.transform(X)
+fork = multiprocessing.get_context("fork")
+
+def fit():
+    return BatchNormAutoencoder([4], epochs=2, random_state=0).fit(X).transform(X)
+
+def in_a_thread():
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(fit).result()
+
+with fork.Pool(1) as pool:
+    found = [pool.apply(model.transform, [X]), pool.apply(fit), pool.apply(in_a_thread)]
+with ProcessPoolExecutor(1, mp_context=fork) as pool:
+    found.append(pool.submit(fit).result())
+found += joblib.Parallel(2, backend="multiprocessing")(joblib.delayed(fit)() for _ in range(2))
+
+# Another thread of the parent computes while it forks.
+taken, done = threading.Event(), threading.Event()
+def hold():
+    with one_at_a_time:
+        taken.set()
+        done.wait()
+threading.Thread(target=hold).start()
+taken.wait()
+with fork.Pool(1) as pool:
+    found.append(pool.apply(model.transform, [X]))
+done.set()
+found.append(model.transform(X))  # the parent goes on as before
+for each in found:
+    np.testing.assert_allclose(each, codes, rtol=1e-4, atol=1e-5)
+print(len(found))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_forked_children_compute_too():
+    """Children of a process whose threads have computed; of GNU's OpenMP they inherit none."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (run.returncode, run.stdout) == (0, "8\n"), run.stderr
