@@ -179,14 +179,15 @@ def plan_runs(
         path = _prepare_corpus(arm.config.data.model_dump_json())
         corpus = _read_corpus(path)
         if not reference:
-            if arm.config.model.loss == "cross_entropy" and corpus.train.max() > 1:
+            largest = max(corpus.train.max(), corpus.test.max())
+            if arm.config.model.loss == "cross_entropy" and largest > 1:
                 raise UserError(
                     f"arm {arm.name}: loss cross_entropy is for values from 0 to 1, the data go up "
-                    f"to {corpus.train.max():g}: take another data.input or model.loss"
+                    f"to {largest:g}: take another data.input or model.loss"
                 )
             n, fraction = corpus.train.shape[0], arm.config.data.validation_fraction
             fit_rows, _ = split_validation(n, fraction, streams(0).split)
-            check_batch_size(len(fit_rows), arm.config.training.batch_size)
+            check_batch_size(len(fit_rows), arm.config.training.batch_size, arm.config.model)
             curvature.check(arm.config, len(fit_rows))
         further = headline if arm.name in config.experiment.headline.arms else ()
         for seed in [*seeds, *further]:
