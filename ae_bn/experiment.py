@@ -42,6 +42,7 @@ from ae_bn.config import (
     DataConfig,
     DropoutConfig,
     ModelConfig,
+    check_distinct,
     expand_arms,
 )
 from ae_bn.data import Corpus, prepare_corpus, read_corpus, split_validation
@@ -164,7 +165,8 @@ def plan_runs(
     Raises
     ------
     UserError
-        If an arm is invalid, its data cannot be had, or they do not fill a minibatch.
+        If an arm is invalid, two arms or an arm and a reference have the same name, the data
+        cannot be had, or they do not fill a minibatch.
     """
     for factor in config.experiment.factors:
         if factor in COLUMNS:
@@ -174,6 +176,7 @@ def plan_runs(
     arms: list[tuple[Arm, str | None]] = [(arm, None) for arm in expand_arms(config)]
     tfidf = config.replace({"data.input": "tfidf"})
     arms[:0] = [(Arm(REFERENCES[kind], {}, tfidf), kind) for kind in config.experiment.references]
+    check_distinct([arm.name for arm, _ in arms])
     runs = []
     for arm, reference in arms:
         path = _prepare_corpus(arm.config.data.model_dump_json())
