@@ -369,9 +369,9 @@ def expand_arms(config: Config) -> list[Arm]:
     Raises
     ------
     UserError
-        For a level with an invalid setting, or a name in ``skip``, ``headline``,
-        ``learning_rates`` or ``report.contrasts`` that no factor or arm has; skipped arms may be
-        named.
+        For a level with an invalid setting, two arms of one name, or a name in ``skip``,
+        ``headline``, ``learning_rates`` or ``report.contrasts`` that no factor or arm has; skipped
+        arms may be named.
     """
     experiment = config.experiment
     factors = experiment.factors
@@ -397,6 +397,7 @@ def expand_arms(config: Config) -> list[Arm]:
             arms.append(Arm(name, levels, config.replace(settings)))
         except UserError as error:
             raise UserError(f"arm {name}: {error}") from None
+    check_distinct([arm.name for arm in arms])
     for name in experiment.learning_rates:
         check_name(name, combinations, "experiment.learning_rates")
     for name in experiment.headline.arms:
@@ -405,6 +406,13 @@ def expand_arms(config: Config) -> list[Arm]:
         for name in contrast.plus + contrast.minus:
             check_name(name, combinations, f"experiment.report.contrasts.{title}")
     return arms
+
+
+def check_distinct(arms: list[str]) -> None:
+    """Raise a UserError if two arms have the same name: tables and contrasts would mix them."""
+    for number, name in enumerate(arms):
+        if name in arms[:number]:
+            raise UserError(f"two arms are called {name!r}: rename a level of experiment.factors")
 
 
 def check_name(name: str, known, where: str) -> None:
@@ -481,10 +489,13 @@ def _check_plain(tree: Any) -> None:
 
 
 def _merge(tree: dict, changes: dict) -> None:
-    """Lay ``changes`` over ``tree``, section by section, in place."""
+    """Lay ``changes`` over ``tree``, section by section, in place.
+
+    An empty section, which YAML reads as null, changes nothing: its lines may all be comments.
+    """
     for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value)
+        if isinstance(tree.get(key), dict) and (value is None or isinstance(value, dict)):
+            _merge(tree[key], value or {})
         else:
             tree[key] = value
 
@@ -515,6 +526,15 @@ def _validate(tree: dict, origin: str = "") -> Config:
     except ValidationError as error:
         first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden" and key in _keys(Config):  # the dots are in a name
+        name = str(first["loc"][-1])
+        *sections, setting = name.split(".")
+        nested = f"{setting}: ..."
+        for section in reversed(sections):
+            nested = f"{section}: {{{nested}}}"
+        raise UserError(
+            f"{origin}{name!r} is a dotted name, for --set and for levels: write {nested} instead"
+        )
     if first["type"] == "extra_forbidden":
         raise UserError(f"{origin}unknown key {key!r}{_nearest(key, _keys(Config))}")
     if first["type"] == "missing":

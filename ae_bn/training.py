@@ -100,9 +100,9 @@ class Progress:
         if not last.finite:
             return []
         for name in snapshots:
-            score = SNAPSHOTS[name]
-            value, best = score(last), self.best_epochs.get(name)
-            if value is not None and (best is None or value > score(self.history[best - 1])):
+            value, best = SNAPSHOTS[name](last), self.best_epochs.get(name)
+            highest = None if best is None else SNAPSHOTS[name](self.history[best - 1])
+            if value is not None and (highest is None or value > highest):
                 self.best_epochs[name] = last.epoch
                 better.append(name)
         return better

@@ -111,6 +111,11 @@ def test_settings_that_exclude_each_other_are_one_line(overrides, words):
         ("- a\n- b", ["config.yaml", "sections"]),
         ("a: [1\nb: 2", ["config.yaml", "YAML", "line"]),
         ("a: !!python/object/apply:os.system ['true']", ["config.yaml"]),
+        ("training.epochs: 3", ["config.yaml", "'training.epochs'", "training: {epochs: ...}"]),
+        ("model.dropout.input: 0", ["model: {dropout: {input: ...}}"]),
+        ("model: {dropout.input: 0}", ["'dropout.input'", "write dropout: {input: ...}"]),
+        ("model.batch_norm: {hidden: false}", ["model: {batch_norm: ...}"]),
+        ("training.epoch: 3", ["unknown key 'training.epoch'", "'training.epochs'"]),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(tmp_path, text, words):
@@ -119,6 +124,18 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path, text, words):
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "training:\n#  epochs: 3\n",
+        "model:\n  batch_norm:\n  dropout:\nexperiment:\n  factors:\n  report: ~\n",
+        "# all of it\n",
+    ],
+)
+def test_an_empty_section_is_the_defaults(tmp_path, text):
+    assert load_config(write(tmp_path, text)) == load_config()
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -173,6 +190,15 @@ def test_bad_arms_are_named(tmp_path, setting, words):
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
+
+
+def test_two_arms_of_one_name_are_refused():
+    factors = {"one": {"a": {}, "a / b": {"training.epochs": 2}}, "two": {"b / c": {}, "c": {}}}
+    config = load_config().replace({"experiment.factors": factors})
+    with pytest.raises(UserError, match="two arms are called 'a / b / c': rename a level"):
+        expand_arms(config)
+    skip = [{"one": "a / b", "two": "c"}]
+    assert len(expand_arms(config.replace({"experiment.skip": skip}))) == 3
 
 
 def test_a_bad_setting_in_a_level_names_the_arm():

@@ -128,7 +128,7 @@ def precision_at(database: Split, queries: Split, fraction: float = FRACTION) ->
     n = len(database.labels)
     k = max(1, round(fraction * n))
     D, Q = (
-        np.asarray(split.codes.todense() if issparse(split.codes) else split.codes)
+        split.codes.toarray() if issparse(split.codes) else np.asarray(split.codes)  # type: ignore
         for split in (database, queries)
     )
     mu = D.mean(axis=0, dtype=np.float64)
@@ -225,8 +225,9 @@ class PathMeter:
             validation documents' codes.
         """
         metrics = {"mean_share": mean_share(fit_codes), "dead_units": dead_units(valid_codes)}
-        if saturated(valid_codes, self.activation) is not None:
-            metrics["saturated"] = saturated(valid_codes, self.activation)
+        share = saturated(valid_codes, self.activation)
+        if share is not None:
+            metrics["saturated"] = share
         if np.ptp(self.fit_labels) == 0:
             return metrics
         fit, valid = Split(fit_codes, self.fit_labels), Split(valid_codes, self.valid_labels)

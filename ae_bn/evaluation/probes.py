@@ -58,7 +58,7 @@ def evaluate_codes(
         `retrieval_curve`.  With one label to fit on, or none (all -1), none of `LABEL_METRICS`, no
         curve.
     """
-    units = {
+    units: dict = {
         "dead_units": dead_units(test.codes),
         "saturated": saturated(test.codes, hidden_activation),
     }

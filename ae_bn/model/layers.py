@@ -65,7 +65,7 @@ def plan_layers(config: ModelConfig, n_words: int) -> list[LayerPlan]:
     plans = []
     for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
         batch_norm, scale, shift = switches.hidden, switches.scale, switches.shift
-        activation = config.hidden_activation
+        activation: str = config.hidden_activation
         if number == 2 * depth:
             batch_norm, activation = switches.top, config.output_activation
             scale = scale if switches.top_scale is None else switches.top_scale

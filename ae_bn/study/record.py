@@ -70,9 +70,9 @@ class Record:
         """
         new = defaultdict(list)
         for run in runs:
-            if run.identity in self.lines or not run.finished:
+            results = run.read_metrics() if run.finished else None
+            if results is None or run.identity in self.lines:
                 continue
-            results = run.read_metrics()
             line = {"run": run.identity, **run.describe(), **results}
             self.lines[run.identity] = line
             new[self.directory / f"{name}-seed{run.seed}.jsonl.xz"].append(run.identity)

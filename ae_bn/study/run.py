@@ -36,6 +36,7 @@ from ae_bn.config import (
     Config,
     DataConfig,
     DropoutConfig,
+    check_distinct,
     expand_arms,
 )
 from ae_bn.data.corpus import Corpus, prepare_corpus, read_corpus, split_validation
@@ -44,6 +45,7 @@ from ae_bn.evaluation import curvature
 from ae_bn.evaluation import probes as evaluation
 from ae_bn.evaluation.codes import PathMeter, snapshot_metrics
 from ae_bn.evaluation.metrics import METRICS
+from ae_bn.evaluation.probes import Split
 from ae_bn.evaluation.references import REFERENCES, reference_codes
 from ae_bn.files import (
     file_digest,
@@ -163,7 +165,8 @@ def plan_runs(
     Raises
     ------
     UserError
-        If an arm is invalid, its data cannot be had, or they do not fill a minibatch.
+        If an arm is invalid, two arms or an arm and a reference have the same name, the data
+        cannot be had, or they do not fill a minibatch.
     """
     for factor in config.experiment.factors:
         if factor in COLUMNS:
@@ -173,6 +176,7 @@ def plan_runs(
     arms: list[tuple[Arm, str | None]] = [(arm, None) for arm in expand_arms(config)]
     tfidf = config.replace({"data.input": "tfidf"})
     arms[:0] = [(Arm(REFERENCES[kind], {}, tfidf), kind) for kind in config.experiment.references]
+    check_distinct([arm.name for arm, _ in arms])
     runs = []
     for arm, reference in arms:
         path = _prepare_corpus(json.dumps(arm.config.data.model_dump()))
@@ -274,6 +278,7 @@ def perform(run: Run, test: bool = True) -> None:
 
 def _reference(run: Run, corpus: Corpus) -> dict:
     """Return the results of a reference: one snapshot without a name."""
+    assert run.reference is not None
     rows = split_validation(
         corpus.train.shape[0], run.config.data.validation_fraction, streams(run.seed).split
     )
@@ -292,12 +297,9 @@ def _reference(run: Run, corpus: Corpus) -> dict:
     return {"status": "finished", "snapshots": {"": metrics}, **curve, "files": {}}
 
 
-def _splits(corpus, codes):
+def _splits(corpus: Corpus, codes) -> tuple[Split, Split]:
     train, test = codes
-    return (
-        evaluation.Split(train, corpus.train_labels),
-        evaluation.Split(test, corpus.test_labels),
-    )
+    return Split(train, corpus.train_labels), Split(test, corpus.test_labels)
 
 
 def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus, test: bool) -> dict:
@@ -389,12 +391,13 @@ def _train(run: Run, autoencoder: Autoencoder, corpus: Corpus, rows, stream) -> 
     X_train, X_valid = (corpus.train[part] for part in rows)
 
     def measure(epoch):
+        assert settings is not None
         return _curvature(run, autoencoder, X_train) if epoch in settings.epochs else None
 
     meter = None
     if training.path_epochs is not None:
-        labels = (corpus.train_labels[part] for part in rows)
-        meter = PathMeter(*labels, run.config.model.hidden_activation)
+        fit_labels, valid_labels = (corpus.train_labels[part] for part in rows)
+        meter = PathMeter(fit_labels, valid_labels, run.config.model.hidden_activation)
     autoencoder.initialize(X_train, stream, training.learning_rate, run.config.model.dropout)
     return fit(
         autoencoder,
@@ -410,12 +413,14 @@ def _train(run: Run, autoencoder: Autoencoder, corpus: Corpus, rows, stream) -> 
 
 
 def _curvature(run: Run, autoencoder: Autoencoder, X_train):
+    settings = run.config.evaluation.curvature
+    assert settings is not None
     return curvature.measure(
         hessian(run.config, X_train.shape[1]),
         autoencoder.get_state(),
         X_train,
         run.config.training.batch_size,
-        run.config.evaluation.curvature,
+        settings,
     )
 
 
@@ -447,7 +452,7 @@ def results_of(run: Run, record: Record | None = None) -> dict | None:
     UserError
         If its directory is damaged, and the record does not have it.
     """
-    recorded = record and record.results(run.identity)
+    recorded = None if record is None else record.results(run.identity)
     try:
         return run.read_metrics() or recorded
     except UserError:
