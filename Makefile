@@ -46,7 +46,7 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2) $(3) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
-.PHONY: help setup test faults wheel lint types hooks docs info $(EXPERIMENTS) $(CORE) experiments \
+.PHONY: help setup warm_up test faults wheel lint types hooks docs info $(EXPERIMENTS) $(CORE) experiments \
 	reproduce report fast bench bench_run bench_scale clean
 
 help: ## show this help
@@ -58,6 +58,7 @@ help: ## show this help
 	@echo 'The core experiment (days), or one block of it:'
 	@echo '$(CORE)' | fold -s -w 79 | sed 's/^/  /'
 	@echo
+	@echo 'FLAGS="--dropout .3"     options of warm_up: --no-bn, --top-bn, --dropout RATE'
 	@echo 'SEEDS=5 or SEEDS=1,2,3   seeds of the runs'
 	@echo 'JOBS=4                   runs at a time'
 	@echo 'OUT=DIRECTORY            where results go'
@@ -66,6 +67,9 @@ help: ## show this help
 	@echo 'PYTHON=/path/to/python   the Python (3.8 to 3.11) that a new .venv is made with'
 
 setup: $(READY) ## install the pinned packages into .venv (all below do so by themselves)
+
+warm_up: $(READY) ## train the post's autoencoder in one short file, in a minute; start here
+	@$(IN_VENV) experiments/warm_up.py $(FLAGS)
 
 test: $(READY) ## run the tests, and show how much of the package they reach
 	$(IN_VENV) -m pytest --cov -n logical --dist loadfile

@@ -88,6 +88,17 @@ def plan_layers(config: ModelConfig, n_words: int) -> list[LayerPlan]:
     return plans
 
 
+def standardises_minibatches(config: ModelConfig) -> bool:
+    """Whether Batch Normalization takes a mean or a variance over the documents of a minibatch.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    """
+    plans = plan_layers(config, n_words=1)
+    return any((plan.center or plan.normalize) and not plan.over_units for plan in plans)
+
+
 def weight_shapes(config: ModelConfig, n_words: int) -> list[tuple[int, int]]:
     """Return the shape of every layer's W, (n_in, n_out)."""
     sizes = [n_words, *config.layers, *config.layers[-2::-1], n_words]

@@ -40,6 +40,7 @@ from ae_bn.words import (
 )
 
 CACHE_FORMAT = 1  # count up when the same text and settings would give other matrices
+LARGEST_COUNT = float(np.finfo(np.float32).max)
 GATHERED = 100  # minibatches whose documents are copied together
 
 
@@ -229,6 +230,11 @@ def _vectorise(texts: Texts | Counts, config) -> Corpus:
     """Return the corpus of texts, or of counts, whose words are chosen in the same way."""
     counts = texts if isinstance(texts, Counts) else _count(texts, config)
     counts = counts.most_frequent(config.vocabulary_size)
+    largest = max(counts.train.max(), counts.test.max())
+    if largest > LARGEST_COUNT:
+        raise UserError(
+            f"{counts.source}: a count of {largest:g} is too large for float32: scale the counts"
+        )
     idf = TfidfTransformer().fit(counts.train).idf_
     corpus = Corpus(
         train=weigh(counts.train, config.input, idf),

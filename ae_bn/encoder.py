@@ -86,8 +86,7 @@ class Encoder:
     Raises
     ------
     UserError
-        If the model has an activation that is not in `ACTIVATIONS`, or if its training diverged
-        and left values that are not finite.
+        If the model has an activation that is not in `ACTIVATIONS`.
     """
 
     def __init__(self, contents: Contents):
@@ -114,8 +113,8 @@ class Encoder:
         Raises
         ------
         UserError
-            If the file is missing, damaged, not consistent, or has settings that this version
-            does not know.
+            If the file is missing, damaged, not consistent, has settings that this version does
+            not know, or if its training diverged and left values that are not finite.
         """
         return cls(read_contents(Path(path)))
 
@@ -160,16 +159,23 @@ class Encoder:
         Raises
         ------
         UserError
-            If X has another number of columns than there are words.
+            If X has another number of columns than there are words, or values that are not finite
+            or too large.
         """
         if X.ndim != 2 or X.shape[1] != len(self.words):
             raise UserError(
                 f"documents of shape {X.shape}: give one column for each of the "
                 f"{len(self.words)} words"
             )
-        out = X.astype(self.layers[0].W.dtype)
-        for layer in self.layers:
-            out = f(layer.standardise(g(out, layer.W)), layer.a, layer.b, layer.activation)
+        dtype = self.layers[0].W.dtype
+        with np.errstate(over="ignore", invalid="ignore"):  # the check below says it in one line
+            out = X.astype(dtype)
+            for layer in self.layers:
+                out = f(layer.standardise(g(out, layer.W)), layer.a, layer.b, layer.activation)
+        if not np.isfinite(out).all():
+            raise UserError(
+                f"codes of these documents are not finite: give finite values that fit {dtype}"
+            )
         return out
 
 
@@ -181,12 +187,6 @@ def _layer(plan: LayerPlan, number: int, epsilon: float, arrays: dict) -> Layer:
             f"{', '.join(ACTIVATIONS)}; use a version of ae_bn that knows it"
         )
     own = {name: arrays[f"layer{number}.{name}"] for name in plan.arrays}
-    for name, array in own.items():
-        if not np.isfinite(array).all():
-            raise UserError(
-                f"layer{number}.{name} of the model has values that are not finite: its training "
-                "diverged; train it again with a lower training.learning_rate"
-            )
     standardise = _standardisation(plan, own, epsilon)
     return Layer(
         own["W"], standardise, own.get("a", 1), own.get("b", 0), ACTIVATIONS[plan.activation]

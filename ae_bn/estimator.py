@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from numbers import Integral
+from typing import Mapping
 
 import numpy as np
 import theano
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
 
+from ae_bn.architecture import standardises_minibatches
 from ae_bn.autoencoder import Autoencoder
+from ae_bn.codes import PathMeter
 from ae_bn.config import Config, load_config
 from ae_bn.data import shuffled_batches, split_validation
 from ae_bn.errors import UserError
 from ae_bn.experiment import compiled_autoencoder, one_at_a_time
 from ae_bn.randomness import streams
-from ae_bn.training import fit
+from ae_bn.training import SNAPSHOTS, check_batch_size, fit
 
 try:
     from sklearn.base import ClassNamePrefixFeaturesOutMixin
@@ -52,12 +58,25 @@ SETTINGS = {  # what each parameter is called in a config
     "validation_fraction": "data.validation_fraction",
     "kernels": "theano.kernels",
 }
+MONITORS = [name for name in SNAPSHOTS if name != "last"]
+# What `settings` refuses, and what to do instead; all that starts so.
+WITHOUT_EFFECT = {
+    "training.seed": "give random_state",
+    "training.checkpoint_epochs": "take it out",
+    "training.observe_steps": "take it out",
+    "training.path_epochs": 'take it out; with monitor="accuracy" every epoch is measured',
+    "data.": "prepare X itself",
+    "evaluation.": "take it out",
+    "experiment.": "take it out",
+}
 
 
 class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """An autoencoder with Batch Normalization and dropout, for sparse documents.
 
     `fit` trains with early stopping on documents that it holds out, `transform` gives the codes.
+    The loss often goes on falling while codes get worse; labels can choose the epoch, see
+    ``monitor``.
     Input is CSR or dense (which becomes CSR), float32 or float64 (anything else becomes
     float64).  It is computed in Theano's floatX, float32 unless the flag says otherwise; results
     have the dtype of the input.
@@ -88,13 +107,20 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     epochs, patience : int, optional
     validation_fraction : float, optional
         Of the documents given to `fit`; at least one is held out.
+    monitor : {"loss", "accuracy", "precision"}
+        What chooses the epoch whose parameters `fit` keeps: the lowest loss, the highest accuracy
+        of a ridge probe or the highest precision of retrieval (by cosines of centred codes, 2 %
+        retrieved), always on the held-out documents.  The last two need labels, ``fit(X, y)``.
+        Nothing else depends on it: training is the same and ends by the loss.
     kernels : {"fused", "symbolic"}, optional
     settings : dict, optional
-        Any other settings, such as ``{"model.batch_norm.scale": False}``.
+        Any other settings of the model and its training, such as
+        ``{"model.batch_norm.scale": False}``.  Those without effect here are refused.
     random_state : int, RandomState instance or None
         An int is ``training.seed``: it gives the numbers that ``experiments/run.py`` gives.
     verbose : bool
-        Print every epoch.
+        Show a progress bar with the losses and with the time that is left at most: training may
+        end early.
 
     Attributes
     ----------
@@ -104,8 +130,9 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     parameters_ : dict of str to ndarray
         W, a, b and population statistics of every layer, see `Autoencoder.get_state`.
     history_ : list of ae_bn.training.Epoch
+        With a ``monitor`` of labels, ``codes`` of an epoch has its accuracy and precision.
     best_epoch_ : int
-        The one whose parameters these are.
+        The epoch whose parameters these are, from 1.
     n_iter_ : int
         Epochs trained, or calls of `partial_fit`.
     """
@@ -128,6 +155,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         epochs=None,
         patience=None,
         validation_fraction=None,
+        monitor="loss",
         kernels=None,
         settings=None,
         random_state=None,
@@ -148,6 +176,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.epochs = epochs
         self.patience = patience
         self.validation_fraction = validation_fraction
+        self.monitor = monitor
         self.kernels = kernels
         self.settings = settings
         self.random_state = random_state
@@ -159,7 +188,9 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Parameters
         ----------
         X : csr_matrix or array_like, (n, n_features)
-        y : ignored
+        y : array_like of labels, (n,), optional
+            Numbers or strings, at least two different ones.  They only choose the epoch that is
+            kept, and only if ``monitor`` says so.
 
         Returns
         -------
@@ -168,34 +199,52 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Raises
         ------
         UserError
-            A ValueError, for an impossible parameter, too few documents, and training that never
-            gave a finite loss.
+            A ValueError, for an impossible parameter, too few documents or labels, documents
+            that Batch Normalization cannot standardise, and training that never gave a finite
+            loss.
         """
         X, _ = self._documents(X, reset=True, least=3)
-        config, random = self._configured(), self._streams()
+        labels, config, random = self._labels(X, y), self._configured(), self._streams()
         fraction = max(config.data.validation_fraction, 1 / X.shape[0])
         rows, valid_rows = split_validation(X.shape[0], fraction, random.split)
         config = self._filling(config, len(rows))
         X_train, X_valid, training = X[rows], X[valid_rows], config.training
-        with one_at_a_time:
+        _check_values(X, config)
+        _check_minibatches(X_train, config)
+        meter = None
+        if labels is not None:
+            if np.ptp(labels[rows]) == 0:
+                raise UserError(
+                    f'monitor="{self.monitor}" needs documents of two labels: the {len(rows)} '
+                    'training documents have one; take monitor="loss"'
+                )
+            activation = config.model.hidden_activation
+            meter = PathMeter(labels[rows], labels[valid_rows], activation)
+        with one_at_a_time, self._progress(training.epochs, "epoch") as bar:
+
+            def report(epoch):
+                losses = {"train": epoch.train_loss, "valid": epoch.valid_loss}
+                bar.set_postfix(losses, refresh=False)
+                bar.update()
+
             autoencoder = compiled_autoencoder(config, X.shape[1])
             autoencoder.initialize(X_train, random, training.learning_rate, config.model.dropout)
-            report = print if self.verbose else None
-            result = fit(autoencoder, X_train, X_valid, training, random.order, report)
-            parameters = autoencoder.get_state()
-        if result.best_epoch == 0:
-            raise UserError(
-                f"no finite loss with learning_rate={training.learning_rate:g}: lower it"
+            result = fit(
+                autoencoder, X_train, X_valid, training, random.order, report, measure_codes=meter
             )
+        if self.monitor not in result.snapshots:
+            raise UserError(_no_finite_loss(config))
+        best_epoch, parameters = result.snapshots[self.monitor]
+        _check_finite(parameters)
         if result.diverged:
             warnings.warn(
-                f"training diverged after epoch {result.best_epoch}, whose parameters are kept: "
-                "lower learning_rate",
+                f"training diverged after epoch {len(result.history) - 1}; the parameters of epoch "
+                f"{best_epoch} are kept: lower learning_rate",
                 ConvergenceWarning,
                 stacklevel=2,
             )
         self._fitted, self.parameters_, self._training_state = config, parameters, None
-        self.history_, self.best_epoch_ = result.history, result.best_epoch
+        self.history_, self.best_epoch_ = result.history, best_epoch
         self.n_iter_ = len(result.history)
         return self
 
@@ -206,23 +255,33 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Normalization, which `transform` uses, become those of these documents alone: give
         chunks that are a fair sample, and large enough for means and variances.  The first
         chunk also decides where the output layer starts.  After `fit` it goes on from the best
-        epoch, with a fresh optimiser.
+        epoch, with a fresh optimiser.  ``epochs``, ``patience``, ``validation_fraction`` and
+        ``monitor`` are for `fit` alone.
 
         Parameters
         ----------
         X : csr_matrix or array_like, (n, n_features)
-            A remainder that does not fill a minibatch is not trained on.
+            At least ``batch_size`` documents; a remainder that does not fill a minibatch is not
+            trained on.
         y : ignored
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        UserError
+            As `fit`; then everything is as it was before.
         """
         first = not hasattr(self, "parameters_")
         X, _ = self._documents(X, reset=first)
         config = self._filling(self._configured(), X.shape[0])
         training, random = config.training, self._streams(0 if first else self.n_iter_)
-        with one_at_a_time:
+        _check_values(X, config)
+        _check_minibatches(X, config)
+        n_batches = X.shape[0] // training.batch_size
+        with one_at_a_time, self._progress(n_batches, "minibatch") as bar:
             autoencoder = compiled_autoencoder(config, X.shape[1])
             autoencoder.initialize(X, random, training.learning_rate, config.model.dropout)
             if not first:
@@ -230,27 +289,30 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 autoencoder.set_state({**state, **(self._training_state or {})}, training=True)
             order = random.order.permutation(X.shape[0])
             shuffled = shuffled_batches(X, order, training.batch_size)
-            losses = [float(autoencoder.train(batch)) for batch in shuffled]
+            losses = []
+            for batch in shuffled:
+                losses.append(float(autoencoder.train(batch)))
+                bar.set_postfix(train=np.mean(losses), refresh=False)
+                bar.update()
             autoencoder.update_population_statistics(X)
             state = autoencoder.get_state(training=True)
             parameters = autoencoder.get_state()
         if not np.isfinite(losses).all():
-            raise UserError(
-                f"no finite loss with learning_rate={training.learning_rate:g}: lower it"
-            )
+            raise UserError(_no_finite_loss(config))
+        _check_finite(state)
         self._fitted, self.parameters_ = config, parameters
         self._training_state = {name: state[name] for name in state if name not in parameters}
         self.n_iter_ = 1 if first else self.n_iter_ + 1
-        if self.verbose:
-            print(f"chunk {self.n_iter_}: training loss {np.mean(losses):.6g}")
         return self
 
     def transform(self, X):
         """Return the codes, (n, n_units), of documents, (n, n_features)."""
         check_is_fitted(self)
         X, dtype = self._documents(X)
+        _check_values(X, self._fitted)
         with one_at_a_time:
-            return self._loaded().encode(X).astype(dtype, copy=False)
+            codes = self._loaded().encode(X)
+        return _finite(codes, "codes").astype(dtype, copy=False)
 
     def inverse_transform(self, X):
         """Return the reconstruction, dense (n, n_features), from codes, (n, n_units)."""
@@ -261,7 +323,8 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 f"codes of shape {X.shape}: they must have {self._n_features_out} units"
             )
         with one_at_a_time:
-            return self._loaded().decode(X).astype(X.dtype, copy=False)
+            reconstruction = self._loaded().decode(X)
+        return _finite(reconstruction, "reconstructions").astype(X.dtype, copy=False)
 
     def score(self, X, y=None):
         """Return the negative mean loss per document: larger is better.
@@ -271,8 +334,10 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """
         check_is_fitted(self)
         X, _ = self._documents(X)
+        _check_values(X, self._fitted)
         with one_at_a_time:
-            return -self._loaded().evaluate(X)
+            loss = self._loaded().evaluate(X)
+        return -_finite(loss, "losses")
 
     @property
     def _n_features_out(self):
@@ -281,17 +346,70 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def _configured(self) -> Config:
         """Return the config that the parameters ask for."""
         changes = {key: getattr(self, name) for name, key in SETTINGS.items()}
-        changes.update(self.settings or {})
-        return load_config().replace(
-            # Of NumPy's numbers and arrays, and of tuples, to what a config may hold.
-            {key: np.asarray(v).tolist() for key, v in changes.items() if v is not None}
-        )
+        changes = {key: value for key, value in changes.items() if value is not None}
+        changes.update(self._settings())
+        # NumPy's numbers and arrays, and tuples, become what a config may hold.
+        changes = {key: np.asarray(value).tolist() for key, value in changes.items()}
+        return load_config().replace(changes)
+
+    def _settings(self) -> dict:
+        """Return `settings`, once none of them is without effect or given twice."""
+        settings = {} if self.settings is None else self.settings
+        if not isinstance(settings, Mapping):
+            raise UserError(
+                f"settings={settings!r:.60}: give a dict, such as {{'model.tied': True}}"
+            )
+        parameters = inspect.signature(type(self).__init__).parameters
+        given = {
+            key: name
+            for name, key in SETTINGS.items()
+            if getattr(self, name) is not None
+            and not np.array_equal(getattr(self, name), parameters[name].default)
+        }
+        for setting in settings:
+            if not isinstance(setting, str) or "." not in setting:
+                raise UserError(
+                    f"settings: {setting!r:.60} is no setting; name one, such as 'model.layers'"
+                )
+            for key, advice in WITHOUT_EFFECT.items():
+                if setting.startswith(key) and setting not in SETTINGS.values():
+                    raise UserError(f"settings: {setting!r} has no effect here; {advice}")
+            for key, name in given.items():
+                if f"{key}.".startswith(f"{setting}."):
+                    raise UserError(f"settings: {setting!r} is given as {name}, too; take one out")
+        return dict(settings)
 
     def _filling(self, config: Config, n: int) -> Config:
         """Lower the batch size, unless it was given, to the number of documents."""
-        if self.batch_size is not None or config.training.batch_size <= n:
+        given = self.batch_size is not None or SETTINGS["batch_size"] in (self.settings or {})
+        if given or config.training.batch_size <= n:
             return config
         return config.replace({"training.batch_size": n})
+
+    def _labels(self, X, y) -> np.ndarray | None:
+        """Return y as numbers of its classes, or None if the monitor needs no labels."""
+        if self.monitor not in MONITORS:
+            raise UserError(f"monitor={self.monitor!r:.60}: choose one of {', '.join(MONITORS)}")
+        if self.monitor == "loss":
+            return None
+        if y is None:
+            raise UserError(
+                f'monitor="{self.monitor}" needs labels: give fit(X, y), or take monitor="loss"'
+            )
+        y = column_or_1d(y)
+        check_consistent_length(X, y)
+        try:
+            if np.any(y != y):  # NaN
+                raise TypeError
+            check_classification_targets(y)
+            return np.unique(y, return_inverse=True)[1]
+        except TypeError:
+            raise UserError(
+                "y has missing labels, or labels of several types: give numbers or strings"
+            ) from None
+
+    def _progress(self, total: int, unit: str) -> tqdm:
+        return tqdm(total=total, unit=unit, desc=type(self).__name__, disable=not self.verbose)
 
     def _streams(self, number: int = 0):
         seed = self.random_state
@@ -310,20 +428,19 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             ensure_min_samples=least,
         )
         dtype = X.dtype
-        X = csr_matrix(X, dtype=theano.config.floatX)
+        with np.errstate(over="ignore"):
+            X = csr_matrix(X, dtype=theano.config.floatX)
+        if not np.isfinite(X.data).all():
+            raise UserError(f"X has values that {X.dtype} cannot hold: scale it")
         X = csr_matrix((X.data, X.indices, X.indptr), X.shape)  # 32-bit indices
         if not X.has_canonical_format:
             X = X.copy()
             X.sum_duplicates()
-        if self.loss == "cross_entropy" and X.nnz and not 0 <= X.data.min() <= X.data.max() <= 1:
-            raise UserError(
-                'loss="cross_entropy" is for values from 0 to 1: scale X, or take '
-                'loss="squared_error" and output_activation="linear"'
-            )
         return X, dtype
 
     def _loaded(self) -> Autoencoder:
         """Return the compiled autoencoder, which others use too, with this one's parameters."""
+        _check_finite(self.parameters_)
         autoencoder = compiled_autoencoder(self._fitted, self.n_features_in_)
         autoencoder.set_state(self.parameters_)
         return autoencoder
@@ -337,3 +454,46 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _more_tags(self):
         return {"preserves_dtype": DTYPES}
+
+
+def _check_values(X, config: Config) -> None:
+    """Raise a UserError if the loss is not for the values of X."""
+    loss = config.model.loss
+    if loss == "cross_entropy" and X.nnz and not 0 <= X.data.min() <= X.data.max() <= 1:
+        raise UserError(
+            'loss="cross_entropy" is for values from 0 to 1: scale X, or take '
+            'loss="squared_error" and output_activation="linear"'
+        )
+
+
+def _check_minibatches(X, config: Config) -> None:
+    """Raise a UserError if X does not fill a minibatch, or has no variance to standardise by."""
+    check_batch_size(X.shape[0], config.training.batch_size, config.model)
+    lengths = np.diff(X.indptr)
+    if standardises_minibatches(config.model) and (lengths == lengths[0]).all():
+        rows = (part.reshape(X.shape[0], -1) for part in (X.indices, X.data))
+        if all((part == part[0]).all() for part in rows):
+            raise UserError(
+                f"the {X.shape[0]} training documents are all alike, so Batch Normalization has no "
+                "variance to divide by: give different documents, or batch_norm=False"
+            )
+
+
+def _no_finite_loss(config: Config) -> str:
+    rate = config.training.learning_rate
+    return f"no finite loss with learning_rate={rate:g}: lower it, or scale X if it is large"
+
+
+def _check_finite(parameters: dict) -> None:
+    for name, values in parameters.items():
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"{name} has values that are not finite: fit again with a lower learning_rate"
+            )
+
+
+def _finite(values, what: str):
+    """Return values if all are finite."""
+    if not np.isfinite(values).all():
+        raise UserError(f"the {what} are not finite: scale X, whose values are too large")
+    return values

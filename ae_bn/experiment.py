@@ -20,6 +20,7 @@ rows, and `curves_table` the curves.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import threading
@@ -179,14 +180,15 @@ def plan_runs(
         path = _prepare_corpus(json.dumps(arm.config.data.model_dump()))
         corpus = _read_corpus(path)
         if not reference:
-            if arm.config.model.loss == "cross_entropy" and corpus.train.max() > 1:
+            largest = max(corpus.train.max(), corpus.test.max())
+            if arm.config.model.loss == "cross_entropy" and largest > 1:
                 raise UserError(
                     f"arm {arm.name}: loss cross_entropy is for values from 0 to 1, the data go up "
-                    f"to {corpus.train.max():g}: take another data.input or model.loss"
+                    f"to {largest:g}: take another data.input or model.loss"
                 )
             n, fraction = corpus.train.shape[0], arm.config.data.validation_fraction
             fit_rows, _ = split_validation(n, fraction, streams(0).split)
-            check_batch_size(len(fit_rows), arm.config.training.batch_size)
+            check_batch_size(len(fit_rows), arm.config.training.batch_size, arm.config.model)
             curvature.check(arm.config, len(fit_rows))
         further = headline if arm.name in config.experiment.headline.arms else ()
         for seed in [*seeds, *further]:
@@ -567,6 +569,15 @@ def _prepare_corpus(data: str) -> Path:
 
 _read_corpus = lru_cache(maxsize=4)(read_corpus)
 one_at_a_time = threading.Lock()  # runs in threads of one process would share shared variables
+
+
+def _free_lock():
+    """Release the lock in a forked child: the thread that held it exists only in the parent."""
+    if one_at_a_time.locked():
+        one_at_a_time.release()
+
+
+os.register_at_fork(after_in_child=_free_lock)
 
 
 def graph(run: Run) -> tuple | None:

@@ -193,7 +193,8 @@ def read_contents(path: Path) -> Contents:
     Raises
     ------
     UserError
-        If the file is missing, damaged, or not consistent.
+        If the file is missing, damaged, or not consistent, or if its training diverged and left
+        values that are not finite.
     """
     if path.is_dir():
         if not (path / NAME).exists():
@@ -204,6 +205,12 @@ def read_contents(path: Path) -> Contents:
     dtype = "float64" if dtype == "float64" else "float32"
     shapes = array_shapes(config.model, len(facts.words))
     arrays, _ = read_arrays(path, {name: (dtype, shape) for name, shape in shapes.items()})
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"{path}: {name} has values that are not finite: its training diverged; train it "
+                "again with a lower training.learning_rate"
+            )
     return Contents(
         config,
         facts.words,
@@ -253,6 +260,8 @@ def _checked_facts(path):
             raise ValueError("no vocabulary")
         if len(facts.idf) != len(words) or not all(type(number) is float for number in facts.idf):
             raise ValueError("idf does not fit the vocabulary")
+        if not np.isfinite(facts.idf).all():
+            raise ValueError("idf is not finite")
     except (ValidationError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise

@@ -19,8 +19,9 @@ from typing import Callable, Iterator, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from ae_bn.architecture import standardises_minibatches
 from ae_bn.autoencoder import CHUNK, Autoencoder
-from ae_bn.config import TrainingConfig
+from ae_bn.config import ModelConfig, TrainingConfig
 from ae_bn.data import shuffled_batches
 from ae_bn.errors import UserError
 from ae_bn.files import kinds, read_arrays, read_facts, write_arrays
@@ -162,10 +163,11 @@ def fit(
     Raises
     ------
     UserError
-        If there are fewer training documents than ``batch_size``.
+        If there are fewer training documents than ``batch_size``, or if Batch Normalization has
+        minibatches of one document.
     """
     n, batch_size = X_train.shape[0], config.batch_size
-    check_batch_size(n, batch_size)
+    check_batch_size(n, batch_size, autoencoder.config)
     progress, states = Progress(dict(order.bit_generator.state)), {}
     if checkpoint is not None and checkpoint.exists():
         try:
@@ -264,11 +266,32 @@ def learning_rate(config: TrainingConfig, history: list[Epoch]) -> float:
     return rate
 
 
-def check_batch_size(n: int, batch_size: int) -> None:
-    """Raise a UserError if n training documents do not fill one minibatch."""
+def check_batch_size(n: int, batch_size: int, model: ModelConfig) -> None:
+    """Check that minibatches can be trained on.
+
+    Parameters
+    ----------
+    n : int
+        The number of training documents.
+    batch_size : int
+        The number of documents in a minibatch.
+    model : ModelConfig
+        The model that is trained.
+
+    Raises
+    ------
+    UserError
+        If the documents do not fill one minibatch, or if Batch Normalization would standardise
+        minibatches of one document, which have no variance.
+    """
     if n < batch_size:
         raise UserError(
             f"training.batch_size: {batch_size} is more than the {n} training documents; lower it"
+        )
+    if batch_size == 1 and standardises_minibatches(model):
+        raise UserError(
+            "training.batch_size: 1 document has no variance, which Batch Normalization divides "
+            "by; give more documents, or switch it off"
         )
 
 

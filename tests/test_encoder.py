@@ -19,7 +19,8 @@ from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import BatchNormConfig, ModelConfig, load_config
 from ae_bn.data import Corpus
 from ae_bn.errors import UserError
-from ae_bn.model_file import read_contents, write_model
+from ae_bn.files import read_facts, write_arrays
+from ae_bn.model_file import read_contents, read_model, write_model
 from ae_bn.words import count_words, weigh
 
 WORDS = ["gull", "heron", "ship", "tide", "sail", "reef"]
@@ -185,7 +186,19 @@ def test_what_it_does_not_know_is_refused_by_name(file, monkeypatch):
 
 
 def test_a_diverged_model_is_refused(file):
-    contents = read_contents(file)
-    contents.arrays["layer2.W"][0, 0] = np.nan
-    with pytest.raises(UserError, match="layer2.W .* not finite"):
-        Encoder(contents)
+    arrays, facts = read_contents(file).arrays, read_facts(file)
+    arrays["layer2.W"][0, 0] = np.nan
+    write_arrays(file, arrays, facts)
+    for read in (Encoder.load, read_model):
+        with pytest.raises(UserError, match="layer2.W .* not finite.* lower .*learning_rate"):
+            read(file)
+
+
+def test_codes_that_are_not_finite_are_no_codes(file):
+    loaded = Encoder.load(file)
+    X = loaded.vectorise(TEXTS).astype(np.float64)
+    assert np.isfinite(loaded.encode(X)).all()
+    for value in (np.nan, 1e300):
+        X.data[0] = value
+        with pytest.raises(UserError, match="codes .* not finite: .* fit float32"):
+            loaded.encode(X)

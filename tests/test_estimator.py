@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 
 import joblib
 import numpy as np
 import pytest
 import theano
 from sklearn.base import clone
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -128,6 +131,24 @@ def test_names_of_the_codes(small, documents):
         ({"batch_size": 1000}, "batch_size: 1000 is more than the 36"),
         ({"settings": {"model.batch_norms": 1}}, "model.batch_norm"),
         ({"loss": "squared_error", "output_activation": "sofmax"}, "output_activation"),
+        ({"batch_size": 1}, "1 document has no variance"),
+        ({"monitor": "f1"}, "monitor='f1': choose one of loss, accuracy, precision"),
+        ({"settings": "model.tied"}, "give a dict"),
+        ({"settings": {"training": {}}}, "'training' is no setting"),
+        ({"settings": {5: 1}}, "5 is no setting"),
+        ({"settings": {"model.loss": None}}, "model.loss"),
+        ({"settings": {"training.seed": 7}}, "'training.seed' has no effect .* random_state"),
+        ({"settings": {"training.observe_steps": 1}}, "no effect"),
+        ({"settings": {"training.path_epochs": 2}}, "no effect"),
+        ({"settings": {"training.checkpoint_epochs": 2}}, "no effect"),
+        ({"settings": {"data.input": "tfidf"}}, "no effect"),
+        ({"settings": {"evaluation.running_average": 0.9}}, "no effect"),
+        ({"settings": {"experiment.seeds": 3}}, "no effect"),
+        ({"settings": {"training.batch_size": 20}}, "is given as batch_size, too"),
+        (
+            {"input_dropout": 0.1, "settings": {"model.dropout": {"input": 0.0, "hidden": 0.0}}},
+            "'model.dropout' is given as input_dropout, too",
+        ),
     ],
 )
 def test_mistakes_are_told(small, documents, parameters, words):
@@ -135,9 +156,162 @@ def test_mistakes_are_told(small, documents, parameters, words):
         small.set_params(**parameters).fit(documents)
 
 
-def test_cross_entropy_refuses_other_values(small, documents):
-    with pytest.raises(UserError, match="cross_entropy"):
-        small.fit(documents * 2)
+def test_settings_have_the_effect_of_parameters(small, documents):
+    codes = small.set_params(learning_rate=0.05).fit(documents).transform(documents)
+    settings = {
+        "model.layers": (4,),
+        "training.batch_size": np.int64(10),
+        "training.learning_rate": 0.05,
+        "model.competition": None,
+    }
+    other = clone(small).set_params(layers=None, batch_size=None, learning_rate=None)
+    other.set_params(settings=settings).fit(documents)
+    np.testing.assert_array_equal(other.transform(documents), codes)
+    other.set_params(settings={**settings, "training.batch_size": 37})  # not lowered to 36
+    with pytest.raises(UserError, match="37 is more than the 36"):
+        other.fit(documents)
+
+
+@pytest.mark.parametrize("way", ["a parameter", "settings"])
+def test_cross_entropy_refuses_other_values(small, documents, way):
+    if way == "settings":
+        loss = {"model.loss": "cross_entropy", "model.output_activation": "sigmoid"}
+        small = BatchNormAutoencoder([4], batch_size=10, epochs=2, settings=loss)
+    for train in (small.fit, small.partial_fit):
+        for wrong in (documents * 2, documents * -1):
+            with pytest.raises(UserError, match="cross_entropy"):
+                train(wrong)
+    small.fit(documents)
+    for use in (small.transform, small.score):
+        with pytest.raises(UserError, match="cross_entropy"):
+            use(documents * 2)
+
+
+def test_partial_fit_checks_as_fit(small, documents):
+    small.fit(documents)
+    codes = small.transform(documents)
+    alike = documents[[0] * 15]
+    for chunk, words in (
+        (documents[:9], "10 is more than the 9 training documents"),
+        (alike, "all alike"),
+        (documents[[3] * 15], "all alike"),  # all empty
+    ):
+        with pytest.raises(UserError, match=words):
+            small.partial_fit(chunk)
+        np.testing.assert_array_equal(small.transform(documents), codes)
+    with pytest.raises(UserError, match="all alike"):
+        clone(small).fit(alike)
+    small.set_params(batch_size=None)
+    with pytest.raises(UserError, match="1 document has no variance"):
+        small.partial_fit(documents[0])
+    small.set_params(batch_norm=False, batch_size=None).fit(documents)
+    small.partial_fit(documents[0]).partial_fit(alike)  # nothing is standardised
+
+
+def test_values_that_are_too_large_are_told(small, documents):
+    X = documents.astype(np.float64)
+    X.data[0] = 1e39
+    small.set_params(loss="squared_error", output_activation="linear")
+    for train in (small.fit, small.partial_fit):
+        with pytest.raises(UserError, match="float32 cannot hold"):
+            train(X)
+    small.fit(documents)
+    for use in (small.transform, small.score):
+        with pytest.raises(UserError, match="float32 cannot hold"):
+            use(X)
+    X.data[:] = 3e38
+    for use in (small.transform, small.score):
+        with pytest.raises(UserError, match="not finite: scale X"):
+            use(X)
+    with pytest.raises(UserError, match="not finite"):
+        small.inverse_transform(np.full((2, 4), 1e39))
+
+
+def test_a_model_that_is_not_finite_is_not_used(small, documents):
+    codes = small.fit(documents).transform(documents)
+    small.parameters_["layer2.b"][0] = np.nan
+    for use in (small.transform, small.score, small.partial_fit):
+        with pytest.raises(UserError, match="not finite|no finite loss"):
+            use(documents)
+    with pytest.raises(UserError, match="layer2.b .* not finite"):
+        small.inverse_transform(codes)
+
+
+def test_a_chunk_that_ruins_the_parameters_is_not_kept(documents):
+    """The loss of its one minibatch is finite, what is left after the step is not."""
+    model = BatchNormAutoencoder([4], batch_norm=False, optimizer="sgd", learning_rate=0.1)
+    codes = model.partial_fit(documents).transform(documents)
+    with pytest.raises(UserError, match="not finite"):
+        model.set_params(learning_rate=1e38).partial_fit(documents * 100)
+    np.testing.assert_array_equal(model.transform(documents), codes)
+
+
+@pytest.fixture
+def labelled(folder):
+    """Return binary documents of three topics, and their topics."""
+    paths = sorted(folder.glob("*/*.txt"))
+    texts = [path.read_text() for path in paths]
+    X = CountVectorizer(binary=True).fit_transform(texts).astype(np.float32)
+    return X, np.array([path.parent.name for path in paths])
+
+
+MONITORED = {"accuracy": "valid_accuracy", "precision": "valid_centred_precision"}
+
+
+@pytest.mark.parametrize("monitor", MONITORED)
+def test_labels_choose_the_epoch_and_nothing_else(labelled, monitor):
+    X, y = labelled
+    common = {"batch_size": 20, "epochs": 12, "learning_rate": 0.01, "input_dropout": 0.3}
+    model = BatchNormAutoencoder(
+        [5], validation_fraction=0.4, random_state=1, **common, **BINARY
+    ).fit(X, y)
+    other = clone(model).set_params(monitor=monitor).fit(X, y)
+    assert [e[:3] for e in other.history_] == [e[:3] for e in model.history_]
+    assert model.best_epoch_ == 1 + np.argmin([e.valid_loss for e in model.history_])
+    values = [epoch.codes[MONITORED[monitor]] for epoch in other.history_]
+    assert other.best_epoch_ == 1 + np.argmax(values) != model.best_epoch_
+    # The parameters are those that training had at the end of that epoch.
+    short = clone(model).set_params(epochs=int(other.best_epoch_)).fit(X)
+    assert short.best_epoch_ == short.n_iter_ == other.best_epoch_
+    for name, array in short.parameters_.items():
+        np.testing.assert_array_equal(other.parameters_[name], array)
+    numbers = clone(other).fit(X.toarray(), list(np.unique(y, return_inverse=True)[1] * 7 - 3))
+    assert numbers.best_epoch_ == other.best_epoch_
+    np.testing.assert_array_equal(numbers.transform(X), other.transform(X))
+
+
+def test_labels_that_cannot_choose_are_told(small, documents):
+    small.set_params(monitor="accuracy")
+    one = np.zeros(40)
+    one[split_validation(40, 0.1, streams(3).split)[1]] = 1  # in the held-out documents only
+    for y, words in (
+        (None, r"needs labels: give fit\(X, y\)"),
+        (["a"] * 40, "needs documents of two labels: the 36"),
+        (one, "needs documents of two labels: the 36"),
+        ([0, 1], "inconsistent"),
+        (np.zeros((40, 2)), "1d|shape"),
+        (np.linspace(0, 1, 40), "continuous"),
+        (["a", None] * 20, "missing"),
+        ([1.0, 2.0, np.nan, 2.0] * 10, "missing"),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            small.fit(documents, y)
+        assert len(str(caught.value).splitlines()) == 1
+    small.set_params(monitor="loss").fit(documents, [0, 1])  # not looked at
+
+
+def test_verbose_shows_losses_and_the_time_left(small, documents, capsys):
+    silent = clone(small).fit(documents).partial_fit(documents)
+    assert capsys.readouterr() == ("", "")
+    small.set_params(verbose=True).fit(documents)
+    out, err = capsys.readouterr()
+    last = err.split("\r")[-1]
+    assert out == "" and "3/3" in last and "<00:00" in last
+    for name, loss in zip(("train", "valid"), small.history_[-1][1:3]):
+        assert f"{name}={loss:.3g}" in last
+    small.partial_fit(documents)
+    assert "4/4" in capsys.readouterr().err
+    np.testing.assert_array_equal(small.transform(documents), silent.transform(documents))
 
 
 def test_divergence_is_told(documents):
@@ -161,3 +335,60 @@ def test_grid_search_over_a_pipeline(folder):
     grid = {"codes__learning_rate": np.array([0.01, 0.03])}
     search = GridSearchCV(pipeline, grid, n_jobs=2, cv=2, error_score="raise").fit(texts, labels)
     assert search.best_score_ > 0.8  # chance is a third
+
+
+FORKED = """
+import multiprocessing, threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import joblib, numpy as np, scipy.sparse as sp
+from ae_bn import BatchNormAutoencoder
+from ae_bn.experiment import one_at_a_time
+
+X = sp.random(300, 40, density=0.3, random_state=0, format="csr")
+model = BatchNormAutoencoder([4], epochs=2, random_state=0).fit(X)
+codes = model.transform(X)
+fork = multiprocessing.get_context("fork")
+
+def fit():
+    return BatchNormAutoencoder([4], epochs=2, random_state=0).fit(X).transform(X)
+
+def in_a_thread():
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(fit).result()
+
+with fork.Pool(1) as pool:
+    found = [pool.apply(model.transform, [X]), pool.apply(fit), pool.apply(in_a_thread)]
+with ProcessPoolExecutor(1, mp_context=fork) as pool:
+    found.append(pool.submit(fit).result())
+found += joblib.Parallel(2, backend="multiprocessing")(joblib.delayed(fit)() for _ in range(2))
+
+# Another thread of the parent computes while it forks.
+taken, done = threading.Event(), threading.Event()
+def hold():
+    with one_at_a_time:
+        taken.set()
+        done.wait()
+threading.Thread(target=hold).start()
+taken.wait()
+with fork.Pool(1) as pool:
+    found.append(pool.apply(model.transform, [X]))
+done.set()
+found.append(model.transform(X))  # the parent goes on as before
+for each in found:
+    np.testing.assert_allclose(each, codes, rtol=1e-4, atol=1e-5)
+print(len(found))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_forked_children_compute_too():
+    """Children of a process whose threads have computed; of GNU's OpenMP they inherit none."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (run.returncode, run.stdout) == (0, "8\n"), run.stderr

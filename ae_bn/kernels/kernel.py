@@ -18,6 +18,7 @@ HELPERS = r"""
 #include <vector>
 #ifdef _OPENMP
 #include <omp.h>
+#include <pthread.h>
 #endif
 #ifdef __SSE__
 #include <immintrin.h>
@@ -82,6 +83,9 @@ struct FlushDenormals {
 };
 
 #ifdef _OPENMP
+// A forked child has only the thread that forked, but GNU's OpenMP would wait for the others for
+// ever.  The child therefore computes with one thread.
+static const int registered = pthread_atfork(nullptr, nullptr, [] { omp_set_num_threads(1); });
 inline int thread() { return omp_get_thread_num(); }
 inline int threads() { return omp_get_num_threads(); }
 inline int most_threads() { return omp_get_max_threads(); }
