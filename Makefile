@@ -80,9 +80,10 @@ faults: $(READY) ## kill, fill and damage everything, for a quarter of an hour
 wheel: $(READY) ## build a wheel, and try it in environments where nothing else is
 	$(IN_VENV) -m pytest -m "long or not long" tests/test_install.py
 
-lint: $(TOOLS) ## check style and format
+lint: $(TOOLS) ## check style, format, and that imports go one way
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
+	$(VENV)/bin/lint-imports
 
 types: $(TOOLS) ## check the types in the package
 	$(IN_VENV) -m mypy

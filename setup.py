@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 source = Path(__file__).with_name("ae_bn").joinpath("__init__.py").read_text(encoding="utf-8")
 
@@ -47,7 +47,7 @@ setup(
     version=re.search(r'^__version__ = "(.+)"', source, re.MULTILINE).group(1),
     description="Batch Normalization and dropout in autoencoders for sparse text",
     license="MIT",
-    packages=["ae_bn", "ae_bn.commands", "ae_bn.kernels"],
+    packages=find_packages(include=["ae_bn", "ae_bn.*"]),
     package_data={"ae_bn": ["defaults.yaml", "scipy_openblas.h"]},
     entry_points={"console_scripts": ["ae-bn = ae_bn.commands:main"]},
     python_requires=">=3.8",
@@ -67,7 +67,7 @@ setup(
             "psutil",
         ],
         "docs": ["sphinx>=7", "myst-parser>=3", "furo>=2023.9"],
-        "dev": ["ruff", "mypy>=1.10", "pre-commit>=3"],
+        "dev": ["ruff", "mypy>=1.10", "pre-commit>=3", "import-linter>=2.0"],
         "cluster": ["distributed>=2023.5"],
         "bench": ["torch>=2.4"],
     },

@@ -3,20 +3,20 @@
 `ae_bn.BatchNormAutoencoder` is the scikit-learn estimator, which trains with Theano.
 `ae_bn.Encoder` encodes text with a trained model and needs no Theano.
 
-Importing this package sets Theano's flags (`ae_bn.backend`), so import it before Theano.
+Importing this package sets Theano's flags (`ae_bn.theano_setup`), so import it before Theano.
 """
 
-from ae_bn import backend
+from ae_bn import theano_setup
 
 __version__ = "0.1.0"
 
-backend.configure()
+theano_setup.configure()
 
 
 def __getattr__(name):
     """Import a class, and with it Theano or SciPy, only when it is asked for."""
     if name == "BatchNormAutoencoder":
-        backend.require_theano()
+        theano_setup.require_theano()
         from ae_bn.estimator import BatchNormAutoencoder
 
         return BatchNormAutoencoder

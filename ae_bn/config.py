@@ -206,7 +206,7 @@ class PublishedConfig(Section):
 
 
 class FigureConfig(Section):
-    """A figure; which keys go with which kind: ``ae_bn.figures``."""
+    """A figure; which keys go with which kind: ``ae_bn.reporting.figures``."""
 
     kind: Literal["metrics", "differences", "response", "curves", "paths", "bands"]
     name: Optional[str] = Field(None, pattern=r"^[A-Za-z0-9_-]+$")  # of the file; the kind if null

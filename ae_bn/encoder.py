@@ -1,13 +1,13 @@
 """A trained encoder in NumPy and SciPy: from raw text to codes on any machine, without Theano.
 
-Every layer of the encoder is the three equations of the post, as `ae_bn.stages` has them, with
-the population statistics for mean and std::
+Every layer of the encoder is the three equations of the post, as `ae_bn.model.stages` has them,
+with the population statistics for mean and std::
 
     g(x) = x W                                                            (1)
     h(g) = (g - mean) / std                                               (2)
     f(h) = max(0, a h + b)                                                (3)
 
-A model's file (`ae_bn.model_file`) holds all that they need, so this is enough::
+A model's file (`ae_bn.model.model_file`) holds all that they need, so this is enough::
 
     from ae_bn import Encoder
 
@@ -25,9 +25,9 @@ import numpy as np
 import scipy.special
 from scipy.sparse import csr_matrix
 
-from ae_bn.architecture import LayerPlan, plan_layers
 from ae_bn.errors import UserError
-from ae_bn.model_file import Contents, read_contents, vectorise
+from ae_bn.model.layers import LayerPlan, plan_layers
+from ae_bn.model.model_file import Contents, read_contents, vectorise
 
 ACTIVATIONS: dict[str, Callable] = {
     "relu": lambda z: np.maximum(0, z),
@@ -67,7 +67,7 @@ class Encoder:
 
     Parameters
     ----------
-    contents : ae_bn.model_file.Contents
+    contents : ae_bn.model.model_file.Contents
         The settings, the vocabulary and the arrays of a model.
 
     Attributes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from contextlib import contextmanager
 from numbers import Integral
-from typing import Mapping
+from typing import Iterator, Mapping
 
 import numpy as np
 import theano
@@ -17,14 +18,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from ae_bn.architecture import standardises_minibatches
-from ae_bn.autoencoder import Autoencoder
-from ae_bn.codes import PathMeter
 from ae_bn.config import Config, load_config
-from ae_bn.data import shuffled_batches, split_validation
+from ae_bn.data.corpus import shuffled_batches, split_validation
 from ae_bn.errors import UserError
-from ae_bn.experiment import compiled_autoencoder, one_at_a_time
+from ae_bn.evaluation.codes import PathMeter
+from ae_bn.model.autoencoder import Autoencoder
+from ae_bn.model.layers import standardises_minibatches
 from ae_bn.randomness import streams
+from ae_bn.study.compiled import compiled
 from ae_bn.training import SNAPSHOTS, check_batch_size, fit
 
 try:
@@ -220,14 +221,14 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 )
             activation = config.model.hidden_activation
             meter = PathMeter(labels[rows], labels[valid_rows], activation)
-        with one_at_a_time, self._progress(training.epochs, "epoch") as bar:
+        model = compiled(config, X.shape[1])
+        with model as autoencoder, self._progress(training.epochs, "epoch") as bar:
 
             def report(epoch):
                 losses = {"train": epoch.train_loss, "valid": epoch.valid_loss}
                 bar.set_postfix(losses, refresh=False)
                 bar.update()
 
-            autoencoder = compiled_autoencoder(config, X.shape[1])
             autoencoder.initialize(X_train, random, training.learning_rate, config.model.dropout)
             result = fit(
                 autoencoder, X_train, X_valid, training, random.order, report, measure_codes=meter
@@ -281,8 +282,8 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         _check_values(X, config)
         _check_minibatches(X, config)
         n_batches = X.shape[0] // training.batch_size
-        with one_at_a_time, self._progress(n_batches, "minibatch") as bar:
-            autoencoder = compiled_autoencoder(config, X.shape[1])
+        model = compiled(config, X.shape[1])
+        with model as autoencoder, self._progress(n_batches, "minibatch") as bar:
             autoencoder.initialize(X, random, training.learning_rate, config.model.dropout)
             if not first:
                 state = {**autoencoder.get_state(training=True), **self.parameters_}
@@ -310,8 +311,8 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         check_is_fitted(self)
         X, dtype = self._documents(X)
         _check_values(X, self._fitted)
-        with one_at_a_time:
-            codes = self._loaded().encode(X)
+        with self._loaded() as autoencoder:
+            codes = autoencoder.encode(X)
         return _finite(codes, "codes").astype(dtype, copy=False)
 
     def inverse_transform(self, X):
@@ -322,8 +323,8 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             raise UserError(
                 f"codes of shape {X.shape}: they must have {self._n_features_out} units"
             )
-        with one_at_a_time:
-            reconstruction = self._loaded().decode(X)
+        with self._loaded() as autoencoder:
+            reconstruction = autoencoder.decode(X)
         return _finite(reconstruction, "reconstructions").astype(X.dtype, copy=False)
 
     def score(self, X, y=None):
@@ -335,8 +336,8 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         check_is_fitted(self)
         X, _ = self._documents(X)
         _check_values(X, self._fitted)
-        with one_at_a_time:
-            loss = self._loaded().evaluate(X)
+        with self._loaded() as autoencoder:
+            loss = autoencoder.evaluate(X)
         return -_finite(loss, "losses")
 
     @property
@@ -438,12 +439,13 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             X.sum_duplicates()
         return X, dtype
 
-    def _loaded(self) -> Autoencoder:
-        """Return the compiled autoencoder, which others use too, with this one's parameters."""
+    @contextmanager
+    def _loaded(self) -> Iterator[Autoencoder]:
+        """Yield the compiled autoencoder, which others use too, with this one's parameters."""
         _check_finite(self.parameters_)
-        autoencoder = compiled_autoencoder(self._fitted, self.n_features_in_)
-        autoencoder.set_state(self.parameters_)
-        return autoencoder
+        with compiled(self._fitted, self.n_features_in_) as autoencoder:
+            autoencoder.set_state(self.parameters_)
+            yield autoencoder
 
     def __sklearn_tags__(self):
         """Return what scikit-learn 1.6 and later asks; earlier ones ask `_more_tags`."""

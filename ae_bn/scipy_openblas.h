@@ -1,5 +1,5 @@
 /* The names of the BLAS functions in the wheel scipy-openblas32, for programs that call them by
-   their usual names: `backend.blas_flags` has it included in front of everything.  These are the
+   their usual names: `theano_setup.blas_flags` has it included in front of everything.  These are the
    functions that Theano declares, and the two that set OpenBLAS's threads. */
 #define xerbla_ scipy_xerbla_
 #define srot_ scipy_srot_

@@ -19,12 +19,13 @@ from typing import Callable, Iterator, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ae_bn.architecture import standardises_minibatches
-from ae_bn.autoencoder import CHUNK, Autoencoder
 from ae_bn.config import ModelConfig, TrainingConfig
-from ae_bn.data import shuffled_batches
+from ae_bn.data.corpus import shuffled_batches
 from ae_bn.errors import UserError
+from ae_bn.evaluation.observations import observe
 from ae_bn.files import kinds, read_arrays, read_facts, write_arrays
+from ae_bn.model.autoencoder import CHUNK, Autoencoder
+from ae_bn.model.layers import standardises_minibatches
 
 # The number that each snapshot's epoch makes largest (the first of equals).
 SNAPSHOTS: dict[str, Callable[[Epoch], float | None]] = {
@@ -60,7 +61,9 @@ class Result(NamedTuple):
     """What `fit` returns."""
 
     history: list  # of Epoch
-    observations: list  # of dict, see `Autoencoder.observe`, with the step they were made at
+    observations: (
+        list  # of dict, see `ae_bn.evaluation.observations`, with the step they were made at
+    )
     measurements: list  # what ``measure`` returned, from epoch 0
     snapshots: dict  # of Snapshot, by name; empty if no epoch had finite losses
     diverged: bool  # the loss stopped being a finite number
@@ -127,7 +130,7 @@ def fit(
     validation loss, or as soon as a loss is not finite.  With ``plateau`` the learning rate is
     cut while the loss does not fall, see `learning_rate`.
 
-    With ``observe_steps``, `Autoencoder.observe` looks at the first 1,000 training documents
+    With ``observe_steps``, `observe` looks at the first 1,000 training documents
     every so many steps, before the step.
 
     With a checkpoint, training goes on from it if it is there, to the same numbers.  It is
@@ -150,7 +153,8 @@ def fit(
         counted.
     measure_codes : function, optional
         Called every ``path_epochs`` with the codes of the training and of the validation documents;
-        the metrics that it returns, such as `ae_bn.codes.PathMeter`'s, are kept in `Epoch.codes`.
+        the metrics that it returns, such as those of `ae_bn.evaluation.codes.PathMeter`, are kept
+        in `Epoch.codes`.
         Without it the only snapshot is the one by loss.  Its time is not counted.
     checkpoint : Path, optional
     identity : str
@@ -212,7 +216,7 @@ def fit(
                     raise KeyboardInterrupt
                 step = len(progress.history) * (n // batch_size) + len(progress.losses)
                 if config.observe_steps and step % config.observe_steps == 0:
-                    progress.observations.append({"step": step, **autoencoder.observe(observed)})
+                    progress.observations.append({"step": step, **observe(autoencoder, observed)})
                 progress.losses.append(float(autoencoder.train(batch)))
             autoencoder.update_population_statistics(X_train)
             valid_loss = autoencoder.evaluate(X_valid)

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 import ae_bn
 from ae_bn.config import DEFAULTS, Config
-from ae_bn.evaluation import METRICS
+from ae_bn.evaluation.metrics import METRICS
 
 TYPES = {
     "integer": "whole number",

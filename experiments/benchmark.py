@@ -36,9 +36,9 @@ import contestants
 from contestants import MODELS, OPTIMIZERS, Case
 from tabulate import tabulate
 
-from ae_bn.command_line import OneLineParser, run_program
+from ae_bn.commands.command_line import OneLineParser, run_program
 from ae_bn.errors import UserError
-from ae_bn.paths import atomic_write
+from ae_bn.files import atomic_write
 
 SHAPES = ["2000,256,128", "10000,512,128", "2000,128,100"]
 THREADS = [1, 2]

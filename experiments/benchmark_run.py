@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from ae_bn.command_line import OneLineParser, check_positive, run_program
+from ae_bn.commands.command_line import OneLineParser, check_positive, run_program
 from ae_bn.errors import UserError
-from ae_bn.paths import atomic_write
+from ae_bn.files import atomic_write
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PLACEMENTS = {"hidden": [], "hidden + output": ["model.batch_norm.top=true"]}
@@ -33,8 +33,12 @@ TIMED = """
 import inspect, json, sys, time
 import numpy as np
 from ae_bn.config import load_config
-from ae_bn.data import load_corpus, split_validation
-from ae_bn.experiment import compiled_autoencoder
+try:
+    from ae_bn.data.corpus import load_corpus, split_validation
+    from ae_bn.study.compiled import compiled
+except ImportError:  # before these were packages
+    from ae_bn.data import load_corpus, split_validation
+    from ae_bn.experiment import compiled_autoencoder as compiled
 from ae_bn.randomness import streams
 from ae_bn import training
 
@@ -45,11 +49,13 @@ corpus = load_corpus(config.data, progress=lambda line: None)
 stream = streams(1)
 fit_rows, valid_rows = split_validation(corpus.train.shape[0], 0.1, stream.split)
 X_train, X_valid = corpus.train[fit_rows], corpus.train[valid_rows]
-autoencoder = compiled_autoencoder(config, corpus.train.shape[1])
+autoencoder = compiled(config, corpus.train.shape[1])
+if hasattr(autoencoder, "__enter__"):
+    autoencoder = autoencoder.__enter__()
 more, path = {}, []
 if "measure_codes" in inspect.signature(training.fit).parameters:
-    from ae_bn.codes import PathMeter, snapshot_metrics
-    from ae_bn.evaluation import Split
+    from ae_bn.evaluation.codes import PathMeter, snapshot_metrics
+    from ae_bn.evaluation.probes import Split
 
     meter = PathMeter(corpus.train_labels[fit_rows], corpus.train_labels[valid_rows], "relu")
 

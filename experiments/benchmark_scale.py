@@ -4,7 +4,7 @@
     python experiments/benchmark_scale.py --vocabularies 2000 10000 --documents 10000 --epochs 1
 
 Two series, each with the whole loss (dense) and with sampled reconstruction: 20 Newsgroups with
-more and more of its words, and generated documents (`ae_bn.stored.planted_documents`), mapped
+more and more of its words, and generated documents (`ae_bn.data.mapped.planted_documents`), mapped
 from the disk.  Every row has a process of its own.  The model has one hidden layer with Batch
 Normalization and a fifth of the words dropped, and Adam.  Then, at the largest vocabulary, both
 and the fastest variant of the same model in PyTorch (`experiments/contestants.py`) take turns.
@@ -33,12 +33,12 @@ from benchmark import ask, set_threads, worker
 from contestants import Case
 from tabulate import tabulate
 
-from ae_bn.command_line import OneLineParser, run_program
-from ae_bn.data import prepare_corpus, read_corpus, shuffled_batches, split_validation
+from ae_bn.commands.command_line import OneLineParser, run_program
+from ae_bn.data.corpus import prepare_corpus, read_corpus, shuffled_batches, split_validation
+from ae_bn.data.mapped import open_documents, planted_documents, write_documents
 from ae_bn.errors import UserError
-from ae_bn.paths import atomic_write, cache_directory
+from ae_bn.files import atomic_write, cache_directory
 from ae_bn.randomness import streams
-from ae_bn.stored import open_documents, planted_documents, write_documents
 
 VOCABULARIES = [2000, 10_000, 30_000, 1_000_000]  # the last is more than there are
 DOCUMENTS = [10_000, 30_000, 100_000, 300_000, 1_000_000]

@@ -21,9 +21,9 @@ from typing import NamedTuple
 import joblib
 import numpy as np
 
-from ae_bn.backend import describe
+from ae_bn.commands.info import describe
 from ae_bn.config import Config, DropoutConfig, load_config
-from ae_bn.data import batches, prepare_corpus, read_corpus
+from ae_bn.data.corpus import batches, prepare_corpus, read_corpus
 from ae_bn.errors import UserError
 from ae_bn.randomness import streams
 
@@ -275,7 +275,7 @@ def steps_in(seconds: float, documents_per_second: float, case: Case) -> int:
 
 def new_autoencoder(config: Config, X):
     """Return this project's autoencoder, initialised for documents X, (n_train, n_words)."""
-    from ae_bn.autoencoder import Autoencoder
+    from ae_bn.model.autoencoder import Autoencoder
 
     autoencoder = Autoencoder(
         config.model, config.training.optimizer, X.shape[1], config.theano.kernels

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ae_bn.command_line import OneLineParser, check_positive, run_program
-from ae_bn.paths import atomic_write
+from ae_bn.commands.command_line import OneLineParser, check_positive, run_program
+from ae_bn.files import atomic_write
 
 RESULTS = Path("results", "quality_over_time")
 PROBE_C = 0.01
@@ -48,9 +48,9 @@ def parse_arguments(arguments):
 
 def train(config, corpus, path: str) -> list[dict]:
     """Return a row per epoch of one training run."""
-    from ae_bn.autoencoder import Autoencoder
-    from ae_bn.data import split_validation
-    from ae_bn.evaluation import Split, probe_accuracy
+    from ae_bn.data.corpus import split_validation
+    from ae_bn.evaluation.probes import Split, probe_accuracy
+    from ae_bn.model.autoencoder import Autoencoder
     from ae_bn.randomness import streams
     from ae_bn.training import fit
 
@@ -103,7 +103,7 @@ def draw(table: pd.DataFrame) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
-    from ae_bn.figures import COLORS
+    from ae_bn.reporting.figures import COLORS
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     titles = {
@@ -126,7 +126,7 @@ def draw(table: pd.DataFrame) -> None:
 def main(arguments: list[str]) -> None:
     options = parse_arguments(arguments)
     from ae_bn.config import load_config
-    from ae_bn.data import load_corpus
+    from ae_bn.data.corpus import load_corpus
 
     ends = [f"training.epochs={options.epochs}", f"training.patience={options.epochs}"]
     config = load_config(None, [*SETTINGS, *options.set, *ends])

@@ -22,12 +22,13 @@ import jinja2
 import pandas as pd
 from markdown import Markdown
 
-from ae_bn.command_line import OneLineParser, run_program
+from ae_bn.commands.command_line import OneLineParser, run_program
 from ae_bn.config import ExperimentConfig, check_name, expand_arms, load_config
 from ae_bn.errors import UserError
-from ae_bn.evaluation import METRICS
-from ae_bn.paths import atomic_write
-from ae_bn.report import (
+from ae_bn.evaluation.metrics import METRICS
+from ae_bn.files import atomic_write
+from ae_bn.reporting.statistics import compare, summarize
+from ae_bn.reporting.tables import (
     Table,
     arms_table,
     check_report,
@@ -39,7 +40,6 @@ from ae_bn.report import (
     with_censored,
     write_report,
 )
-from ae_bn.statistics import compare, summarize
 
 HERE = Path(__file__).resolve().parent
 TEMPLATE = "report.md.j2"

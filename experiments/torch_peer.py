@@ -21,7 +21,7 @@ from ae_bn.config import ModelConfig
 
 warnings.filterwarnings("ignore", "Sparse CSR tensor support")
 
-MOMENTUM = 0.9  # of ae_bn.optimizers.nesterov; Adam's defaults are equal
+MOMENTUM = 0.9  # of ae_bn.model.optimizers.nesterov; Adam's defaults are equal
 
 
 class Variant(NamedTuple):
@@ -78,7 +78,7 @@ class Peer:
     optimizer : {"nesterov", "adam"}
     learning_rate : float
     state : dict of str to ndarray
-        First parameters, under the names of `ae_bn.autoencoder.Autoencoder.get_state`.
+        First parameters, under the names of `ae_bn.model.autoencoder.Autoencoder.get_state`.
     variant : Variant
 
     Attributes

@@ -25,7 +25,7 @@ from sklearn.linear_model import RidgeClassifier
 from theano.sandbox.rng_mrg import MRG_RandomStream
 
 from ae_bn.config import load_config
-from ae_bn.data import load_corpus
+from ae_bn.data.corpus import load_corpus
 
 N_UNITS = 128  # numbers in a code
 EPOCHS = 10
@@ -169,7 +169,7 @@ def main(arguments=None):
     if not 0 <= options.dropout < 1:
         parser.error(f"--dropout {options.dropout}: give a number from 0 to less than 1")
     try:
-        ae_bn.backend.require_compiler()
+        ae_bn.theano_setup.require_compiler()
         corpus = load_corpus(load_config().data)
     except ae_bn.errors.UserError as error:
         parser.error(str(error))

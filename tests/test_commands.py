@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ae_bn
-from ae_bn import backend, commands
+from ae_bn import commands, theano_setup
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 
@@ -59,7 +59,7 @@ def test_a_script_is_the_command(capsys, monkeypatch):
 
 
 def test_without_theano_training_is_refused_in_one_line(capsys, monkeypatch):
-    monkeypatch.setattr(backend, "has_theano", lambda: False)
+    monkeypatch.setattr(theano_setup, "has_theano", lambda: False)
     code, out, err = call(capsys, monkeypatch, "run", "--config", "nowhere.yaml")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1 and "training needs Theano" in err

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ae_bn.config import Config, _keys, expand_arms, load_config
-from ae_bn.evaluation import METRICS
-from ae_bn.report import check_report
+from ae_bn.evaluation.metrics import METRICS
+from ae_bn.reporting.tables import check_report
 
 ROOT = Path(__file__).resolve().parent.parent
 

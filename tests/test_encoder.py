@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ae_bn import Encoder, encoder
-from ae_bn.architecture import array_shapes
-from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import BatchNormConfig, ModelConfig, load_config
-from ae_bn.data import Corpus
+from ae_bn.data.corpus import Corpus
+from ae_bn.data.words import count_words, weigh
 from ae_bn.errors import UserError
 from ae_bn.files import read_facts, write_arrays
-from ae_bn.model_file import read_contents, read_model, write_model
-from ae_bn.words import count_words, weigh
+from ae_bn.model.autoencoder import Autoencoder
+from ae_bn.model.layers import array_shapes
+from ae_bn.model.model_file import read_contents, read_model, write_model
 
 WORDS = ["gull", "heron", "ship", "tide", "sail", "reef"]
 TEXTS = ["gull heron gull", "", "ship, tide & SAIL", "reef reef reef unknown", "gull ship tide"]

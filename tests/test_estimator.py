@@ -20,10 +20,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ae_bn import BatchNormAutoencoder
 from ae_bn.config import load_config
-from ae_bn.data import split_validation
+from ae_bn.data.corpus import split_validation
 from ae_bn.errors import UserError
-from ae_bn.experiment import compiled_autoencoder
 from ae_bn.randomness import streams
+from ae_bn.study.compiled import compiled
 from ae_bn.training import fit
 
 BINARY = {"loss": "cross_entropy", "output_activation": "sigmoid"}
@@ -44,7 +44,9 @@ def test_it_is_the_same_training_as_a_run(small, documents):
     config = load_config(
         None, ["model.layers=[4]", "training.batch_size=10", "training.epochs=3", "training.seed=3"]
     )
-    autoencoder, stream = compiled_autoencoder(config, 12), streams(3)
+    stream = streams(3)
+    with compiled(config, 12) as autoencoder:
+        pass
     rows, valid_rows = split_validation(40, 0.1, stream.split)
     X_train, X_valid = documents[rows], documents[valid_rows]
     autoencoder.initialize(X_train, stream, 0.001, config.model.dropout)
@@ -98,7 +100,8 @@ def test_dump_and_load(small, documents):
     codes, file = small.fit(documents).transform(documents), io.BytesIO()
     joblib.dump(small, file)
     file.seek(0)
-    compiled_autoencoder(load_config(), 1)  # of another
+    with compiled(load_config(), 1):  # of another
+        pass
     np.testing.assert_array_equal(joblib.load(file).transform(documents), codes)
 
 
@@ -342,7 +345,8 @@ import multiprocessing, threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import joblib, numpy as np, scipy.sparse as sp
 from ae_bn import BatchNormAutoencoder
-from ae_bn.experiment import one_at_a_time
+from ae_bn.config import load_config
+from ae_bn.study.compiled import compiled
 
 X = sp.random(300, 40, density=0.3, random_state=0, format="csr")
 model = BatchNormAutoencoder([4], epochs=2, random_state=0).fit(X)
@@ -365,7 +369,7 @@ found += joblib.Parallel(2, backend="multiprocessing")(joblib.delayed(fit)() for
 # Another thread of the parent computes while it forks.
 taken, done = threading.Event(), threading.Event()
 def hold():
-    with one_at_a_time:
+    with compiled(load_config(), 40):
         taken.set()
         done.wait()
 threading.Thread(target=hold).start()

@@ -25,15 +25,16 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from ae_bn import experiment, paths
-from ae_bn.autoencoder import Autoencoder
+from ae_bn import files
 from ae_bn.commands import run
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
-from ae_bn.experiment import plan_runs, results_table
 from ae_bn.files import fingerprint, read_json
+from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.randomness import streams
-from ae_bn.sweep import attempt, sweep
+from ae_bn.study import run as experiment
+from ae_bn.study.run import plan_runs, results_table
+from ae_bn.study.sweep import attempt, sweep
 from ae_bn.training import fit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -226,15 +227,15 @@ def test_a_full_disk_fails_the_run_and_loses_nothing(one, monkeypatch):
 
     names = ["run.json", "checkpoint.safetensors", "model.safetensors"]
     for name in [*names, "metrics.json"]:
-        monkeypatch.setattr(paths.os, "replace", full([name]))
+        monkeypatch.setattr(files.os, "replace", full([name]))
         assert attempt(one, True) == "done" and not one.finished
         row = results_table([one]).iloc[0]
         assert row["status"] == "failed"
         assert name in row["reason"] and "No space left" in row["reason"]
-    monkeypatch.setattr(paths.os, "replace", full(["metrics.json", "failure.json"]))
+    monkeypatch.setattr(files.os, "replace", full(["metrics.json", "failure.json"]))
     with pytest.raises(UserError, match="failure.json: No space left"):
         attempt(one, True)
-    monkeypatch.setattr(paths.os, "replace", replace_file)
+    monkeypatch.setattr(files.os, "replace", replace_file)
     attempt(one, True)
     assert one.finished and not list(one.directory.glob("failure*"))
     assert not list(one.directory.glob(".*.tmp"))
@@ -404,7 +405,7 @@ def test_a_worker_that_always_dies_fails_its_run_only(small, tmp_path, monkeypat
     config, _ = small
     runs = plan_runs(load_config(config), [1], tmp_path)
     poison = runs[0].directory
-    monkeypatch.setattr("ae_bn.sweep.attempt", Poisoned(str(poison)))
+    monkeypatch.setattr("ae_bn.study.sweep.attempt", Poisoned(str(poison)))
     sweep(runs, 1)
     table = results_table(runs)
     assert list(table["status"] == "failed") == [True] + [False] * 5

@@ -13,8 +13,6 @@ from conftest import in_numpy
 from scipy.sparse import csr_matrix
 from theano.sandbox.rng_mrg import MRG_RandomStream
 
-from ae_bn import losses, stages
-from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
 from ae_bn.kernels.competition import Compete, CompeteGradient
 from ae_bn.kernels.kernel import Kernel
@@ -31,9 +29,11 @@ from ae_bn.kernels.normalization import (
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.rows import TakeRows
-from ae_bn.kernels.stages import STAGES
 from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, RowsUpdate, Update
-from ae_bn.optimizers import OPTIMIZERS
+from ae_bn.model import losses, stages
+from ae_bn.model.autoencoder import Autoencoder
+from ae_bn.model.fused import STAGES
+from ae_bn.model.optimizers import OPTIMIZERS
 from ae_bn.randomness import streams
 
 RTOL = {"float32": 2e-5, "float64": 1e-11}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from ae_bn.autoencoder import Autoencoder
 from ae_bn.config import load_config
-from ae_bn.data import batches, shuffled_batches
+from ae_bn.data.corpus import batches, shuffled_batches
 from ae_bn.errors import UserError
+from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.randomness import streams
 from ae_bn.training import SNAPSHOTS, Epoch, fit, learning_rate
 
@@ -195,7 +195,7 @@ def test_shuffled_batches_are_the_same_however_they_are_gathered(monkeypatch):
     order = np.random.default_rng(0).permutation(125)
     expected = list(batches(X[order], 10))
     for gathered in (1, 5, 100):
-        monkeypatch.setattr("ae_bn.data.GATHERED", gathered)
+        monkeypatch.setattr("ae_bn.data.corpus.GATHERED", gathered)
         cut = list(shuffled_batches(X, order, 10))
         assert len(cut) == len(expected) == 12
         for batch, same in zip(cut, expected):

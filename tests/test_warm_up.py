@@ -14,9 +14,9 @@ import theano
 import theano.tensor as T
 import warm_up
 
-from ae_bn.autoencoder import Autoencoder, Noise, build_layers, forward
 from ae_bn.config import load_config
-from ae_bn.losses import cross_entropy
+from ae_bn.model.autoencoder import Autoencoder, Noise, build_layers, forward
+from ae_bn.model.losses import cross_entropy
 from ae_bn.randomness import streams
 
 N_UNITS = 4

@@ -11,8 +11,8 @@ import sys
 from typing import NamedTuple
 
 import ae_bn
-from ae_bn.backend import require_theano
-from ae_bn.command_line import OneLineParser, run_program
+from ae_bn.commands.command_line import OneLineParser, run_program
+from ae_bn.theano_setup import require_theano
 
 
 class Command(NamedTuple):

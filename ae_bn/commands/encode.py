@@ -25,10 +25,10 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from ae_bn.backend import require_theano
-from ae_bn.command_line import OneLineParser, nobody_reads
-from ae_bn.documents import holds_codes, printable, read_documents
+from ae_bn.commands.command_line import OneLineParser, nobody_reads
+from ae_bn.data.documents import holds_codes, printable, read_documents
 from ae_bn.errors import UserError
+from ae_bn.theano_setup import require_theano
 
 CHUNK = 1000  # documents
 
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> None:
 
     from ae_bn.config import check_encoding
     from ae_bn.encoder import Encoder
-    from ae_bn.paths import atomic_write
+    from ae_bn.files import atomic_write
 
     encoder = Encoder.load(options.model)
     encoding = check_encoding(options.encoding or encoder.config.data.encoding)
@@ -122,7 +122,7 @@ def main(arguments: list[str]) -> None:
 def _neighbours(model: Path):
     """Return what finds the training documents of a model, which encodes them with Theano."""
     require_theano()
-    from ae_bn.inspection import Neighbours
-    from ae_bn.model_file import read_model
+    from ae_bn.model.model_file import read_model
+    from ae_bn.reporting.inspection import Neighbours
 
     return Neighbours(read_model(model))

@@ -25,7 +25,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ae_bn.command_line import OneLineParser, check_positive
+from ae_bn.commands.command_line import OneLineParser, check_positive
 from ae_bn.errors import UserError
 
 
@@ -50,14 +50,14 @@ def parse_arguments(arguments):
 
 def choose_document(text: str, model, corpus):
     """Return what to call a document, and its row, (1, n_words)."""
-    from ae_bn.inspection import describe_document
+    from ae_bn.reporting.inspection import describe_document
 
     if text.isdecimal():
         row, n = int(text), corpus.test.shape[0]
         if row >= n:
             raise UserError(f"--document {text}: the test part has rows 0 to {n - 1}")
         return describe_document(corpus, row, train=False), corpus.test[row]
-    from ae_bn.documents import read_text
+    from ae_bn.data.documents import read_text
 
     content = read_text(text, model.config.data.encoding)
     return "the text of " + ("standard input" if text == "-" else text), model.vectorise([content])
@@ -70,9 +70,15 @@ def main(arguments: list[str]) -> None:
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    from ae_bn.inspection import Neighbours, describe_units, draw_graphs, draw_map, most_missed
-    from ae_bn.model_file import read_model
-    from ae_bn.paths import atomic_write
+    from ae_bn.files import atomic_write
+    from ae_bn.model.model_file import read_model
+    from ae_bn.reporting.inspection import (
+        Neighbours,
+        describe_units,
+        draw_graphs,
+        draw_map,
+        most_missed,
+    )
 
     model = read_model(options.model)
     neighbours = Neighbours(model)

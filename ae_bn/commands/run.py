@@ -24,7 +24,7 @@ from pathlib import Path
 
 import joblib
 
-from ae_bn.command_line import OneLineParser, check_positive
+from ae_bn.commands.command_line import OneLineParser, check_positive
 from ae_bn.errors import UserError
 
 
@@ -120,11 +120,12 @@ def main(arguments: list[str]) -> int:
     check_positive(options, "jobs")
 
     from ae_bn.config import load_config
-    from ae_bn.experiment import curves_table, plan_runs, results_table
-    from ae_bn.paths import atomic_write
-    from ae_bn.record import Record
-    from ae_bn.report import check_report, read_tables, table_rows, write_report
-    from ae_bn.sweep import sweep, tune
+    from ae_bn.files import atomic_write
+    from ae_bn.reporting.curves import curves_table
+    from ae_bn.reporting.tables import check_report, read_tables, table_rows, write_report
+    from ae_bn.study.record import Record
+    from ae_bn.study.run import plan_runs, results_table
+    from ae_bn.study.sweep import sweep, tune
 
     config = load_config(options.config, options.set)
     experiment = config.experiment

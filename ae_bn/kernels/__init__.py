@@ -1,7 +1,7 @@
 """The stages once more, as Ops written in C: several times faster, and equal up to rounding.
 
 Each module has a few Ops, each with its formula, its shapes, its C source and, in ``perform``,
-the same in NumPy.  `ae_bn.kernels.stages` puts them behind the names of the symbolic stages,
+the same in NumPy.  `ae_bn.model.fused` puts them behind the names of the symbolic stages,
 which stay the definition that the tests hold them to:
 
     projection      x W of sparse documents, and its gradient
@@ -11,6 +11,6 @@ which stay the definition that the tests hold them to:
     competition     the k-competitive layer, and its gradient
     updates         a parameter and the optimiser's state, in one pass
 
-Only `ae_bn.kernels.stages` registers a rewrite with Theano.  The other modules must not:
+Only `ae_bn.model.fused` registers a rewrite with Theano.  The other modules must not:
 Theano imports them by itself, in any process that finds their Ops in its cache.
 """

@@ -10,7 +10,7 @@ from ae_bn.kernels.kernel import Kernel
 
 
 class Compete(Kernel):
-    """`ae_bn.stages.compete`.
+    """`ae_bn.model.stages.compete`.
 
     Inputs
         out (n, m)

@@ -2,7 +2,7 @@
 
 Theano takes no Op that overwrites its inputs in a graph it is given, so the kernels copy there.
 When a function is compiled, after everything else is rewritten, the forms that write in place
-take over.  Imported by `ae_bn.kernels.stages` only: see `ae_bn.kernels`.
+take over.  Imported by `ae_bn.model.fused` only: see `ae_bn.kernels`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from theano.graph.basic import Apply
 from ae_bn.kernels.kernel import Kernel
 from ae_bn.kernels.projection import WORDS, checked_csr
 
-# The equations of `ae_bn.optimizers`, for one number each: p is the parameter, d its gradient,
-# rate the learning rate; the state's names are in STATE.  They are valid C++ and, with
+# The equations of `ae_bn.model.optimizers`, for one number each: p is the parameter, d its
+# gradient, rate the learning rate; the state's names are in STATE.  They are valid C++ and, with
 # sqrt, valid Python too: `Update.perform` runs them on arrays.
 RULES = {
     "sgd": """

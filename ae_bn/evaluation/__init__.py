@@ -1,0 +1,1 @@
+"""What codes are worth: probes, retrieval, references, curvature."""

@@ -1,0 +1,276 @@
+r"""How good codes are, fast enough to be measured after every epoch.
+
+Three numbers, all in closed form or by one matrix product:
+
+- `ridge_accuracy`: the accuracy of a linear probe.  With codes Z standardised by the fit
+  documents and Y the labels as indicators less their shares, the ridge regression
+
+      B = (Z^T Z / n + strength I)^-1 Z^T Y / n
+
+  scores each label, and the highest score names it.  The strength is chosen on the validation
+  documents.
+- `precision_at`: the share of a query's nearest documents that have its label, by cosine, of the
+  codes as they are (raw) and of the codes less the database's mean (centred).
+- `mean_share`: |mu|^2 / E|z|^2, how much of the codes is their mean mu.  Cosines of raw codes see
+  the mean: with a share near 1 all documents point the same way.
+
+`PathMeter` takes them after an epoch, of validation documents; `snapshot_metrics` takes them at
+the end of a run, of test documents.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import theano
+import theano.tensor as T
+from scipy.sparse import csr_matrix, issparse
+from sklearn.linear_model import RidgeClassifier
+
+from ae_bn.evaluation.probes import FRACTION, Split, dead_units, saturated, softmax_accuracy
+from ae_bn.kernels.product import Product
+from ae_bn.kernels.retrieval import CountRelevant
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the ridge, as a share of a code unit's variance
+QUERIES = 256  # queries scored at a time
+PATH_QUERIES = 500  # validation documents, at most, that are queries after every epoch
+
+
+class Precision(NamedTuple):
+    """Mean precision over queries at one number of retrieved documents."""
+
+    raw: float  # cosine of the codes as they are
+    centred: float  # cosine of the codes less the database's mean
+
+
+def ridge_accuracy(fit: Split, valid: Split, test: Split | None = None) -> float:
+    """Return the accuracy of a ridge-regression probe on codes.
+
+    Parameters
+    ----------
+    fit : Split
+        The probe is fitted on these codes, which also give the mean and the deviation that all
+        codes are standardised by.  Sparse codes are not standardised.
+    valid : Split
+        The strength of the ridge is the one of `STRENGTHS` with the best accuracy on these codes
+        (the strongest of equals).
+    test : Split, optional
+        The accuracy is measured on these codes, or without them on valid.
+
+    Returns
+    -------
+    float
+    """
+    score = _sparse_ridge(fit) if issparse(fit.codes) else _dense_ridge(fit)
+
+    def accuracy(split, strength):
+        return float(np.mean(score(split.codes, strength) == split.labels))
+
+    on_valid = {strength: accuracy(valid, strength) for strength in sorted(STRENGTHS, reverse=True)}
+    strength = max(on_valid, key=on_valid.__getitem__)  # the first of equals
+    return on_valid[strength] if test is None else accuracy(test, strength)
+
+
+def _dense_ridge(fit):
+    """Return a function from codes and a strength to the labels that the probe names."""
+    n = len(fit.labels)
+    labels, indicator = np.unique(fit.labels, return_inverse=True)
+    mean = fit.codes.mean(axis=0)
+    Z = fit.codes - mean  # (n, n_units)
+    deviation = np.sqrt(np.einsum("ij,ij->j", Z, Z) / n)
+    deviation[deviation == 0] = 1
+    Z /= deviation
+    Y = csr_matrix((np.ones(n, Z.dtype), (np.arange(n), indicator)))  # (n, n_labels)
+    share = np.bincount(indicator) / n
+    # Z has mean 0, so the shares drop out of Z^T (Y - share).
+    values, vectors = np.linalg.eigh((Z.T @ Z).astype(np.float64) / n)
+    right = vectors.T @ (Y.T @ Z).T.astype(np.float64) / n  # (n_units, n_labels)
+
+    def named(codes, strength):
+        B = vectors @ (right / (values + strength)[:, None])
+        scores = ((codes - mean) / deviation) @ B.astype(Z.dtype) + share.astype(Z.dtype)
+        return labels[scores.argmax(axis=1)]
+
+    return named
+
+
+def _sparse_ridge(fit):
+    n, probes = len(fit.labels), {}
+
+    def named(codes, strength):
+        if strength not in probes:
+            probe = RidgeClassifier(strength * n, solver="sparse_cg", tol=1e-4)
+            probes[strength] = probe.fit(fit.codes, fit.labels)
+        return probes[strength].predict(codes)
+
+    return named
+
+
+def precision_at(database: Split, queries: Split, fraction: float = FRACTION) -> Precision:
+    """Return the share of relevant documents among each query's nearest, mean over queries.
+
+    Relevant are the documents with the query's label.  A code of zeros has cosine 0 with all
+    others, and of equal cosines the first documents are the nearest.
+
+    Parameters
+    ----------
+    database, queries : Split
+        Codes to find, and codes to find them for; dense or sparse.
+    fraction : float
+        How much of the database is retrieved, in (0, 1]; at least one document.
+
+    Returns
+    -------
+    Precision
+    """
+    n = len(database.labels)
+    k = max(1, round(fraction * n))
+    D, Q = (
+        np.asarray(split.codes.todense() if issparse(split.codes) else split.codes)
+        for split in (database, queries)
+    )
+    mu = D.mean(axis=0, dtype=np.float64)
+    raw = [_inverse_norms(codes) for codes in (D, Q)]
+    mu = mu.astype(theano.config.floatX)
+    D, Q = (np.asarray(codes - mu, theano.config.floatX) for codes in (D, Q))
+    centred = [_inverse_norms(codes) for codes in (D, Q)]
+    # The cosines of raw codes come from the products of centred ones:
+    # q d = (q - mu)(d - mu) + (q - mu) mu + (mu (d - mu) + mu mu)
+    document_offset, query_offset = D @ mu + mu @ mu, Q @ mu
+    labels = [split.labels.astype(np.int32) for split in (database, queries)]
+    found, count = np.zeros(2), _counter()
+    for start in range(0, len(Q), QUERIES):
+        rows = slice(start, start + QUERIES)
+        found += count(
+            Q[rows], D, query_offset[rows], document_offset, raw[1][rows], raw[0],
+            centred[1][rows], centred[0], labels[1][rows], labels[0], k,
+        )  # fmt: skip
+    return Precision(*(float(v) for v in found / (k * len(Q))))
+
+
+def _inverse_norms(codes):
+    """Return 1 / |code|, and 0 for a code of zeros, (n,) in floatX."""
+    norms = np.sqrt(np.einsum("ij,ij->i", codes, codes))
+    inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+    return inverse.astype(theano.config.floatX)
+
+
+@lru_cache(maxsize=None)
+def _counter():
+    """Return the compiled function that counts relevant documents by both cosines, summed."""
+    Q, D = T.matrices("Q", "D")
+    offsets = T.vectors("query_offset", "document_offset")
+    raw, centred = T.vectors("raw_Q", "raw_D"), T.vectors("centred_Q", "centred_D")
+    labels, k = T.ivectors("query_labels", "document_labels"), T.lscalar("k")
+    scores = Product()(Q, D.T) if theano.config.blas__ldflags else T.dot(Q, D.T)
+    found = [
+        CountRelevant()(scores, own, scale, offset, document_scale, *labels, k).sum()
+        for own, offset, (scale, document_scale) in (
+            (*offsets, raw),
+            (*(T.zeros_like(o) for o in offsets), centred),
+        )
+    ]
+    inputs = [Q, D, *offsets, *raw, *centred, *labels, k]
+    return theano.function(inputs, found, name="count_relevant")
+
+
+def mean_share(codes) -> float:
+    """Return |mu|^2 / E|z|^2 of codes z with mean mu, from 0 to 1; NaN if all are zero.
+
+    Parameters
+    ----------
+    codes : ndarray or sparse matrix, (n, n_units)
+    """
+    mu = np.asarray(codes.mean(axis=0), dtype=np.float64).ravel()
+    squares = codes.multiply(codes).sum() if issparse(codes) else np.vdot(codes, codes)
+    energy = float(squares) / codes.shape[0]
+    return float(mu @ mu / energy) if energy > 0 else float("nan")
+
+
+class PathMeter:
+    """What an epoch's codes are worth, on validation documents alone.
+
+    At most `PATH_QUERIES` of them, evenly spaced and the same in every epoch, are the queries
+    whose precision is taken; the fit documents are the database.
+
+    Parameters
+    ----------
+    fit_labels, valid_labels : ndarray of int, (n_fit,) and (n_valid,)
+        Labels of the documents that train the autoencoder, and of those held out.
+    activation : str
+        The activation of the code units; one without bounds has no saturated share.
+    """
+
+    def __init__(self, fit_labels, valid_labels, activation: str):
+        self.fit_labels, self.valid_labels = fit_labels, valid_labels
+        self.activation = activation
+        n = len(valid_labels)
+        self.queries = np.linspace(0, n - 1, min(n, PATH_QUERIES)).round().astype(int)
+
+    def __call__(self, fit_codes: np.ndarray, valid_codes: np.ndarray) -> dict:
+        """Return the metrics of an epoch.
+
+        Parameters
+        ----------
+        fit_codes, valid_codes : ndarray, (n_fit, n_units) and (n_valid, n_units)
+
+        Returns
+        -------
+        dict of float
+            ``valid_accuracy``, ``valid_precision`` and ``valid_centred_precision``, which are
+            left out if the fit documents have fewer than two labels; ``mean_share`` of the fit
+            documents' codes; ``dead_units`` and, with a bounded activation, ``saturated`` of the
+            validation documents' codes.
+        """
+        metrics = {"mean_share": mean_share(fit_codes), "dead_units": dead_units(valid_codes)}
+        if saturated(valid_codes, self.activation) is not None:
+            metrics["saturated"] = saturated(valid_codes, self.activation)
+        if np.ptp(self.fit_labels) == 0:
+            return metrics
+        fit, valid = Split(fit_codes, self.fit_labels), Split(valid_codes, self.valid_labels)
+        queries = Split(valid_codes[self.queries], self.valid_labels[self.queries])
+        precision = precision_at(fit, queries)
+        return {
+            "valid_accuracy": ridge_accuracy(fit, valid),
+            "valid_precision": precision.raw,
+            "valid_centred_precision": precision.centred,
+            **metrics,
+        }
+
+
+def snapshot_metrics(
+    train: Split, test: Split, fit_rows, valid_rows, softmax: bool = False
+) -> dict:
+    """Return what codes are worth on test documents.
+
+    Parameters
+    ----------
+    train, test : Split
+        All training documents are the database that test documents are queries to.
+    fit_rows, valid_rows : int arrays
+        Rows of train: the probe is fitted on the first, its strength is chosen on the second.
+    softmax : bool
+        Also measure the accuracy of KATE's classifier, which takes seconds.
+
+    Returns
+    -------
+    dict of float
+        ``probe_accuracy``, ``raw_precision``, ``centred_precision`` and, if asked for,
+        ``softmax_accuracy`` (all left out if the fit documents have fewer than two labels), and
+        ``mean_share`` of the training codes.
+    """
+    share = {"mean_share": mean_share(train.codes)}
+    fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
+    if np.ptp(fit.labels) == 0:
+        return share
+    precision = precision_at(train, test)
+    if softmax:
+        share["softmax_accuracy"] = softmax_accuracy(train, test)
+    return {
+        "probe_accuracy": ridge_accuracy(fit, valid, test),
+        "raw_precision": precision.raw,
+        "centred_precision": precision.centred,
+        **share,
+    }

@@ -1,0 +1,271 @@
+"""How good codes are: a linear probe, retrieval, and dead and saturated units.
+
+Every function takes codes, (n, n_units), dense or sparse, and does not care where they come from.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler, normalize
+
+from ae_bn.config import EvaluationConfig
+
+FRACTION = 0.02  # of the database retrieved, for `precision` (Larochelle and Lauly 2012)
+BOUNDS = {"sigmoid": (0, 1), "tanh": (-1, 1)}
+QUERY_CHUNK = 500  # queries ranked at a time
+
+
+class Split(NamedTuple):
+    """Codes and labels of one part of a corpus."""
+
+    codes: np.ndarray  # (n, n_units), dense or sparse
+    labels: np.ndarray  # (n,)
+
+
+def evaluate_codes(
+    train: Split,
+    test: Split,
+    fit_rows: np.ndarray,
+    valid_rows: np.ndarray,
+    hidden_activation: str,
+    config: EvaluationConfig,
+) -> dict:
+    """Return all metrics of codes, and the precision-recall curve.
+
+    Parameters
+    ----------
+    train, test : Split
+        Retrieval finds documents of train for queries from test.
+    fit_rows, valid_rows : int arrays
+        Rows of train: the probe is fitted on the first, its C chosen on the second.
+    hidden_activation : str
+        Of the code units, for the saturated share.
+    config : EvaluationConfig
+
+    Returns
+    -------
+    dict
+        ``dead_units``, ``saturated`` (None where the activation has no bounds), and if the config
+        asks for them ``accuracy`` with ``classifier_c`` and ``precision`` with ``curve``, see
+        `retrieval_curve`.  With one label to fit on, or none (all -1), none of `LABEL_METRICS`, no
+        curve.
+    """
+    units = {
+        "dead_units": dead_units(test.codes),
+        "saturated": saturated(test.codes, hidden_activation),
+    }
+    if np.ptp(train.labels[fit_rows]) == 0:
+        return units
+    fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
+    if config.classifier_c is not None:
+        accuracy, classifier_c = probe_accuracy(fit, valid, test, config.classifier_c)
+        units.update(accuracy=accuracy, classifier_c=classifier_c)
+    if config.retrieval_queries is not None:
+        curve = retrieval_curve(train, _first_queries(test, config.retrieval_queries))
+        at = int(np.argmin(np.abs(np.array(curve["fraction"]) - FRACTION)))
+        units.update(precision=curve["precision"][at], curve=curve)
+    return units
+
+
+def softmax_accuracy(train: Split, test: Split) -> float:
+    """Return the test accuracy of KATE's classifier, see `softmax_classifier`.
+
+    Parameters
+    ----------
+    train, test : Split
+        The classifier learns and stops on train alone.
+    """
+    return float(softmax_classifier(train).score(test.codes, test.labels))
+
+
+def softmax_classifier(train: Split) -> MLPClassifier:
+    """Return KATE's classifier (Chen and Zaki 2017, as released) with its last weights.
+
+    It is softmax regression on the codes as they are, trained by Adam with its usual settings in
+    batches of 100.  1,000 documents (at most a tenth) are held out.  Training ends after 100
+    epochs, or after 5 in a row whose loss on the documents held out is not at least 1e-5 below
+    the best.  The weights are those of the last epoch, not of the best.  The release also lowers
+    the learning rate on a plateau, but never to less than ten times the rate that it starts from,
+    so that this does nothing.
+
+    Parameters
+    ----------
+    train : Split
+        At least two documents; the same ones are held out every time.
+    """
+    rng, n = np.random.default_rng(7), len(train.labels)
+    held_out = np.zeros(n, dtype=bool)
+    held_out[rng.choice(n, max(1, min(1000, n // 10)), replace=False)] = True
+    codes, labels = train.codes[~held_out], train.labels[~held_out]
+    classes = np.unique(train.labels)
+    classifier = MLPClassifier(
+        hidden_layer_sizes=(), alpha=0, batch_size=min(100, len(labels)), random_state=7
+    )
+    best, waited = np.inf, 0
+    for _ in range(100):
+        classifier.partial_fit(codes, labels, classes)  # one epoch
+        chances = classifier.predict_proba(train.codes[held_out])
+        loss = log_loss(train.labels[held_out], chances, labels=classes)
+        best, waited = (loss, 0) if loss < best - 1e-5 else (best, waited + 1)
+        if waited == 5:
+            break
+    return classifier
+
+
+def probe_accuracy(fit: Split, valid: Split, test: Split, cs: list) -> tuple:
+    """Return the test accuracy of a logistic regression on codes, and the C chosen for it.
+
+    Dense codes are standardised by the codes of fit, so that C means the same in every arm;
+    sparse ones are taken as they are.  C is the one with the best accuracy on valid (the
+    smallest of equals).
+
+    Parameters
+    ----------
+    fit, valid, test : Split
+    cs : list of float
+        Values of C, the inverse strength of regularisation, to choose from.
+
+    Returns
+    -------
+    accuracy, c : float
+    """
+    if not issparse(fit.codes):
+        scaler = StandardScaler().fit(fit.codes)
+        fit, valid, test = (
+            Split(scaler.transform(codes), labels) for codes, labels in (fit, valid, test)
+        )
+    n, probes = len(fit.labels), []
+    for c in sorted(cs):
+        # The same minimum as with C=c and weights of 1.  But it is reached when the gradient of
+        # the documents' mean, not of their sum, is small: in half the iterations.
+        probe = LogisticRegression(C=c * n, max_iter=200)
+        with warnings.catch_warnings():  # 200 iterations are enough for a comparison
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            probe.fit(fit.codes, fit.labels, sample_weight=np.full(n, 1 / n))
+        probes.append((probe.score(valid.codes, valid.labels), c, probe))
+    _, c, probe = max(probes, key=lambda scored: scored[0])  # the first of equals
+    return float(probe.score(test.codes, test.labels)), float(c)
+
+
+def retrieval_curve(database: Split, queries: Split) -> dict:
+    """Return precision and recall over the fraction of the database that is retrieved.
+
+    For each query the documents of the database are ranked by cosine; relevant are those with
+    the query's label.  A document with a code of zeros has cosine 0 with all others.
+
+    Parameters
+    ----------
+    database, queries : Split
+
+    Returns
+    -------
+    dict of str to list of float
+        ``fraction`` (rising, in (0, 1]; `FRACTION` is one of them), and at each of them
+        ``precision`` and ``recall``, means over the queries (recall over those with a relevant
+        document).
+    """
+    n = len(database.labels)
+    wanted = np.append(np.geomspace(1e-3, 1, 31), FRACTION)
+    ranks = np.unique(np.maximum(1, np.round(wanted * n)).astype(int))  # documents retrieved
+    documents, codes = normalize(database.codes), normalize(queries.codes)
+    relevant = {label: np.flatnonzero(database.labels == label) for label in set(queries.labels)}
+    precision, recall, n_recall = np.zeros(len(ranks)), np.zeros(len(ranks)), 0
+    for start in range(0, len(queries.labels), QUERY_CHUNK):
+        rows = slice(start, start + QUERY_CHUNK)
+        cosine = codes[rows] @ documents.T  # (chunk, n)
+        cosine = cosine.toarray() if issparse(cosine) else cosine
+        places = [_places(-c, relevant[label]) for c, label in zip(cosine, queries.labels[rows])]
+        found = np.array([np.searchsorted(p, ranks) for p in places])  # (chunk, number of ranks)
+        total = np.array([len(p) for p in places])
+        precision += (found / ranks).sum(axis=0)
+        recall += (found[total > 0] / total[total > 0, None]).sum(axis=0)
+        n_recall += int((total > 0).sum())
+    return {
+        "fraction": (ranks / n).tolist(),
+        "precision": (precision / len(queries.labels)).tolist(),
+        "recall": (recall / max(n_recall, 1)).tolist(),
+    }
+
+
+def _places(distances, documents):
+    """Return the places of some documents, from 0, rising, in the ranking of all.
+
+    The documents of one label are few: sorting the distances and looking these up is several
+    times faster than ranking all of them.  Of equal distances the first document is the first.
+
+    Parameters
+    ----------
+    distances : ndarray, (n,)
+    documents : ndarray of int
+    """
+    ranked, own = np.sort(distances), distances[documents]
+    places = np.searchsorted(ranked, own)
+    tied = np.searchsorted(ranked, own, side="right") > places + 1
+    for i in np.flatnonzero(tied):
+        places[i] += np.count_nonzero(distances[: documents[i]] == own[i])
+    return np.sort(places)
+
+
+def dead_units(codes) -> float:
+    """Return the share of units whose value is the same for every document."""
+    if issparse(codes):
+        codes = codes.toarray()
+    return float(np.mean(np.ptp(codes, axis=0) == 0))
+
+
+def saturated(codes: np.ndarray, activation: str) -> float | None:
+    """Return the share of values within 1 % of the activation's range of one of its bounds.
+
+    Parameters
+    ----------
+    codes : ndarray, (n, n_units)
+    activation : str
+        Without two bounds (ReLU, linear) the share is None.
+    """
+    if activation not in BOUNDS:
+        return None
+    low, high = BOUNDS[activation]
+    margin = 0.01 * (high - low)
+    return float(np.mean((codes < low + margin) | (codes > high - margin)))
+
+
+def chance_metrics(
+    train_labels: np.ndarray, test_labels: np.ndarray, config: EvaluationConfig
+) -> dict:
+    """Return the metrics of codes that say nothing, the score of a run without finite weights.
+
+    The classifiers name the commonest training label, retrieval returns documents at random.
+    """
+    units = {"dead_units": 1.0, "saturated": None}
+    losses = {"test_loss": float("inf"), "valid_loss": float("inf")}
+    if np.ptp(train_labels) == 0:
+        return {**losses, **units}
+    n_labels = int(max(train_labels.max(), test_labels.max())) + 1
+    share = np.bincount(train_labels, minlength=n_labels) / len(train_labels)
+    accuracy = float(np.mean(test_labels == share.argmax()))
+    return {
+        **losses,
+        **units,
+        "accuracy": accuracy,
+        "probe_accuracy": accuracy,
+        **dict.fromkeys(
+            ["precision", "raw_precision", "centred_precision"], float(share[test_labels].mean())
+        ),
+        **({"softmax_accuracy": accuracy} if config.softmax_probe else {}),
+    }
+
+
+def _first_queries(test: Split, number) -> Split:
+    """Return the same random test documents for every run, or all."""
+    if number >= len(test.labels):
+        return test
+    rows = np.sort(np.random.default_rng(0).permutation(len(test.labels))[:number])
+    return Split(test.codes[rows], test.labels[rows])

@@ -1,0 +1,121 @@
+"""The layers that a config asks for, as sizes and switches: what a model is, before any graph.
+
+`ae_bn.model.autoencoder` builds its graph of them, `ae_bn.encoder` its equations in NumPy, and
+`ae_bn.model.model_file` knows from them which arrays a model has.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ae_bn.config import ModelConfig
+
+
+class LayerPlan(NamedTuple):
+    """One layer: its sizes, the switches of its Batch Normalization, and its activation.
+
+    A layer without Batch Normalization, f(x W + b), has only ``shift`` switched on.
+    """
+
+    n_in: int
+    n_out: int
+    center: bool  # subtract the mean
+    normalize: bool  # divide by the standard deviation
+    scale: bool  # multiply by a
+    shift: bool  # add b
+    over_units: bool  # each document over the units (Layer Normalization), as ``batch_norm.over``
+    gradient: str  # as `model.batch_norm.gradient`
+    activation: str
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether statistics of a population enter the output; with gradient "only" none do."""
+        standardises = (self.center or self.normalize) and self.gradient != "only"
+        return standardises and not self.over_units
+
+    @property
+    def arrays(self) -> dict[str, tuple]:
+        """The shapes of the layer's arrays by name, a W that it may share included."""
+        units = (self.n_out,)
+        shapes: dict[str, tuple] = {"W": (self.n_in, self.n_out)}
+        if self.scale:
+            shapes["a"] = units
+        if self.shift:
+            shapes["b"] = units
+        if self.needs_statistics:
+            shapes.update(mean=units, variance=units)
+        return shapes
+
+
+def plan_layers(config: ModelConfig, n_words: int) -> list[LayerPlan]:
+    """Return the layers of an autoencoder: encoder, then its mirror image as decoder.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    n_words : int
+        Size of the vocabulary.
+
+    Returns
+    -------
+    list of LayerPlan
+        ``len(config.layers)`` of the encoder, as many of the decoder.
+    """
+    depth, switches = len(config.layers), config.batch_norm
+    plans = []
+    for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
+        batch_norm, scale, shift = switches.hidden, switches.scale, switches.shift
+        activation = config.hidden_activation
+        if number == 2 * depth:
+            batch_norm, activation = switches.top, config.output_activation
+            scale = scale if switches.top_scale is None else switches.top_scale
+            shift = shift if switches.top_shift is None else switches.top_shift
+        elif number == depth and switches.code is not None:
+            batch_norm = switches.code
+        plans.append(
+            LayerPlan(
+                n_in,
+                n_out,
+                center=batch_norm and switches.center,
+                normalize=batch_norm and switches.normalize,
+                scale=batch_norm and scale,
+                shift=shift if batch_norm else True,
+                over_units=switches.over == "units",
+                gradient=switches.gradient,
+                activation=activation,
+            )
+        )
+    return plans
+
+
+def standardises_minibatches(config: ModelConfig) -> bool:
+    """Whether Batch Normalization takes a mean or a variance over the documents of a minibatch.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    """
+    plans = plan_layers(config, n_words=1)
+    return any((plan.center or plan.normalize) and not plan.over_units for plan in plans)
+
+
+def weight_shapes(config: ModelConfig, n_words: int) -> list[tuple[int, int]]:
+    """Return the shape of every layer's W, (n_in, n_out)."""
+    sizes = [n_words, *config.layers, *config.layers[-2::-1], n_words]
+    return list(zip(sizes, sizes[1:]))
+
+
+def array_shapes(config: ModelConfig, n_words: int) -> dict[str, tuple]:
+    """Return the shape of every array of a trained model, by name.
+
+    They are those of `ae_bn.model.autoencoder.Autoencoder.get_state`: ``layer1.W`` and so on.
+    """
+    shapes: dict[str, tuple] = {}
+    for number, layer in enumerate(plan_layers(config, n_words), start=1):
+        for name, shape in layer.arrays.items():
+            if name == "W" and config.tied and number > len(config.layers):
+                continue  # it is the encoder's
+            shapes[f"layer{number}.{name}"] = shape
+    if config.loss == "standardised_error":
+        shapes["word_variance"] = (n_words,)
+    return shapes

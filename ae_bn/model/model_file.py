@@ -1,0 +1,279 @@
+r"""A trained model as one file: all that turns raw text into codes, and nothing that is executed.
+
+``model.safetensors`` holds the arrays of `ae_bn.model.autoencoder.Autoencoder.get_state`, named
+``layer1.W``, ``layer1.a``, ``layer1.b``, ``layer1.mean``, ``layer1.variance``, ``layer2.W`` and so
+on (those that the config switches on; mean and variance are the population statistics; a tied
+decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
+
+    format         "ae_bn model 1"
+    config         the settings of the run, by section, as in ae_bn/defaults.yaml
+    words          the vocabulary, in the order of the rows of layer1.W
+    idf            inverse document frequencies, in the same order
+    token_pattern  the regular expression that cuts lower-case text into words (composed accents,
+                   no soft hyphens inside; see `ae_bn.data.words`); if the config has data.stem, stop
+                   words are left out next, and the others are stemmed
+    source         where the training documents came from
+    fingerprint    of the training documents (`ae_bn.data.corpus.Corpus`)
+
+and ``sha256``, a checksum over facts and arrays (`ae_bn.files`).  Any reader of safetensors will
+do.  This is the whole encoder, of one ReLU layer with Batch Normalization on binary input::
+
+    import json, re, unicodedata
+    import numpy as np
+    from safetensors import safe_open
+
+    with safe_open("model.safetensors", "numpy") as file:
+        facts = json.loads(file.metadata()["facts"])
+        p = {name: file.get_tensor(name) for name in file.keys()}
+    row = {word: number for number, word in enumerate(facts["words"])}
+    text = unicodedata.normalize("NFC", text.lower())
+    text = re.sub(r"(?<=\S\S)\u00ad|\u00ad(?=\S\S)", "", text)
+    found = set(re.findall(facts["token_pattern"], text)) & set(row)
+    g = sum((p["layer1.W"][row[word]] for word in found), np.zeros(len(p["layer1.b"])))
+    epsilon = facts["config"]["model"]["batch_norm"]["epsilon"]
+    h = (g - p["layer1.mean"]) / np.sqrt(p["layer1.variance"] + epsilon)
+    code = np.maximum(0, p["layer1.a"] * h + p["layer1.b"])
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Iterable, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy.sparse import csr_matrix
+
+import ae_bn
+from ae_bn.config import Config, DataConfig, complete
+from ae_bn.data.words import LETTERS_ONLY, TOKEN_PATTERN, count_words, weigh, word_splitter
+from ae_bn.errors import UserError
+from ae_bn.files import read_arrays, read_facts, read_header, write_arrays
+from ae_bn.model.layers import array_shapes
+
+if TYPE_CHECKING:  # `ae_bn.encoder` reads files where there is no Theano
+    from ae_bn.data.corpus import Corpus
+    from ae_bn.model.autoencoder import Autoencoder
+
+NAME = "model.safetensors"
+FORMAT = "ae_bn model 1"
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    format: str
+    config: dict
+    words: list
+    idf: list
+    token_pattern: str
+    source: str
+    fingerprint: str
+
+
+class Contents(NamedTuple):
+    """What a model's file holds."""
+
+    config: Config
+    words: list  # of str
+    idf: np.ndarray  # (n_words,)
+    source: str
+    fingerprint: str
+    token_pattern: str
+    arrays: dict  # of ndarray, as `Autoencoder.get_state`
+
+
+def vectorise(
+    texts: Iterable[str],
+    words: list[str],
+    idf: np.ndarray,
+    data: DataConfig,
+    token_pattern: str = TOKEN_PATTERN,
+) -> csr_matrix:
+    """Return a model's input for raw texts.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        The documents.
+    words : list of str
+        The model's vocabulary.
+    idf : ndarray of float64, (n_words,)
+        The model's inverse document frequencies.
+    data : DataConfig
+        The settings of the data that the model was trained on.
+    token_pattern : {TOKEN_PATTERN, LETTERS_ONLY}
+        The pattern that cut its training documents into words, see `ae_bn.data.words.split_words`.
+
+    Returns
+    -------
+    csr_matrix of float32, (n_texts, n_words)
+    """
+    # Without stems no stop word is in the vocabulary, unless it is a matrix's, whose words stay.
+    stop_words = data.stop_words if data.stem else "none"
+    split = word_splitter(stop_words, data.stem, token_pattern)
+    return weigh(count_words(texts, words, split), data.input, idf)
+
+
+class Model(NamedTuple):
+    """A trained autoencoder with all that it takes to use it on text."""
+
+    autoencoder: Autoencoder
+    config: Config
+    words: list  # of str
+    idf: np.ndarray  # (n_words,)
+    source: str
+    fingerprint: str
+    token_pattern: str  # a model cuts text as the one that trained it
+
+    def vectorise(self, texts: list[str]) -> csr_matrix:
+        """Return the autoencoder's input, (n, n_words), for raw texts."""
+        return vectorise(texts, self.words, self.idf, self.config.data, self.token_pattern)
+
+    def training_corpus(self) -> Corpus:
+        """Return the documents it was trained on, from the cache or their source.
+
+        Raises
+        ------
+        UserError
+            If they cannot be had here, or are others.
+        """
+        from ae_bn.data.corpus import prepare_corpus, read_corpus
+
+        corpus = read_corpus(prepare_corpus(self.config.data, progress=lambda line: None))
+        if corpus.fingerprint != self.fingerprint:
+            raise UserError(
+                f"{corpus.source} here is another corpus (fingerprint {corpus.fingerprint[:10]}) "
+                f"than the model's, {self.source} ({self.fingerprint[:10]}): give it the same"
+            )
+        return corpus
+
+
+def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Corpus) -> None:
+    """Write a trained model's file, atomically.
+
+    Parameters
+    ----------
+    path : Path
+    autoencoder : Autoencoder
+    config : Config
+        Of the run.
+    corpus : Corpus
+        That it was trained on.
+    """
+    facts = {
+        "format": FORMAT,
+        "config": config.run_settings(),
+        "words": corpus.words,
+        "idf": corpus.idf.tolist(),
+        "token_pattern": TOKEN_PATTERN,
+        "source": corpus.source,
+        "fingerprint": corpus.fingerprint,
+    }
+    # Running averages belong to training: the population statistics are what a model is used with.
+    running = {average.name for average in autoencoder.averages}
+    state = autoencoder.get_state().items()
+    write_arrays(path, {name: array for name, array in state if name not in running}, facts)
+
+
+def read_contents(path: Path) -> Contents:
+    """Return all that a model's file holds, or that of a run's directory, whoever made it.
+
+    Nothing in it is executed; the sizes it claims are checked before anything is allocated.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Contents
+        Its arrays are all float32, or all float64.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, or not consistent, or if its training diverged and left
+        values that are not finite.
+    """
+    if path.is_dir():
+        if not (path / NAME).exists():
+            raise UserError(f"{path} holds no {NAME}: name a finished run that trained a model")
+        path = path / NAME
+    config, facts = _checked_facts(path)
+    dtype, _ = read_header(path).get("layer1.W", ("", ()))
+    dtype = "float64" if dtype == "float64" else "float32"
+    shapes = array_shapes(config.model, len(facts.words))
+    arrays, _ = read_arrays(path, {name: (dtype, shape) for name, shape in shapes.items()})
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"{path}: {name} has values that are not finite: its training diverged; train it "
+                "again with a lower training.learning_rate"
+            )
+    return Contents(
+        config,
+        facts.words,
+        np.array(facts.idf),
+        facts.source,
+        facts.fingerprint,
+        facts.token_pattern,
+        arrays,
+    )
+
+
+def read_model(path: Path) -> Model:
+    """Return the trained model in a file, or in a run's directory, as a Theano graph.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    UserError
+        As `read_contents`, or if the model was trained in another precision than Theano's floatX.
+    """
+    import theano
+
+    from ae_bn.model.autoencoder import Autoencoder
+
+    config, words, idf, source, fingerprint, token_pattern, arrays = read_contents(path)
+    dtype, floatX = str(arrays["layer1.W"].dtype), theano.config.floatX
+    if dtype != floatX:
+        raise UserError(f"{path} is a model in {dtype}: set THEANO_FLAGS=floatX={dtype}")
+    autoencoder = Autoencoder(
+        config.model, config.training.optimizer, len(words), config.theano.kernels
+    )
+    autoencoder.set_state(arrays)
+    return Model(autoencoder, config, words, idf, source, fingerprint, token_pattern)
+
+
+def _checked_facts(path):
+    try:
+        facts = _Facts.model_validate(read_facts(path))
+        if facts.format != FORMAT or facts.token_pattern not in (TOKEN_PATTERN, LETTERS_ONLY):
+            raise ValueError("of another version")
+        config = complete(facts.config)
+        words = facts.words
+        if not words or len(set(words)) < len(words) or not all(type(w) is str for w in words):
+            raise ValueError("no vocabulary")
+        if len(facts.idf) != len(words) or not all(type(number) is float for number in facts.idf):
+            raise ValueError("idf does not fit the vocabulary")
+        if not np.isfinite(facts.idf).all():
+            raise ValueError("idf is not finite")
+    except (ValidationError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{path}: not a model of ae_bn {ae_bn.__version__}{_reason(error)}"
+        ) from None
+    return config, facts
+
+
+def _reason(error: Exception) -> str:
+    """Name the first setting that this version does not know, or the fact that does not fit."""
+    if not isinstance(error, ValidationError):
+        return f" ({error})"
+    first = error.errors()[0]
+    return f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"

@@ -1,0 +1,323 @@
+"""The stages of a layer, as the post "Batch Normalization: Warm-Up" writes them.
+
+A minibatch x holds n documents in rows, so the post's W*x reads x W::
+
+    g(x) = x W                                                            (1)
+    h(g) = (g - mean) / std                                               (2)
+    f(h) = max(0, a h + b)                                                (3)
+
+`g`, `h` and `f` are these three equations, each from expression to expression.  On top of them
+stand the post's layer words, so that its two lines ::
+
+    bn = BatchNormalization(x) | Projection(x)
+    out = ReLU(bn)
+
+become ``out = ReLU(batch_normalization(projection(x)))``.  The original paper (Ioffe and
+Szegedy 2015, arXiv 1502.03167, algorithm 1) calls a gamma and b beta.
+
+The contract of Batch Normalization, kept by `BatchNormalization` and tested:
+
+- Statistics are taken per unit, over the documents of the batch (axis 0).
+- The variance is biased (divided by n, not n - 1), and taken about the mean even where the
+  mean is not subtracted.
+- std = sqrt(variance + epsilon): epsilon is inside the root.  A unit that is constant over the
+  batch, or a batch of one document, therefore gives h = 0 and a zero gradient, not NaN.
+- Stored as population statistics are the mean and the biased variance (without epsilon) over
+  the whole training part; `ae_bn.model.autoencoder` computes them, training never reads them.
+- Gradients flow through mean and std of the batch (gradient "full"; "constant" takes them as
+  constants; "only" leaves g as it is and divides its gradient by std, a learning rate per unit).
+- Four switches: center (subtract the mean), normalize (divide by std), scale (multiply by a),
+  shift (add b).  A plain layer, f(x W + b), is the one with only shift switched on.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+import theano
+import theano.sparse as sparse
+import theano.tensor as T
+from theano.gradient import disconnected_grad
+
+MASK_STREAMS = 256  # parallel lanes of Theano's generator
+
+
+def g(x, W):
+    """Project: equation (1), without a bias.
+
+    Parameters
+    ----------
+    x : theano matrix, dense or sparse CSR, (n, n_in)
+    W : theano matrix, (n_in, n_out)
+
+    Returns
+    -------
+    theano matrix, (n, n_out)
+    """
+    return sparse.structured_dot(x, W) if isinstance(x.type, sparse.SparseType) else T.dot(x, W)
+
+
+def h(g, mean, std):
+    """Standardise: equation (2).
+
+    Parameters
+    ----------
+    g : theano matrix, (n, n_units)
+    mean, std : theano vectors, (n_units,), or numbers
+
+    Returns
+    -------
+    theano matrix, (n, n_units)
+    """
+    return (g - mean) / std
+
+
+def f(h, a, b, activation):
+    """Scale, shift and activate: equation (3), with any activation for max(0, .).
+
+    Parameters
+    ----------
+    h : theano matrix, (n, n_units)
+    a, b : theano vectors, (n_units,), or numbers
+    activation : function, expression to expression
+
+    Returns
+    -------
+    theano matrix, (n, n_units)
+    """
+    return activation(a * h + b)
+
+
+def ReLU(z):
+    """Return max(0, z).  At z = 0, where both sides are equal, the gradient is 0."""
+    return T.maximum(0, z)
+
+
+def Sigmoid(z):
+    """Return 1 / (1 + exp(-z))."""
+    return T.nnet.sigmoid(z)
+
+
+def Tanh(z):
+    """Return tanh(z)."""
+    return T.tanh(z)
+
+
+def Linear(z):
+    """Return z."""
+    return z
+
+
+def Softmax(z):
+    """Return exp(z) divided by its sum over the units: the words' probabilities in a document.
+
+    For the output layer only.
+
+    Parameters
+    ----------
+    z : theano matrix, (n, n_units)
+    """
+    return T.nnet.softmax(z)
+
+
+ACTIVATIONS: dict[str, Callable] = {
+    "relu": ReLU,
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "linear": Linear,
+    "softmax": Softmax,
+}
+
+
+class Projection:
+    """The layer word for `g`.
+
+    Parameters
+    ----------
+    W : theano matrix, (n_in, n_out)
+        A shared variable, for tied weights another projection's.
+    transposed : bool
+        W is stored as (n_out, n_in).
+    """
+
+    def __init__(self, W, transposed=False):
+        self.W, self.transposed = W, transposed
+
+    def __call__(self, x):
+        """Return g(x), (n, n_out), of x, (n, n_in)."""
+        return g(x, self.W.T if self.transposed else self.W)
+
+    def rows(self, numbers):
+        """Return this projection with some rows of W only.
+
+        Parameters
+        ----------
+        numbers : theano vector, (k,), integers
+        """
+        return type(self)(self.W[numbers], self.transposed)
+
+
+class BatchNormalization:
+    """The layer word for `h`, then a*h + b; see the contract in the module's docstring.
+
+    Parameters
+    ----------
+    n_units : int
+    center, normalize, scale, shift : bool
+        The four switches.
+    epsilon : float
+        Added to the variance, in its unit (the square of g's).
+    gradient : {"full", "constant", "only"}
+
+    Attributes
+    ----------
+    a, b : theano shared vectors, (n_units,), floatX
+        Scale and shift, 1 and 0 at first.  Where its switch is off, a parameter is None.
+    mean, variance : theano shared vectors, (n_units,), floatX
+        Population statistics; NaN until they are computed.
+    """
+
+    def __init__(self, n_units, center, normalize, scale, shift, epsilon, gradient="full"):
+        self.center, self.normalize, self.epsilon = center, normalize, epsilon
+        self.gradient = gradient
+        self.a = _shared_vector(1, n_units, "a") if scale else None
+        self.b = _shared_vector(0, n_units, "b") if shift else None
+        self.mean = _shared_vector(np.nan, n_units, "mean")
+        self.variance = _shared_vector(np.nan, n_units, "variance")
+
+    def __call__(self, g, population=False):
+        """Return a * h(g) + b, (n, n_units).
+
+        Parameters
+        ----------
+        g : theano matrix, (n, n_units)
+        population : bool
+            Standardise by the stored population statistics, not by those of this batch.
+        """
+        mean, variance = self._statistics(g, population)
+        if self.gradient != "full":
+            mean, variance = disconnected_grad(mean), disconnected_grad(variance)
+        mean = mean if self.center else 0
+        std = T.sqrt(variance + self.epsilon) if self.normalize else 1
+        if self.gradient == "only":
+            standardised = g if population else divide_gradient(g, std)
+        else:
+            standardised = h(g, mean, std)
+        a = 1 if self.a is None else self.a
+        b = 0 if self.b is None else self.b
+        return f(standardised, a, b, Linear)
+
+    def _statistics(self, g, population):
+        return (self.mean, self.variance) if population else batch_statistics(g)
+
+    @property
+    def needs_statistics(self):
+        """Whether any statistics of a population enter the output."""
+        return (self.center or self.normalize) and self.gradient != "only"
+
+
+class LayerNormalization(BatchNormalization):
+    """`BatchNormalization` the other way round: each document is standardised over the units.
+
+    Ba et al. (2016, arXiv 1607.06450, equations 3 and 4), with the same four switches, a and b
+    per unit, the biased variance and epsilon inside the root.  No document depends on another,
+    so training and evaluation are alike, and the population statistics are never used.
+    """
+
+    def _statistics(self, g, population):
+        mean = g.mean(axis=1, keepdims=True)  # (n, 1), as the variance
+        return mean, T.sqr(g - mean).mean(axis=1, keepdims=True)
+
+    @property
+    def needs_statistics(self):
+        """Whether any statistics of a population enter the output: none do."""
+        return False
+
+
+def divide_gradient(g, std):
+    """Return g itself, whose gradient is divided by std, a constant to the gradient.
+
+    Parameters
+    ----------
+    g : theano matrix, (n, n_units)
+    std : theano vector, (n_units,)
+    """
+    quotient = g / std
+    return quotient + disconnected_grad(g - quotient)
+
+
+def batch_statistics(g):
+    """Return mean and biased variance per unit, (n_units,) each, of g, (n, n_units)."""
+    mean = g.mean(axis=0)
+    return mean, T.sqr(g - mean).mean(axis=0)
+
+
+def compete(out, k, alpha):
+    r"""Let the units of each document compete: the k-competitive layer of KATE, for training only.
+
+    Chen and Zaki (2017, arXiv 1705.02033, algorithm 1): of a document's positive units the
+    ceil(k / 2) largest win, of its negative ones the floor(k / 2) most negative.  A winner gains
+    the energy of all losers of its sign, a loser becomes 0::
+
+        winner: out + alpha * (sum of the losers' out)
+        loser:  0
+
+    Gradients flow through the winners, and by the energy through the losers: a loser's is alpha
+    times the sum of the winners' of its sign.  (With alpha = 0 losers have none, which is the
+    k-sparse autoencoder.)  Who wins is a constant to the gradient.  The code that its authors
+    released differs only for odd k, where it gives the larger half to the negative units.
+
+    Parameters
+    ----------
+    out : theano matrix, (n, n_units)
+        Outputs of tanh.
+    k : int
+        Number of winners, of both signs, if a document has as many; all of a sign win if they
+        are fewer.  Of equal values the later unit is the larger.
+    alpha : float
+        Amplification of the energy; the authors take 6.26.
+
+    Returns
+    -------
+    theano matrix, (n, n_units)
+    """
+    order = T.argsort(disconnected_grad(out), axis=1, kind="mergesort")
+    rank = T.argsort(order, axis=1, kind="mergesort")  # 0 for the least of the document
+    largest, least = rank >= out.shape[1] - (k + 1) // 2, rank < k // 2
+    after = 0
+    for own, chosen in ((T.gt(out, 0), largest), (T.lt(out, 0), least)):
+        wins, loses = T.and_(own, chosen), T.and_(own, T.invert(chosen))
+        energy = (out * loses).sum(axis=1, keepdims=True)
+        after += wins * (out + np.asarray(alpha, out.dtype) * energy)
+    return after
+
+
+def dropout_mask(values, rate, random):
+    """Return 0 with probability rate, otherwise 1 / (1 - rate), for every one of the values.
+
+    Dropout (Srivastava et al. 2014), scaled in training so that nothing changes afterwards.
+
+    Parameters
+    ----------
+    values : theano vector or matrix
+        Only its shape is used.
+    rate : theano scalar in [0, 1)
+    random : MRG_RandomStream
+    """
+    draws = random.uniform(values.shape, nstreams=MASK_STREAMS, dtype=theano.config.floatX)
+    return T.ge(draws, rate) / (1 - rate)
+
+
+def random_state(stream):
+    """Return a first state of the generator of masks, int32 (MASK_STREAMS, 6).
+
+    Parameters
+    ----------
+    stream : numpy Generator
+    """
+    return stream.integers(1, 2**31 - 21069, (MASK_STREAMS, 6)).astype(np.int32)
+
+
+def _shared_vector(value, size, name):
+    return theano.shared(np.full(size, value, dtype=theano.config.floatX), name=name)

@@ -1,0 +1,60 @@
+"""Curves of an experiment: what its runs have over epochs, steps and recall, means over seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ae_bn.reporting.statistics import mean_interval
+from ae_bn.study.record import Record
+from ae_bn.study.run import Run, outcome
+
+
+def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
+    """Return all curves of the runs, means over seeds point by point.
+
+    They are the columns of the history over the epoch and of the observations over the step,
+    ``precision`` over recall, and the ``spectra``: {name: {"x": [...], "y": [...]}}.
+
+    Parameters
+    ----------
+    runs : list of Run
+        Finished or failed, one per arm and seed; failed ones have no curves.
+    record : Record, optional
+        As for `results_table`.
+
+    Returns
+    -------
+    DataFrame
+        A row per point: ``arm``, ``curve``, ``x`` (mean), ``n`` (seeds that go so far), ``mean``,
+        ``low`` and ``high`` (see `ae_bn.reporting.statistics.mean_interval`).
+    """
+    seeds = {}  # (arm, curve): a list of (x, y), one per seed
+    for run in runs:
+        for curve, xy in _curves(outcome(run, record)).items():
+            seeds.setdefault((run.arm, curve), []).append(np.array(xy, dtype=float))
+    parts = []
+    for (arm, curve), pairs in seeds.items():
+        start = 0
+        for stop in sorted({pair.shape[1] for pair in pairs}):
+            reaching = np.array([pair[:, start:stop] for pair in pairs if pair.shape[1] >= stop])
+            mean, low, high = mean_interval(reaching[:, 1])
+            points = {"x": reaching[:, 0].mean(axis=0), "n": len(reaching)}
+            points.update(mean=mean, low=low, high=high)
+            parts.append(pd.DataFrame({"arm": arm, "curve": curve, **points}))
+            start = stop
+    columns = ["arm", "curve", "x", "n", "mean", "low", "high"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def _curves(results: dict) -> dict[str, tuple]:
+    """Return x and y of each curve of a run."""
+    curves = {}
+    for name in ("history", "observations"):
+        x, *columns = results.get(name) or [None]
+        curves.update((column, (results[name][x], results[name][column])) for column in columns)
+    if "curve" in results:
+        curves["precision"] = (results["curve"]["recall"], results["curve"]["precision"])
+    for name, spectrum in results.get("spectra", {}).items():
+        curves[name] = (spectrum["x"], spectrum["y"])
+    return curves

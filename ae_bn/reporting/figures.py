@@ -1,0 +1,456 @@
+"""Figures of an experiment, drawn from ``results.csv`` and ``curves.csv`` alone.
+
+Which ones is said in ``experiment.report.figures``, a list of ``{kind: ..., name: ...}``; each is
+written to ``NAME.png`` (the kind, if there is no name).  The kinds, and their further keys:
+
+- ``metrics``: every arm: a point and an interval; ``metrics``
+- ``differences``: every contrast likewise, with the margin shaded; filled if Holm's p is below .05;
+  ``metrics``
+- ``response``: metrics over the numbers in the names of factor ``x``'s levels; ``metrics``
+- ``curves``: ``curves: {name: label, ...}``, the names as in ``curves.csv``, over their x
+- ``paths``: ``curves`` likewise, of epochs, over the validation loss instead of the epoch, so that
+  arms are compared at equal loss; `MARKED` epochs have a marker
+- ``bands``: ``curves`` likewise, but percentiles, named without their ends ``_p15``, ``_p50``,
+  ``_p85``: a line and a band for each arm
+
+``response``, ``curves`` and ``paths`` have a line for every combination of the factors in
+``lines``, and a panel for every combination of the others; without ``lines`` the first factor
+(other than x) has the panels.  ``only: {factor: [level, ...]}`` leaves levels out, ``log: [x, y]``
+makes scales logarithmic, ``x_label`` names the x axis.
+
+A level's number is the one in its name, and what stands before it names a panel: ``input .3`` is
+.3 in panel ``input``, ``64`` is 64.  One level may have no number, such as ``none``: it is 0, in
+every panel.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from ae_bn.config import ExperimentConfig, FigureConfig, check_name
+from ae_bn.errors import UserError
+from ae_bn.evaluation.metrics import METRICS
+from ae_bn.files import atomic_write
+from ae_bn.reporting.statistics import ALPHA, compare, summarize
+
+# Okabe and Ito's colours, told apart by colour-blind readers; without their yellow, pale on white.
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
+STYLES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
+GREY = "0.55"
+NUMBER = re.compile(r"\d+\.?\d*(e[-+]?\d+)?|\.\d+(e[-+]?\d+)?")
+SHOWN_DECADES = 6  # of a logarithmic y
+MARKED = [1, 2, 3, 5, 10, 20, 50, 100]  # epochs of a path
+LINEAR = 0.1  # a logarithmic x of both signs is linear between plus and minus this
+
+
+def draw_figures(
+    results: pd.DataFrame, curves: pd.DataFrame, experiment: ExperimentConfig, directory: Path
+) -> None:
+    """Draw every figure that the config asks for.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One row per run; censored metrics are infinite where not met.
+    curves : DataFrame
+        Long: arm, curve, x, n, mean, low, high.
+    experiment : ExperimentConfig
+    directory : Path
+        Of the figures.
+
+    Raises
+    ------
+    UserError
+        If a figure needs a curve that is not there, or a level has no number.
+    """
+    results = results[results["status"] != "failed"]
+    trained = results[results["learning_rate"].notna()]
+    if trained.empty:
+        return  # only references: nothing to draw
+    references = results[results["learning_rate"].isna()]
+    for config in experiment.report.figures:
+        chosen = trained
+        for factor, levels in config.only.items():
+            chosen = chosen[chosen[factor].isin(levels)]
+        if chosen.empty:
+            raise UserError(
+                f"experiment.report.figures, {config.file_name}: no runs have these levels; "
+                "change only"
+            )
+        figure = KINDS[config.kind](chosen, references, curves, experiment, config)
+        if figure is not None:
+            with atomic_write(directory / config.file_name, "wb") as file:
+                figure.savefig(file, format="png", dpi=120)
+            plt.close(figure)
+
+
+def _draw_metrics(trained, references, curves, experiment, config):
+    """A row of panels per level of the first of several factors, a column per metric."""
+    metrics = config.metrics or experiment.report.metrics
+    factors = list(experiment.factors)
+    panels = _panels(trained, factors[:1] if len(factors) > 1 else [])
+    names = [list(dict.fromkeys([*rows["arm"], *references["arm"]])) for _, rows in panels]
+    figure, axes = plt.subplots(
+        len(panels),
+        len(metrics),
+        figsize=(3 * len(metrics) + 2, 0.3 * sum(map(len, names)) + 1.1 * len(panels)),
+        gridspec_kw={"height_ratios": [len(arms) for arms in names]},
+        squeeze=False,
+        layout="constrained",
+    )
+    for row_axes, (title, rows), arms in zip(axes, panels, names):
+        shown = pd.concat([rows, references])
+        for axis, metric in zip(row_axes, metrics):
+            for height, arm in enumerate(reversed(arms)):
+                centre, low, high = _point(shown.loc[shown["arm"] == arm, metric], metric)
+                reference = arm in set(references["arm"])
+                color, marker = (GREY, "s") if reference else (COLORS[0], "o")
+                axis.plot([low, high], [height, height], color=color, linewidth=2)
+                axis.plot(centre, height, marker, color=color)
+            axis.set_yticks(range(len(arms)), [_short(arm) for arm in reversed(arms)])
+            axis.set_ylim(-0.6, len(arms) - 0.4)
+            axis.grid(axis="x", alpha=0.3)
+            axis.tick_params(labelleft=axis is row_axes[0])
+            axis.set_xlabel(_label(metric))
+        row_axes[0].set_title(title, loc="left")
+    return figure
+
+
+def _draw_differences(trained, references, curves, experiment, config):
+    """A panel per metric, a row per contrast; filled if significant, the margin shaded."""
+    report = experiment.report
+    compared = {
+        metric: compare(trained, report.contrasts, metric, report.margins.get(metric))
+        for metric in config.metrics or report.metrics
+    }
+    names = list(compared[next(iter(compared))])[::-1]
+    if not names:
+        return None  # nothing to compare
+    figure, axes = plt.subplots(
+        1,
+        len(compared),
+        figsize=(2.8 * len(compared) + 3, 0.34 * len(names) + 1.2),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
+    )
+    for axis, (metric, comparisons) in zip(axes[0], compared.items()):
+        axis.axvline(0, color="0.3", linewidth=1)
+        if metric in report.margins:
+            axis.axvspan(-report.margins[metric], report.margins[metric], color="0.88", zorder=0)
+        for height, name in enumerate(names):
+            centre, low, high = _centre(comparisons[name].summary, metric)
+            axis.plot([low, high], [height, height], color=COLORS[0], linewidth=2)
+            fill = COLORS[0] if comparisons[name].p_holm < ALPHA else "white"
+            axis.plot(centre, height, "o", color=COLORS[0], markerfacecolor=fill)
+        axis.set_xlabel(f"difference in {METRICS[metric].title}")
+        axis.grid(axis="x", alpha=0.3)
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_ylim(-0.6, len(names) - 0.4)
+    return figure
+
+
+def _draw_response(trained, references, curves, experiment, config):
+    """A column per metric, a row of panels per combination of other factors and x's prefix.
+
+    Panels are side by side if there is only one metric.
+    """
+    metrics = config.metrics or experiment.report.metrics
+    numbers = _numbers(trained[config.x].unique(), config)
+    x = trained[config.x].map(lambda level: numbers[level][1])
+    prefix = trained[config.x].map(lambda level: numbers[level][0])
+    line_factors, panel_factors = _lines_and_panels(experiment, config)
+    prefixes = list(dict.fromkeys(prefix.dropna()))
+    panels = [
+        (
+            " / ".join(filter(None, [title, name if len(prefixes) > 1 else ""])),
+            rows.assign(x=x)[prefix[rows.index].isin([name, None])],
+        )
+        for title, rows in _panels(trained, panel_factors)
+        for name in prefixes
+    ]
+    lines = _line_styles(trained, line_factors)
+    shape = (len(panels), len(metrics)) if len(metrics) > 1 else (1, len(panels))
+    figure, axes = plt.subplots(
+        *shape,
+        figsize=(3.6 * shape[1] + 1, 2.5 * shape[0] + 0.6),
+        squeeze=False,
+        sharex=True,
+        layout="constrained",
+    )
+    ticks = sorted(x.unique())
+    for panel_axes, (title, rows) in zip(axes.reshape(len(panels), -1), panels):
+        for axis, metric in zip(panel_axes, metrics):
+            for label, style in lines.items():
+                ours = rows[_line_labels(rows, line_factors) == label]
+                points = [(at, *_point(r[metric], metric)) for at, r in ours.groupby("x")]
+                finite = [point for point in points if np.isfinite(point[1])]
+                at, centre, low, high = np.array(finite, dtype=float).reshape(-1, 4).T
+                ends = np.nan_to_num([centre - low, high - centre], posinf=0, neginf=0)
+                if len(at):
+                    axis.errorbar(at, centre, ends, capsize=3, **style)
+            axis.set_title(title, loc="left", fontsize="medium")
+            axis.set_ylabel(_label(metric))
+            axis.grid(alpha=0.3)
+            _scale(axis, config)
+            if "x" in config.log or len(ticks) < 7:
+                axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+                axis.minorticks_off()
+    for axis in axes[-1]:
+        axis.set_xlabel(config.x_label or config.x.replace("_", " "))
+    _legend(figure, axes)
+    return figure
+
+
+def _draw_curves(trained, references, curves, experiment, config):
+    """A row per curve, a column per combination of the factors that have panels.
+
+    Curves are side by side if each has only one panel.  Lines go as far as half of the seeds.
+    """
+    line_factors, panel_factors = _lines_and_panels(experiment, config)
+    panels = _panels(trained, panel_factors)
+    lines = _line_styles(trained, line_factors)
+    shape = (len(config.curves), len(panels)) if len(panels) > 1 else (1, len(config.curves))
+    figure, axes = plt.subplots(
+        *shape,
+        figsize=(4 * shape[1] + 2, 3.2 * shape[0] + 0.5),
+        squeeze=False,
+        layout="constrained",
+    )
+    for curve_axes, (name, label) in zip(
+        axes.reshape(len(config.curves), -1), config.curves.items()
+    ):
+        points = _curve(curves, name)
+        for axis, (title, rows) in zip(curve_axes, panels):
+            for arm, style in zip(references["arm"].unique(), STYLES[1:]):
+                ours = points[points["arm"] == arm]
+                if len(ours):
+                    axis.plot(ours["x"], ours["mean"], ls=style, color=GREY, lw=2.5, label=arm)
+            arms = rows.drop_duplicates("arm")
+            for arm, line in zip(arms["arm"], _line_labels(arms, line_factors)):
+                ours, look = points[points["arm"] == arm], lines[line]
+                every = max(1, len(ours) // 8)
+                axis.plot(ours["x"], ours["mean"], markevery=every, **look)
+                axis.fill_between(
+                    ours["x"], ours["low"], ours["high"], color=look["color"], alpha=0.15, lw=0
+                )
+            axis.set_title(title, loc="left", fontsize="medium")
+            axis.set_xlabel(config.x_label or "epoch")
+            axis.grid(alpha=0.3)
+            _scale(axis, config)
+        curve_axes[0].set_ylabel(label)
+    _legend(figure, axes)
+    return figure
+
+
+def _draw_paths(trained, references, curves, experiment, config):
+    """A row per curve, a column per combination of the factors that have panels."""
+    line_factors, panel_factors = _lines_and_panels(experiment, config)
+    panels, lines = _panels(trained, panel_factors), _line_styles(trained, line_factors)
+    figure, axes = plt.subplots(
+        len(config.curves),
+        len(panels),
+        figsize=(3.6 * len(panels) + 2, 2.8 * len(config.curves) + 0.5),
+        squeeze=False,
+        sharex="col",
+        layout="constrained",
+    )
+    losses = _curve(curves, "valid_loss").set_index(["arm", "x"])["mean"].rename("loss")
+    for row_axes, (name, label) in zip(axes, config.curves.items()):
+        points = _curve(curves, name).join(losses, on=["arm", "x"], how="inner")
+        for axis, (title, rows) in zip(row_axes, panels):
+            arms = rows.drop_duplicates("arm")
+            for arm, line in zip(arms["arm"], _line_labels(arms, line_factors)):
+                ours, look = points[points["arm"] == arm], lines[line]
+                marked = np.flatnonzero(ours["x"].isin(MARKED)).tolist()
+                axis.plot(ours["loss"], ours["mean"], markevery=marked, **look)
+                axis.fill_between(
+                    ours["loss"], ours["low"], ours["high"], color=look["color"], alpha=0.15, lw=0
+                )
+            axis.grid(alpha=0.3)
+            if "x" in config.log:
+                axis.set_xscale("log")
+            if axis in axes[0]:
+                axis.set_title(title, loc="left", fontsize="medium")
+            if axis in axes[-1]:
+                axis.set_xlabel(
+                    "validation loss (markers: epochs " + ", ".join(map(str, MARKED)) + ")"
+                )
+        row_axes[0].set_ylabel(label)
+    for axis in axes[0]:
+        axis.invert_xaxis()  # training goes from left to right
+    _legend(figure, axes)
+    return figure
+
+
+def _draw_bands(trained, references, curves, experiment, config):
+    """A row per group of percentiles, a column per arm."""
+    arms = list(dict.fromkeys(trained["arm"]))
+    figure, axes = plt.subplots(
+        len(config.curves),
+        len(arms),
+        figsize=(3 * len(arms) + 1, 2.4 * len(config.curves) + 0.5),
+        squeeze=False,
+        sharex=True,
+        sharey="row",
+        layout="constrained",
+    )
+    for row_axes, (name, label) in zip(axes, config.curves.items()):
+        points = {end: _curve(curves, name + end) for end in ("_p15", "_p50", "_p85")}
+        for axis, arm in zip(row_axes, arms):
+            low, middle, high = (ours[ours["arm"] == arm] for ours in points.values())
+            axis.fill_between(
+                low["x"], low["mean"], high["mean"], color=COLORS[0], alpha=0.25, lw=0
+            )
+            axis.plot(middle["x"], middle["mean"], color=COLORS[0], label="median")
+            for edge, entry in ((low, "15th and 85th percentile"), (high, None)):
+                axis.plot(edge["x"], edge["mean"], ls="--", lw=1, color=COLORS[0], label=entry)
+            axis.grid(alpha=0.3)
+            _scale(axis, config)
+        row_axes[0].set_ylabel(label)
+    for axis, arm in zip(axes[0], arms):
+        axis.set_title(arm, loc="left", fontsize="medium")
+    for axis in axes[-1]:
+        axis.set_xlabel(config.x_label or "epoch")
+    _legend(figure, axes)
+    return figure
+
+
+KINDS = {
+    "metrics": _draw_metrics,
+    "differences": _draw_differences,
+    "response": _draw_response,
+    "curves": _draw_curves,
+    "paths": _draw_paths,
+    "bands": _draw_bands,
+}
+
+
+def _lines_and_panels(experiment: ExperimentConfig, config: FigureConfig) -> tuple[list, list]:
+    """Return the factors that lines tell apart, and those that panels do."""
+    factors = [factor for factor in experiment.factors if factor != config.x]
+    lines = config.lines or factors[1:] or factors
+    return lines, [factor for factor in factors if factor not in lines]
+
+
+def _panels(rows: pd.DataFrame, factors: list) -> list[tuple[str, pd.DataFrame]]:
+    """Return title and rows of each combination of the factors' levels."""
+    if not factors:
+        return [("", rows)]
+    groups = rows.groupby(factors, sort=False)
+    return [(_title(levels), group) for levels, group in groups]
+
+
+def _line_labels(rows: pd.DataFrame, factors: list) -> pd.Series:
+    """Return the name of each row's line."""
+    if not factors:
+        return rows["arm"]
+    return rows[factors].agg(" / ".join, axis=1)
+
+
+def _line_styles(rows: pd.DataFrame, factors: list) -> dict[str, dict]:
+    """Return how each line is drawn, by its name; the same in all panels."""
+    return {
+        label: {
+            "color": COLORS[number % len(COLORS)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": STYLES[number % len(STYLES)],
+            "markersize": 5,
+            "label": label,
+        }
+        for number, label in enumerate(_line_labels(rows, factors).unique())
+    }
+
+
+def _curve(curves: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the finite points of a curve of all arms, as far as half of the seeds go."""
+    check_name(name, set(curves["curve"]), "experiment.report.figures: curves.csv")
+    points = curves[curves["curve"] == name]
+    most = points.groupby("arm")["n"].transform("max")
+    return points[(points["n"] * 2 >= most) & np.isfinite(points["mean"])]
+
+
+def _numbers(levels, config: FigureConfig) -> dict[str, tuple]:
+    """Return (prefix, number) of each level; (None, 0) for one without a number."""
+    numbers = {}
+    for level in levels:
+        match = NUMBER.search(level)
+        numbers[level] = (level[: match.start()].strip(), float(match[0])) if match else (None, 0.0)
+    without = [level for level in levels if numbers[level][0] is None]
+    if len(without) > 1 or (without and "x" in config.log) or len(without) == len(numbers):
+        raise UserError(
+            f"experiment.report.figures, {config.file_name}: level {without[-1]!r} of {config.x} "
+            "has no number; give it one, or leave it out with only"
+        )
+    return numbers
+
+
+def _point(values: pd.Series, metric: str) -> tuple:
+    """Return centre and limits of one number per seed."""
+    return _centre(summarize(values), metric)
+
+
+def _centre(summary, metric: str) -> tuple:
+    """Return mean and limits, or the median and NaNs where there is no mean."""
+    if summary.infinite or METRICS[metric].censored:
+        return summary.median, np.nan, np.nan
+    return summary.mean, summary.low, summary.high
+
+
+def _scale(axis, config: FigureConfig) -> None:
+    """Make the axes logarithmic that should be; an x of both signs is linear around 0.
+
+    A linear x of whole numbers has ticks at whole numbers.
+    """
+    lines = [line.get_data(orig=False) for line in axis.get_lines()]
+    x, y = (np.concatenate([line[i] for line in lines] or [[]]) for i in (0, 1))
+    shown = np.isfinite(y) & (y > 0)
+    if "y" in config.log and shown.any():
+        highest = y[shown].max()
+        floor = max(y[shown].min(), highest / 10**SHOWN_DECADES)
+        shown &= y >= floor
+        axis.set_yscale("log")
+        axis.set_ylim(floor / 1.3, highest * 1.3)
+    if "x" in config.log and shown.any():
+        if x.min() > 0:
+            axis.set_xscale("log")
+        else:
+            axis.set_xscale("symlog", linthresh=LINEAR)
+            axis.set_xlim(x[shown].min(), x[shown].max())
+    elif (x == np.round(x)).all():  # epochs, steps
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend(figure, axes) -> None:
+    """Put one legend for all panels on the right."""
+    entries = {}
+    for axis in axes.flat:
+        for handle, label in zip(*axis.get_legend_handles_labels()):
+            entries.setdefault(label, handle)
+    if len(entries) > 1:
+        figure.legend(entries.values(), entries.keys(), loc="outside right upper", fontsize="small")
+
+
+def _title(levels) -> str:
+    return " / ".join(levels) if isinstance(levels, tuple) else str(levels)
+
+
+def _label(metric: str) -> str:
+    title, unit = METRICS[metric].title, METRICS[metric].unit
+    return f"{title}\n({unit})" if unit else title
+
+
+def _short(arm: str) -> str:
+    """Return an arm's name without its first level, which the panel's title has."""
+    return arm.split(" / ", 1)[-1]

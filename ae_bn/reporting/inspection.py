@@ -1,0 +1,244 @@
+"""What a trained model has learned: its units, its neighbours, what it misses, and its map.
+
+Everything takes an `ae_bn.model.model_file.Model`, or plain codes; ``ae-bn inspect`` shows it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import theano
+import theano.tensor as T
+from scipy.sparse import csr_matrix
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+from theano import printing
+
+from ae_bn.data.corpus import Corpus
+from ae_bn.errors import UserError
+from ae_bn.evaluation.probes import saturated
+from ae_bn.model import stages
+from ae_bn.model.model_file import Model
+
+MAPPED = 2000  # documents in a map, at most
+PERPLEXITY = 30
+# Theano's colours of outputs, inputs and shapes, under black letters.
+LIGHTER = {"blue": "lightskyblue", "green": "lightgreen", "brown": "tan"}
+
+
+class Unit(NamedTuple):
+    """A unit of the code layer, seen over documents."""
+
+    number: int
+    dead: bool  # the same value for every document
+    active: float  # share of documents with a value above 0
+    saturated: float | None  # share of values near a bound; None without bounds
+    words: list  # of str, those whose presence goes with high values most, first the strongest
+
+
+class Miss(NamedTuple):
+    """A word of a document, or not of it, that its reconstruction gets wrong."""
+
+    word: str
+    given: float
+    reconstructed: float
+
+
+class Neighbours:
+    """Finds training documents with codes like others, by cosine; empty ones say nothing.
+
+    Parameters
+    ----------
+    model : Model
+        Its training documents are looked up and encoded.
+
+    Raises
+    ------
+    UserError
+        If they cannot be had.
+    """
+
+    def __init__(self, model: Model):
+        self.corpus = model.training_corpus()
+        self._rows = np.flatnonzero(np.diff(self.corpus.train.indptr))
+        codes = model.autoencoder.encode(self.corpus.train[self._rows])
+        self._search = NearestNeighbors(metric="cosine", algorithm="brute").fit(codes)
+
+    def nearest(self, codes: np.ndarray, number: int) -> list[list[str]]:
+        """Describe the nearest training documents, the nearest first.
+
+        Parameters
+        ----------
+        codes : ndarray, (n, n_units)
+        number : int
+
+        Returns
+        -------
+        list of list of str
+            For each code as many lines: cosine, row in the training part, label, main words.
+        """
+        number = min(number, len(self._rows))
+        distances, rows = self._search.kneighbors(codes, number)
+        return [
+            [f"{1 - d:.3f} {describe_document(self.corpus, row)}" for d, row in zip(*found)]
+            for found in zip(distances, self._rows[rows])
+        ]
+
+
+def describe_document(corpus: Corpus, row: int, train: bool = True) -> str:
+    """Return number, label and the words of most weight (idf decides between equals)."""
+    X, labels = (corpus.train, corpus.train_labels) if train else (corpus.test, corpus.test_labels)
+    columns = slice(X.indptr[row], X.indptr[row + 1])
+    indices, weights = X.indices[columns], X.data[columns]
+    best = indices[np.lexsort((-corpus.idf[indices], -weights))][:6]
+    label = f" {corpus.label_names[labels[row]]}" if corpus.label_names else ""
+    part = "training" if train else "test"
+    return f"{part} document {row}{label}: {' '.join(corpus.words[i] for i in best) or '(empty)'}"
+
+
+def describe_units(model: Model, corpus: Corpus, n_words: int = 8) -> list[Unit]:
+    """Return what every code unit responds to, over the test documents.
+
+    A unit's words are those whose presence in a document has the highest correlation (Pearson)
+    with the unit's value: it takes an encoder of any depth as it is, and rare words do not win
+    by large weights that nothing has ever moved.
+
+    Parameters
+    ----------
+    model : Model
+    corpus : Corpus
+    n_words : int
+        Per unit.
+    """
+    codes = model.autoencoder.encode(corpus.test).astype(np.float64)
+    present = csr_matrix(corpus.test > 0, dtype=np.float64)
+    n, centred = len(codes), codes - codes.mean(axis=0)
+    share = np.asarray(present.mean(axis=0)).ravel()
+    deviation = np.sqrt(share * (1 - share))[:, None] * centred.std(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = np.nan_to_num((present.T @ centred) / n / deviation)  # (n_words, n_units)
+    units = []
+    for number, values in enumerate(codes.T):
+        dead = np.ptp(values) == 0
+        best = np.argsort(-correlation[:, number], kind="stable")[:n_words]
+        words = [] if dead else [model.words[i] for i in best if correlation[i, number] > 0]
+        share_saturated = saturated(values, model.config.model.hidden_activation)
+        units.append(Unit(number, bool(dead), float(np.mean(values > 0)), share_saturated, words))
+    return units
+
+
+def most_missed(model: Model, X: csr_matrix, number: int) -> tuple[list[Miss], list[Miss]]:
+    """Return the words of one document that its reconstruction lacks most, and adds most.
+
+    Parameters
+    ----------
+    model : Model
+    X : csr_matrix, (1, n_words)
+    number : int
+        Of words in each list, at most.
+
+    Returns
+    -------
+    missed, added : list of Miss
+        The largest difference first.
+    """
+    given, reconstructed = X.toarray().ravel(), model.autoencoder.reconstruct(X).ravel()
+    difference = given - reconstructed
+    order = np.argsort(-difference, kind="stable")
+
+    def misses(columns):
+        return [
+            Miss(model.words[i], float(given[i]), float(reconstructed[i])) for i in columns[:number]
+        ]
+
+    missed = [i for i in order if given[i] > 0 and difference[i] > 0]
+    added = [i for i in order[::-1] if given[i] == 0 and difference[i] < 0]
+    return misses(missed), misses(added)
+
+
+def draw_map(model: Model, corpus: Corpus, seed: int = 0):
+    """Return a figure: the test codes in two dimensions (t-SNE on cosines), coloured by label.
+
+    Parameters
+    ----------
+    model : Model
+    corpus : Corpus
+        At most `MAPPED` of its test documents are shown, drawn at random.
+    seed : int
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    n = corpus.test.shape[0]
+    rows = np.sort(np.random.default_rng(seed).permutation(n)[:MAPPED])
+    if len(rows) < 4:
+        raise UserError(f"a map of {len(rows)} test documents shows nothing: take a larger corpus")
+    codes, labels = model.autoencoder.encode(corpus.test[rows]), corpus.test_labels[rows]
+    perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
+    places = TSNE(
+        metric="cosine", init="random", perplexity=perplexity, random_state=seed
+    ).fit_transform(codes)
+    figure, axis = plt.subplots(figsize=(10, 7), layout="constrained")
+    colors = plt.get_cmap("tab20")
+    for number, name in enumerate(corpus.label_names or ["documents"]):
+        chosen = places[labels == number] if corpus.label_names else places
+        axis.scatter(*chosen.T, s=8, color=colors(number % 20), label=name)
+    if len(corpus.label_names) > 1:
+        figure.legend(loc="outside right upper", fontsize="small", markerscale=2)
+    axis.set(xticks=[], yticks=[], title=f"Codes of {len(rows)} test documents (t-SNE)")
+    return figure
+
+
+def draw_graphs(activation: str, epsilon: float) -> dict[str, bytes]:
+    """Return pictures (SVG) of the Theano graph of one layer, g, h and f of `ae_bn.model.stages`.
+
+    Parameters
+    ----------
+    activation : str
+        A key of `ae_bn.model.stages.ACTIVATIONS`.
+    epsilon : float
+
+    Returns
+    -------
+    dict of bytes
+        ``before`` and ``after`` Theano has optimised it; g, h and f are outputs, so both have
+        them by name.
+
+    Raises
+    ------
+    UserError
+        If pydot or Graphviz is missing.
+    """
+    x = T.matrix("x")
+    W = theano.shared(np.zeros((1, 1), theano.config.floatX), name="W")
+    bn = stages.BatchNormalization(1, True, True, True, True, epsilon)
+    g = stages.g(x, W)
+    mean, variance = stages.batch_statistics(g)
+    h = stages.h(g, mean, T.sqrt(variance + epsilon))
+    f = stages.f(h, bn.a, bn.b, stages.ACTIVATIONS[activation])
+    g.name, h.name, f.name = "g", "h", "f"
+    if not printing.pydot_imported:
+        raise UserError(
+            "the graph cannot be drawn: install Graphviz (apt-get install graphviz) and pydot "
+            "(pip install -c constraints.txt pydot)"
+        )
+    printing.Node = printing.pd.Node  # Theano-PyMC 1.1.2 takes its own class of that name
+    graphs = {"before": [g, h, f], "after": theano.function([x], [g, h, f])}
+    for output, name in zip(graphs["after"].maker.fgraph.outputs, "ghf"):
+        output.name = name
+    pictures = {}
+    for name, graph in graphs.items():
+        picture = printing.pydotprint(
+            graph, format="svg", return_image=True, var_with_name_simple=True
+        )
+        for color, lighter in LIGHTER.items():
+            picture = picture.replace(f'fill="{color}"'.encode(), f'fill="{lighter}"'.encode())
+        pictures[name] = picture
+    return pictures

@@ -1,0 +1,107 @@
+"""The record: what finished runs found, kept in a few small files beside the results.
+
+A run's directory holds weights and may be deleted.  Its numbers, every epoch's included, are also
+kept in ``record/EXPERIMENT-seedS.jsonl.xz``: a line of JSON per run, compressed.  With the record
+a finished run is not trained again, on any machine, and every table and figure can be made.
+
+    pandas.read_json("results/record/core-seed1.jsonl.xz", lines=True)
+
+reads it.  A line has the run's hash as ``run``, its ``seed``, ``config``, ``data`` and
+``versions``, and the contents of its ``metrics.json``.  An experiment that needs a run that another
+one has recorded takes it from there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Iterable
+
+from ae_bn.errors import UserError
+from ae_bn.files import atomic_write
+
+if TYPE_CHECKING:
+    from ae_bn.study.run import Run
+
+LARGEST = 10**9  # bytes of one file of the record, unpacked
+NOT_RESULTS = ("run", "seed", "reference", "config", "data", "versions")  # of a line
+
+
+class Record:
+    """The recorded runs of a folder.
+
+    Parameters
+    ----------
+    directory : Path
+        The folder; one that does not exist is an empty record.
+
+    Raises
+    ------
+    UserError
+        If a file of the record is damaged.
+    """
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.lines: dict[str, dict] = {}  # by the run's hash
+        self.files: dict[Path, list[str]] = {}  # the hashes in each file
+        for path in sorted(directory.glob("*.jsonl.xz")):
+            lines = _read(path)
+            self.files[path] = [line["run"] for line in lines]
+            self.lines.update((line["run"], line) for line in lines)
+
+    def results(self, identity: str) -> dict | None:
+        """Return what the run with a hash found, as its ``metrics.json``, or None."""
+        line = self.lines.get(identity)
+        return line and {key: line[key] for key in line if key not in NOT_RESULTS}
+
+    def add(self, runs: Iterable[Run], name: str) -> int:
+        """Add finished runs that are not recorded yet, and return how many they were.
+
+        Parameters
+        ----------
+        runs : iterable of Run
+            Unfinished runs among them are passed over.
+        name : str
+            The experiment's name, which the files are named after.
+        """
+        new = defaultdict(list)
+        for run in runs:
+            if run.identity in self.lines or not run.finished:
+                continue
+            results = run.read_metrics()
+            line = {"run": run.identity, **run.describe(), **results}
+            self.lines[run.identity] = line
+            new[self.directory / f"{name}-seed{run.seed}.jsonl.xz"].append(run.identity)
+        for path, identities in new.items():
+            self.files[path] = [*self.files.get(path, []), *identities]
+            with atomic_write(path, "wb") as file:
+                file.write(_packed(self.lines[identity] for identity in self.files[path]))
+        return sum(map(len, new.values()))
+
+
+def _packed(lines) -> bytes:
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    return lzma.compress(text.encode(), preset=6)
+
+
+def _read(path: Path) -> list[dict]:
+    try:
+        with lzma.open(path) as file:
+            text = file.read(LARGEST)
+            if file.read(1):
+                raise ValueError(f"more than {LARGEST} bytes")
+        lines = [json.loads(line) for line in io.StringIO(text.decode())]
+        for line in lines:
+            if not isinstance(line["run"], str) or not isinstance(line["snapshots"], dict):
+                raise ValueError("a line that is no run")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (lzma.LZMAError, ValueError, EOFError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged ({error!r:.100}): restore it, or delete it and run again"
+        ) from None
+    return lines

@@ -1,0 +1,548 @@
+"""From a config to results: the runs of an experiment, one run, and the table of all.
+
+`plan_runs` turns a config into runs: every arm with every seed, and the reference rows.
+`perform` does one run and fills its directory, ``runs/HASH``::
+
+    run.json                config, seed, versions, source and fingerprint of the data; first
+    checkpoint.safetensors  where training is; until it is over
+    model.safetensors       parameters, population statistics and vocabulary of the epoch with the
+                            lowest validation loss, see `ae_bn.model.model_file`
+    model-NAME.safetensors  the same of the other snapshots, see `ae_bn.training.SNAPSHOTS`
+    metrics.json            the results: every epoch, every snapshot, and checksums of the models;
+                            last, so a directory that has it is a finished run
+
+The hash is of everything that decides a run's numbers, so experiments that need the same run share
+it.  What finished runs found is also kept in the record (`ae_bn.study.record`), which survives the
+directories.  `ae_bn.study.sweep` does what is not finished yet, in parallel; `results_table`
+collects the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Iterable
+
+import pandas as pd
+
+import ae_bn
+from ae_bn.config import (
+    Arm,
+    Config,
+    DataConfig,
+    DropoutConfig,
+    expand_arms,
+)
+from ae_bn.data.corpus import Corpus, prepare_corpus, read_corpus, split_validation
+from ae_bn.errors import UserError
+from ae_bn.evaluation import curvature
+from ae_bn.evaluation import probes as evaluation
+from ae_bn.evaluation.codes import PathMeter, snapshot_metrics
+from ae_bn.evaluation.metrics import METRICS
+from ae_bn.evaluation.references import REFERENCES, reference_codes
+from ae_bn.files import (
+    file_digest,
+    fingerprint,
+    read_json,
+    write_json,
+)
+from ae_bn.model.autoencoder import Autoencoder
+from ae_bn.model.model_file import NAME, write_model
+from ae_bn.randomness import streams
+from ae_bn.study.compiled import compiled, hessian
+from ae_bn.study.record import Record
+from ae_bn.training import SNAPSHOTS, Result, check_batch_size, fit
+
+# Of results.csv, beside the factors; a reference has only some of them.
+COLUMNS = ["arm", "seed", "status", "snapshot", "epoch", *METRICS, "classifier_c"]
+COLUMNS += ["learning_rate", "capped", "source", "data", "run", "reason"]
+DIGITS = 7  # of the numbers that are kept; more would be noise of a float32
+PACKAGES = ["Theano-PyMC", "numpy", "scipy", "scikit-learn"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, or one reference, with one seed.
+
+    Attributes
+    ----------
+    arm : str
+    levels : dict of str to str
+        The level of each factor; empty for a reference.
+    seed : int
+    config : Config
+    reference : str or None
+        A key of `ae_bn.evaluation.references.REFERENCES`, or None for an autoencoder.
+    corpus : Path
+        Of the vectorised corpus in the cache.
+    source, data_fingerprint : str
+        Of the corpus.
+    identity : str
+        A hash of everything that decides the numbers, 16 hexadecimal digits.
+    directory : Path
+        Absolute.
+    """
+
+    arm: str
+    levels: dict
+    seed: int
+    config: Config
+    reference: str | None
+    corpus: Path
+    source: str
+    data_fingerprint: str
+    identity: str
+    directory: Path
+
+    @property
+    def finished(self) -> bool:
+        try:
+            return self.read_metrics() is not None
+        except UserError:
+            return False
+
+    def read_metrics(self) -> dict | None:
+        """Return the results, or None if there are none yet.
+
+        Raises
+        ------
+        UserError
+            If they, or the files they vouch for, are not as they were written.
+        """
+        path = self.directory / "metrics.json"
+        if not path.exists():
+            return None
+        metrics = read_json(path)
+        for name, digest in metrics.pop("files").items():
+            if name not in map(_model_name, SNAPSHOTS):
+                raise UserError(f"{path}: no run has a file {name!r:.80}")
+            if file_digest(self.directory / name) != digest:
+                raise UserError(f"{self.directory / name} is damaged (its checksum does not match)")
+        return metrics
+
+    def describe(self) -> dict:
+        """Return what is written down about a run before it starts."""
+        return {
+            "reference": self.reference,
+            "seed": self.seed,
+            "config": self.config.run_settings(),
+            "data": {"source": self.source, "fingerprint": self.data_fingerprint},
+            "versions": {
+                "ae_bn": ae_bn.__version__,
+                "git commit": _git_commit(),
+                "python": platform.python_version(),
+                **_versions(),
+            },
+        }
+
+
+def plan_runs(
+    config: Config, seeds: Iterable[int], directory: Path, headline: Iterable[int] = ()
+) -> list[Run]:
+    """Return all runs of an experiment, references first.
+
+    With ``experiment.rate_grid`` every arm is run at each of these learning rates, unless a level
+    of the arm sets one.  A run's directory is named by a hash of everything that decides its
+    numbers, the data's fingerprint included, so a changed setting is a new run, and the same run
+    of another experiment is found again.
+
+    Parameters
+    ----------
+    config : Config
+    seeds : iterable of int
+    directory : Path
+        The folder of all results; runs go to its folder ``runs``.
+    headline : iterable of int
+        Further seeds for the arms in ``experiment.headline``.
+
+    Raises
+    ------
+    UserError
+        If an arm is invalid, its data cannot be had, or they do not fill a minibatch.
+    """
+    for factor in config.experiment.factors:
+        if factor in COLUMNS:
+            raise UserError(
+                f"experiment.factors.{factor}: results.csv has such a column; choose another name"
+            )
+    arms: list[tuple[Arm, str | None]] = [(arm, None) for arm in expand_arms(config)]
+    tfidf = config.replace({"data.input": "tfidf"})
+    arms[:0] = [(Arm(REFERENCES[kind], {}, tfidf), kind) for kind in config.experiment.references]
+    runs = []
+    for arm, reference in arms:
+        path = _prepare_corpus(json.dumps(arm.config.data.model_dump()))
+        corpus = _read_corpus(path)
+        if not reference:
+            largest = max(corpus.train.max(), corpus.test.max())
+            if arm.config.model.loss == "cross_entropy" and largest > 1:
+                raise UserError(
+                    f"arm {arm.name}: loss cross_entropy is for values from 0 to 1, the data go up "
+                    f"to {largest:g}: take another data.input or model.loss"
+                )
+            n, fraction = corpus.train.shape[0], arm.config.data.validation_fraction
+            fit_rows, _ = split_validation(n, fraction, streams(0).split)
+            check_batch_size(len(fit_rows), arm.config.training.batch_size, arm.config.model)
+            curvature.check(arm.config, len(fit_rows))
+        further = headline if arm.name in config.experiment.headline.arms else ()
+        for seed in [*seeds, *further]:
+            for rate in [None] if reference else _rates(config, arm):
+                settings = {} if rate is None else {"training.learning_rate": rate}
+                run_config = arm.config.replace({"training.seed": seed, **settings})
+                identity = _identity(run_config, reference, corpus.fingerprint)[:16]
+                runs.append(
+                    Run(
+                        arm=arm.name,
+                        levels=arm.levels,
+                        seed=seed,
+                        config=run_config,
+                        reference=reference,
+                        corpus=path,
+                        source=corpus.source,
+                        data_fingerprint=corpus.fingerprint,
+                        identity=identity,
+                        directory=directory.absolute() / "runs" / identity,
+                    )
+                )
+    return runs
+
+
+def _rates(config: Config, arm: Arm) -> list:
+    """Return the learning rates that an arm is run at; None is the one of its config."""
+    factors, key = config.experiment.factors, "training.learning_rate"
+    fixed = any(key in factors[factor][level] for factor, level in arm.levels.items())
+    return [None] if fixed else list(config.experiment.rate_grid) or [None]
+
+
+def _identity(config: Config, reference: str | None, data_fingerprint: str) -> str:
+    """Return a hash of all that decides a run's numbers.
+
+    What is null is left out: a feature that is not used is the same as one that did not exist.
+    """
+    decides: dict[str, Any] = {
+        "data": data_fingerprint,
+        "validation_fraction": config.data.validation_fraction,
+        "evaluation": config.evaluation.model_dump(),
+    }
+    if reference:
+        decides.update(
+            reference=reference, n_units=config.model.layers[-1], seed=config.training.seed
+        )
+        if reference == "denoiser":
+            decides["masking"] = config.experiment.reference_masking
+    else:
+        decides.update(config.model_dump(include={"model", "training", "theano"}))
+        del decides["training"]["checkpoint_epochs"]
+    return fingerprint(_without_nulls(decides))
+
+
+def _without_nulls(tree):
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _without_nulls(value) for key, value in tree.items() if value is not None}
+
+
+def perform(run: Run, test: bool = True) -> None:
+    """Do one run, from its checkpoint if it has one, and fill its directory.
+
+    Parameters
+    ----------
+    run : Run
+    test : bool
+        False leaves the test documents untouched: for tuning.
+
+    Raises
+    ------
+    UserError
+        If the data are not those that the run was planned with, or a file cannot be written.
+    """
+    write_json(run.directory / "run.json", run.describe())
+    corpus = _corpus(run)
+    if run.reference:
+        results = _reference(run, corpus)
+    else:
+        with compiled(run.config, corpus.train.shape[1]) as autoencoder:
+            results = _autoencoder(run, autoencoder, corpus, test)
+    write_json(run.directory / "metrics.json", _rounded(results))
+    for name in ("checkpoint.safetensors", "failure.json"):
+        (run.directory / name).unlink(missing_ok=True)
+
+
+def _reference(run: Run, corpus: Corpus) -> dict:
+    """Return the results of a reference: one snapshot without a name."""
+    rows = split_validation(
+        corpus.train.shape[0], run.config.data.validation_fraction, streams(run.seed).split
+    )
+    codes = reference_codes(
+        run.reference,
+        corpus.train,
+        corpus.test,
+        run.config.model.layers[-1],
+        run.seed,
+        run.config.experiment.reference_masking,
+    )
+    splits = _splits(corpus, codes)
+    metrics = evaluation.evaluate_codes(*splits, *rows, "linear", run.config.evaluation)
+    curve = {"curve": metrics.pop("curve")} if "curve" in metrics else {}
+    metrics.update(snapshot_metrics(*splits, *rows, run.config.evaluation.softmax_probe))
+    return {"status": "finished", "snapshots": {"": metrics}, **curve, "files": {}}
+
+
+def _splits(corpus, codes):
+    train, test = codes
+    return (
+        evaluation.Split(train, corpus.train_labels),
+        evaluation.Split(test, corpus.test_labels),
+    )
+
+
+def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus, test: bool) -> dict:
+    """Train, measure every snapshot on the test documents, once, and write the models."""
+    config, stream = run.config, streams(run.seed)
+    rows = split_validation(corpus.train.shape[0], config.data.validation_fraction, stream.split)
+    X_train, X_valid = (corpus.train[part] for part in rows)
+    result = _train(run, autoencoder, corpus, rows, stream)
+    epochs = len(result.history)
+    results = {
+        "status": "diverged" if result.diverged else "finished",
+        "epochs": epochs,
+        # Training had not ended by itself.
+        "capped": epochs == config.training.epochs and not result.diverged
+        and epochs - result.best_epoch < config.training.patience,
+        "steps_per_epoch": X_train.shape[0] // config.training.batch_size,
+        "seconds": result.history[-1].seconds,
+        "kernels": autoencoder.kernels,
+        "history": _columns(
+            [{**epoch._asdict(), **epoch.codes} for epoch in result.history], ["codes", "seconds"]
+        ),
+        "observations": _columns(result.observations),
+        "snapshots": {},
+        "files": {},
+    }  # fmt: skip
+    if not result.snapshots:
+        labels = corpus.train_labels, corpus.test_labels
+        chance = evaluation.chance_metrics(*labels, config.evaluation)
+        names = ["loss"] if config.training.path_epochs is None else list(SNAPSHOTS)
+        results["snapshots"] = {name: {"epoch": 0, **chance} for name in names}
+
+    def on_test_documents():
+        codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
+        metrics = snapshot_metrics(*_splits(corpus, codes), *rows, config.evaluation.softmax_probe)
+        return codes, {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
+
+    by_epoch: dict[int, dict] = {}
+    for name in filter(result.snapshots.get, SNAPSHOTS):
+        epoch, state = result.snapshots[name]
+        last = result.history[epoch - 1]
+        metrics = {"epoch": epoch, "valid_loss": last.valid_loss, **last.codes}
+        autoencoder.set_state(state)
+        if config.experiment.keep_models:
+            path = run.directory / _model_name(name)
+            write_model(path, autoencoder, config, corpus)
+            results["files"][path.name] = file_digest(path)
+        if name == "loss":
+            metrics["train_loss"] = autoencoder.evaluate(X_train)
+            metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
+            if config.model.dropout != DropoutConfig(input=0, hidden=0):
+                metrics.update(autoencoder.variance_shift(X_train))
+        if test:
+            if epoch not in by_epoch:
+                codes, by_epoch[epoch] = on_test_documents()
+            metrics.update(by_epoch[epoch])
+            if name == "loss":
+                activation = config.model.hidden_activation
+                metrics.update(
+                    evaluation.evaluate_codes(
+                        *_splits(corpus, codes), *rows, activation, config.evaluation
+                    )
+                )
+                if "curve" in metrics:
+                    results["curve"] = metrics.pop("curve")
+        results["snapshots"][name] = metrics
+        if test and name == "loss" and config.evaluation.running_average is not None:
+            with autoencoder.running_averages():
+                results["snapshots"][f"{name}, running averages"] = {
+                    "epoch": epoch,
+                    "valid_loss": autoencoder.evaluate(X_valid),
+                    **on_test_documents()[1],
+                }
+    settings = config.evaluation.curvature
+    if settings is not None:
+        measured = {epoch: m for epoch, m in enumerate(result.measurements) if m is not None}
+        best = measured.get(result.best_epoch)
+        if best is None and result.snapshots:
+            autoencoder.set_state(result.snapshots["loss"].state)
+            best = _curvature(run, autoencoder, X_train)
+        summary = curvature.summarize(measured, best)
+        results["spectra"] = summary.pop("spectra")
+        results["snapshots"]["loss"].update(summary)
+    return results
+
+
+def _train(run: Run, autoencoder: Autoencoder, corpus: Corpus, rows, stream) -> Result:
+    """Train an autoencoder from its initialisation, or from its checkpoint."""
+    training, settings = run.config.training, run.config.evaluation.curvature
+    X_train, X_valid = (corpus.train[part] for part in rows)
+
+    def measure(epoch):
+        return _curvature(run, autoencoder, X_train) if epoch in settings.epochs else None
+
+    meter = None
+    if training.path_epochs is not None:
+        labels = (corpus.train_labels[part] for part in rows)
+        meter = PathMeter(*labels, run.config.model.hidden_activation)
+    autoencoder.initialize(X_train, stream, training.learning_rate, run.config.model.dropout)
+    return fit(
+        autoencoder,
+        X_train,
+        X_valid,
+        training,
+        stream.order,
+        measure=None if settings is None else measure,
+        measure_codes=meter,
+        checkpoint=run.directory / "checkpoint.safetensors",
+        identity=fingerprint([run.identity, _versions(), autoencoder.kernels]),
+    )
+
+
+def _curvature(run: Run, autoencoder: Autoencoder, X_train):
+    return curvature.measure(
+        hessian(run.config, X_train.shape[1]),
+        autoencoder.get_state(),
+        X_train,
+        run.config.training.batch_size,
+        run.config.evaluation.curvature,
+    )
+
+
+def _model_name(snapshot: str) -> str:
+    """Return the name of a snapshot's model file."""
+    return NAME if snapshot == "loss" else NAME.replace(".", f"-{snapshot}.")
+
+
+def _columns(rows: list[dict], left_out=()) -> dict[str, list]:
+    """Return rows as columns; where a row lacks one, None."""
+    names = dict.fromkeys(name for row in rows for name in row if name not in left_out)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _rounded(tree):
+    """Return plain values with all floats rounded to `DIGITS` significant digits."""
+    if isinstance(tree, dict):
+        return {key: _rounded(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_rounded(value) for value in tree]
+    return float(f"{tree:.{DIGITS}g}") if isinstance(tree, float) else tree
+
+
+def results_of(run: Run, record: Record | None = None) -> dict | None:
+    """Return what a run found, from its directory or from the record; None without either.
+
+    Raises
+    ------
+    UserError
+        If its directory is damaged, and the record does not have it.
+    """
+    recorded = record and record.results(run.identity)
+    try:
+        return run.read_metrics() or recorded
+    except UserError:
+        if not recorded:
+            raise
+        return recorded
+
+
+def results_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
+    """Return one row per run and snapshot: arm, factors, seed, status and metrics.
+
+    Parameters
+    ----------
+    runs : list of Run
+    record : Record, optional
+        Where to find runs whose directory is gone.
+
+    Raises
+    ------
+    UserError
+        If a run is neither finished nor failed, or its results are damaged.
+    """
+    rows = []
+    for run in runs:
+        results = outcome(run, record)
+        snapshots = results.get("snapshots", {"": {}})
+        row = {key: value for key, value in results.items() if not isinstance(value, (dict, list))}
+        row.update(arm=run.arm, seed=run.seed, source=run.source, **run.levels)
+        row.update(data=run.data_fingerprint[:10], run=run.identity)
+        row["learning_rate"] = None if run.reference else run.config.training.learning_rate
+        target = run.config.experiment.report.target_loss
+        if target is not None and "history" in results:
+            history = pd.DataFrame(results["history"])
+            met = history["epoch"][history["valid_loss"] <= target]
+            row["steps_to_target"] = met.min() * results["steps_per_epoch"]  # NaN: not met
+        rows += [{**row, "snapshot": name or None, **snapshots[name]} for name in snapshots]
+    factors = list(dict.fromkeys(factor for run in runs for factor in run.levels))
+    table = pd.DataFrame(rows)
+    columns = ["arm", *factors, *(column for column in COLUMNS[1:] if column in table)]
+    return table[columns]
+
+
+def outcome(run: Run, record: Record | None = None) -> dict:
+    """Return a run's results, or its status and the reason if it failed.
+
+    Raises
+    ------
+    UserError
+        If the run is neither finished nor failed, or its results are damaged.
+    """
+    failure = run.directory / "failure.json"
+    results = results_of(run, record)
+    if results is not None:
+        return results
+    if failure.exists():
+        return {"status": "failed", "reason": read_json(failure)["reason"]}
+    raise UserError(f"{run.directory}: not finished; run again")
+
+
+def _corpus(run: Run) -> Corpus:
+    """Return a run's corpus; on another machine it is prepared there, and must be the same."""
+    try:
+        corpus = _read_corpus(run.corpus)
+    except UserError:
+        corpus = _read_corpus(prepare_corpus(run.config.data))
+    if corpus.fingerprint != run.data_fingerprint:
+        raise UserError(
+            f"{corpus.source} here is another corpus (fingerprint {corpus.fingerprint[:10]}) than "
+            f"{run.source} of the sweep ({run.data_fingerprint[:10]}): give every machine the same"
+        )
+    return corpus
+
+
+@lru_cache(maxsize=None)
+def _prepare_corpus(data: str) -> Path:
+    return prepare_corpus(DataConfig.model_validate(json.loads(data)))
+
+
+_read_corpus = lru_cache(maxsize=4)(read_corpus)
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict:
+    return {package: version(package) for package in PACKAGES}
+
+
+@lru_cache(maxsize=1)
+def _git_commit() -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+        )
+    except OSError:
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,303 @@
+"""Theano's set-up: its flags, the BLAS and the compiler it uses, and a report of all three.
+
+``configure`` runs when ``ae_bn`` is imported, before Theano is, and puts the project's flags
+into the environment variable ``THEANO_FLAGS``.  Whatever the user wrote there stays and wins:
+an entry replaces ours of the same name as a whole.  Entries of ``~/.theanorc`` hold only for
+flags that are not set here.  ``python -m ae_bn`` shows what is in force.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import platform
+import re
+import shlex
+import site
+import subprocess
+import sys
+import sysconfig
+import warnings
+from functools import lru_cache
+from itertools import takewhile
+from pathlib import Path
+
+from ae_bn.errors import UserError
+from ae_bn.files import cache_directory
+
+MKL_PARTS = ("intel_lp64", "gnu_thread", "core")
+OPENBLAS_NAMES = Path(__file__).with_name("scipy_openblas.h")
+
+
+def configure() -> None:
+    """Set ``THEANO_FLAGS``; the user's own entries come last and win.
+
+    If Theano was imported before, it is too late: a warning names the flags that differ.  If
+    Theano is not installed, nothing is set.
+    """
+    if not has_theano():
+        return
+    if "theano" in sys.modules:
+        _warn_if_too_late()
+        return
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Threads of the GNU OpenMP wait for each other by spinning, some milliseconds long.  Where
+        # other programs want the cores too, that made a training step ten times longer.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    core = openblas_core()
+    if core:
+        os.environ.setdefault("OPENBLAS_CORETYPE", core)
+    for name in ("theano.configdefaults", "theano.tensor.blas"):
+        logging.getLogger(name).addFilter(_worth_telling)
+    ours = ",".join(f"{name}={shlex.quote(value)}" for name, value in theano_flags().items())
+    users = os.environ.get("THEANO_FLAGS", "")
+    if not users.startswith(ours):  # a child process inherits what its parent has set
+        os.environ["THEANO_FLAGS"] = f"{ours},{users}".rstrip(",")
+
+
+def has_theano() -> bool:
+    """Whether Theano is installed; with the encoder alone it is not."""
+    return importlib.util.find_spec("theano") is not None
+
+
+def require_theano() -> None:
+    """Say what is missing if Theano is not installed.
+
+    Raises
+    ------
+    UserError
+        If it is not.
+    """
+    if not has_theano():
+        raise UserError(
+            f"training needs Theano, which is not installed (this is Python "
+            f"{platform.python_version()}): install ae_bn with a Python from 3.8 to 3.11; to "
+            "encode text with a trained model, ae_bn.Encoder is enough"
+        )
+
+
+def theano_flags() -> dict[str, str]:
+    """Return the flags the project sets, by name."""
+    flags = {
+        "floatX": "float32",
+        "blas__ldflags": blas_flags(),
+        "gcc__cxxflags": " ".join(compiler_flags()),
+        # This rewrite folds a factor into a matrix product even if the product is used
+        # elsewhere too, and so computes it twice: seven instead of five products in a step of
+        # Adam with Batch Normalization.
+        "optimizer_excluding": "local_dot22_to_dot22scalar",
+    }
+    try:
+        flags["base_compiledir"] = str(compile_directory())
+    except UserError:
+        pass  # importing must not fail: `require_compiler` raises it again
+    return flags
+
+
+def blas_flags() -> str:
+    """Return the linker's flags for a BLAS, or "" to use NumPy's through its C interface.
+
+    Intel's MKL if it is installed (the extra ``fast``), with the threads of GNU's OpenMP, which
+    the kernels use too.  Otherwise an OpenBLAS: that of the wheel scipy-openblas32, else the one
+    inside SciPy's wheel, from conda or the distribution; macOS has its own.  Where the functions
+    are called ``scipy_sgemm_``, ..., a header renames the calls.  Theano adds the folder to the
+    search path of the compiled code.
+    """
+    for folder in _mkl_folders():
+        for core in sorted(folder.glob("libmkl_core.so*"), reverse=True):
+            names = [core.name.replace("core", part) for part in MKL_PARTS]
+            linkable = _without_spaces(folder)
+            if linkable and all((folder / name).is_file() for name in names):
+                return " ".join([f"-L{linkable}", *(f"-l:{name}" for name in names), "-lgomp"])
+    for folder in _blas_folders():
+        for pattern in ("libscipy_openblas*.so", "libopenblasp-*.so", "libopenblas.so"):
+            for library in sorted(folder.glob(pattern)):
+                return _openblas_flags(library)
+    return "-lblas" if sys.platform == "darwin" else ""
+
+
+def _openblas_flags(library: Path) -> str:
+    folder, header = _without_spaces(library.parent), _without_spaces(OPENBLAS_NAMES.parent)
+    if not folder or not header:
+        return ""
+    flags = f"-L{folder} -l{library.name[3:-3]}"
+    prefixed = library.name.startswith("libscipy_")
+    return f"{flags} -include{header / OPENBLAS_NAMES.name}" if prefixed else flags
+
+
+def _mkl_folders() -> list[Path]:
+    """Return the folders where pip and conda put MKL."""
+    return [Path(sys.prefix, "lib"), Path(site.getuserbase(), "lib")]
+
+
+def _blas_folders() -> list[Path]:
+    """Return the folders that may hold an OpenBLAS, the best first."""
+    return [
+        *(folder / "lib" for folder in _package_folders("scipy_openblas32")),
+        *(folder.with_name("scipy.libs") for folder in _package_folders("scipy")),
+        Path(sys.prefix, "lib"),
+        *Path("/usr/lib").glob("*-linux-gnu"),
+        *Path("/usr").glob("lib*"),
+    ]
+
+
+def _package_folders(name: str) -> list[Path]:
+    """Return the folder of an installed package, without importing it, or none."""
+    found = importlib.util.find_spec(name)
+    return [Path(folder) for folder in (found and found.submodule_search_locations) or []]
+
+
+def _without_spaces(folder: Path) -> Path | None:
+    """Return ``folder`` or a link to it: Theano splits the linker's flags at spaces."""
+    if " " not in str(folder):
+        return folder
+    try:
+        link = compile_directory() / f"blas-{_digest(str(folder))}"
+        link.symlink_to(folder)
+    except FileExistsError:
+        pass
+    except UserError:
+        return None
+    return link if " " not in str(link) else None
+
+
+def compiler_flags() -> list[str]:
+    """Return the flags of the C++ compiler.
+
+    ``-D__FAST_MATH__`` only makes the C library declare its vectorised exp, log, tanh, ...
+    (five to thirty times faster, a few units in the last place off).  The option
+    ``-ffast-math`` must not be used: it breaks ``isnan`` and makes the whole process round
+    denormal numbers to zero.
+    """
+    flags = ["-O3", "-g0", "-Wno-c++11-narrowing"]  # Theano asks for -g, which takes longer
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        flags += ["-march=native", "-fno-trapping-math", "-D__FAST_MATH__"]
+    return flags
+
+
+def compile_directory() -> Path:
+    """Return the folder for compiled code, one per kind of processor.
+
+    Code made with ``-march=native`` does not run on every machine that shares the home
+    directory.  Theano separates the versions of Python by itself.
+
+    Raises
+    ------
+    UserError
+        If the cache directory cannot be used.
+    """
+    fields = _cpu_fields()
+    name = re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
+    return cache_directory("theano", f"{name}-{_digest(fields.get('flags', ''))}")
+
+
+def cpu_name() -> str:
+    """Return the processor's name as far as the operating system tells it."""
+    return _cpu_fields().get("model name") or platform.machine()
+
+
+def openblas_core() -> str | None:
+    """Return OpenBLAS's name of the oldest processor with the same vector instructions.
+
+    Left to itself, an OpenBLAS that is older than the processor takes it for a Pentium 4: a
+    product of matrices then took four times as long.  The one that NumPy brings is from 2022.
+    """
+    flags = set(_cpu_fields().get("flags", "").split())
+    if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
+        return "SkylakeX"
+    return "Haswell" if {"avx2", "fma"} <= flags else None
+
+
+@lru_cache(maxsize=None)
+def _cpu_fields() -> dict[str, str]:
+    """Return Linux's description of the first processor; empty on other systems."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            pairs = [line.split(":", 1) for line in takewhile(str.strip, file)]
+    except OSError:
+        return {}
+    return {pair[0].strip(): pair[-1].strip() for pair in pairs}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Drop two warnings of Theano.
+
+    That a compiler is missing: `require_compiler` raises an error.  That there is no BLAS where
+    one should be: it looks for ``.so`` at the end of the name, where MKL has its version.
+    """
+    unheard = ("g++ not detected", "We did not find a dynamic library in the library_dir")
+    return not record.getMessage().startswith(unheard)
+
+
+def _warn_if_too_late() -> None:
+    import theano
+    from theano.configparser import parse_config_string
+
+    users = parse_config_string(os.environ.get("THEANO_FLAGS", ""), issue_warnings=False)
+    ours = theano_flags()
+    differing = [
+        f"{name}={getattr(theano.config, name)}"
+        for name in ("floatX", "blas__ldflags")
+        if name not in users and getattr(theano.config, name) != ours[name]
+    ]
+    if differing:
+        warnings.warn(
+            f"theano was imported before ae_bn and keeps {', '.join(differing)}: "
+            "import ae_bn first",
+            stacklevel=4,
+        )
+
+
+@lru_cache(maxsize=None)
+def require_compiler() -> str:
+    """Return the first line of the C++ compiler's ``--version``, or say what is missing.
+
+    Whoever compiles a Theano function calls this first: without a compiler Theano would fall
+    back to Python, many times slower.
+
+    Raises
+    ------
+    UserError
+        If the compiler is missing or does not run, if Python's header files are missing, or if
+        the cache directory cannot be used.
+    """
+    import theano
+
+    compile_directory()
+    _let_modules_be_found()
+    compiler = theano.config.cxx
+    try:
+        run = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(
+            f"no working C++ compiler ({compiler or 'g++'}), which Theano needs: get one with "
+            "'apt-get install g++' (Debian, Ubuntu), 'xcode-select --install' (macOS) or "
+            "'conda install gxx'"
+        ) from error
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.is_file():
+        raise UserError(
+            f"no header files of Python ({header}), which Theano needs: get them with "
+            f"'apt-get install python{sys.version_info[0]}.{sys.version_info[1]}-dev' "
+            "(Debian, Ubuntu) or use another Python"
+        )
+    return run.stdout.partition("\n")[0]
+
+
+def _let_modules_be_found() -> None:
+    """Give two of Theano's Ops a lasting version, for every process compiled them anew.
+
+    The version of one is a salted hash, and an empty ``__props__`` counts as having none.
+    """
+    from theano.sandbox.rng_mrg import DotModulo
+    from theano.tensor.elemwise import DimShuffle
+
+    DimShuffle.c_code_cache_version = lambda op: (1, op.params_type.c_code_cache_version())
+    if hasattr(DotModulo, "__props__"):
+        del DotModulo.__props__

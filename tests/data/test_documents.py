@@ -1,0 +1,200 @@
+"""Documents as they are read: what is there is read, or a line says that it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import pytest
+from test_corpus import own_directories as own_directories
+from test_corpus import refused, write_folder
+
+from ae_bn.data.documents import read_documents, read_text
+from ae_bn.errors import UserError
+
+
+def read(source, encoding="utf-8"):
+    """Return the documents of a source as pairs, and the remarks on them."""
+    documents = read_documents(str(source), encoding)
+    pairs = [tuple(document) for document in documents]
+    return pairs, documents.remarks
+
+
+# Folders.
+
+
+def test_a_folder_is_read_at_any_depth_without_what_is_hidden(tmp_path):
+    files = {"a.txt": "gull", "b/c/d.txt": "wren", "b/.swp": "x", ".git/config": "x", "a.md": "cod"}
+    pairs, remarks = read(write_folder(tmp_path / "texts", {**files, ".DS_Store": b"\0"}))
+    assert pairs == [("a.md", "cod"), ("a.txt", "gull"), (os.path.join("b", "c", "d.txt"), "wren")]
+    (remark,) = remarks
+    assert "2 hidden files (such as .DS_Store)" in remark
+    assert "1 hidden folder (.git)" in remark
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    write_folder(tmp_path, {"texts/real/1": "gull", "elsewhere/2": "wren"})
+    (tmp_path / "texts" / "away").symlink_to("../elsewhere")
+    (tmp_path / "texts" / "again").symlink_to("real")
+    (tmp_path / "texts" / "loop").symlink_to(".")
+    (tmp_path / "texts" / "one").symlink_to("real/1")
+    (tmp_path / "texts" / "gone").symlink_to("nowhere")
+    pairs, remarks = read(tmp_path / "texts")
+    assert pairs == [("away/2", "wren"), ("one", "gull"), ("real/1", "gull")]
+    assert "2 linked folders read already" in remarks[0] and "1 broken link (gone)" in remarks[0]
+
+
+def test_pipes_and_sockets_are_not_waited_for(tmp_path):
+    folder = write_folder(tmp_path / "t", {"1": "gull"})
+    os.mkfifo(tmp_path / "t" / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(folder)  # the names of sockets are short
+        try:
+            server.bind("socket")
+        finally:
+            os.chdir(here)
+        pairs, remarks = read(folder)
+    assert pairs == [("1", "gull")]
+    assert remarks == ["left out: 2 special files (such as pipe)"]
+
+
+def test_what_is_no_text_is_left_out_and_named(tmp_path):
+    files = {"1": "gull", "photo": b"\x89PNG\0", "codes.csv": "name,unit0,unit1\n1,.5,.5\n"}
+    folder = write_folder(tmp_path / "t", files)
+    (tmp_path / "t" / "unreadable").symlink_to("/proc/self/mem")  # even for the superuser
+    pairs, remarks = read(folder)
+    assert pairs == [("1", "gull")]
+    (remark,) = remarks
+    for part in ("1 binary file (photo)", "1 table of codes (codes.csv)"):
+        assert part in remark
+    assert "unreadable" in remark
+
+
+def test_empty_documents_are_counted(tmp_path):
+    pairs, remarks = read(write_folder(tmp_path / "t", {"1": "gull", "2": "", "3": " \n"}))
+    assert len(pairs) == 3 and remarks == ["2 documents are empty (such as 2)"]
+
+
+def test_a_source_that_is_not_there(tmp_path):
+    with refused("no text is named"):
+        read("")
+    with refused("cannot read", "nowhere"):
+        read(tmp_path / "nowhere")
+    for name in ("t.json", "t.XLSX", "t.csv.gz"):
+        (tmp_path / name).write_text("x")
+        with refused(name, "save them as .csv"):
+            read(tmp_path / name)
+
+
+# Encodings.
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("name", ["folder", "t.txt", "t.csv", "t.TSV", "t.jsonl"])
+def test_a_byte_order_mark_is_believed_and_not_read(name, encoding, tmp_path):
+    rows = {
+        "folder": "gull café",
+        "t.txt": "gull café\nwren\n",
+        "t.csv": "label,text\nbird,gull café\n",
+        "t.TSV": "text\tlabel\r\ngull café\tbird\r\n",
+        "t.jsonl": json.dumps({"label": "bird", "text": "gull café"}, ensure_ascii=False) + "\n\n",
+    }
+    path = tmp_path / "t" / name
+    path.parent.mkdir()
+    path.write_bytes(rows[name].encode(encoding))
+    documents = read_documents(str(path.parent if name == "folder" else path))
+    assert next(documents)[1].strip() == "gull café"
+    list(documents)
+    assert documents.remarks == []
+    if name[-3:] in ("csv", "TSV", "onl"):
+        assert documents.labels == ["bird"] and documents.parts == [None]
+    assert read_text(str(path)).startswith(rows[name][:4])
+
+
+@pytest.mark.parametrize("name", ["folder", "t.txt", "t.csv", "t.jsonl"])
+def test_bytes_that_are_not_in_the_encoding_are_counted(name, tmp_path):
+    path = tmp_path / "t" / name
+    path.parent.mkdir()
+    start, end = {"t.csv": (b"text\n", b""), "t.jsonl": (b'{"text": "', b'"}')}.get(
+        name, (b"", b"")
+    )
+    path.write_bytes(start + "déjà vu in many plain words".encode("cp1252") + end + b"\n")
+    source = path.parent if name == "folder" else path
+    pairs, (remark,) = read(source)
+    assert "d\ufffdj\ufffd vu" in pairs[0][1]
+    assert "1 documents" in remark and "not utf-8" in remark and "perhaps cp1252" in remark
+    pairs, remarks = read(source, "cp1252")
+    assert "déjà vu" in pairs[0][1] and remarks == []
+    path.write_bytes(start + "привет мир".encode("cp1251") + end)
+    assert "cp1251" in read(source)[1][0]
+
+
+def test_text_of_another_width_without_a_mark_is_named(tmp_path):
+    folder = write_folder(tmp_path / "t", {"1": "gull".encode("utf-16-le"), "2": "wren"})
+    assert "1 binary file (1)" in read(folder)[1][0]
+    assert ("1", "gull") in read(folder, "utf-16-le")[0]
+    (tmp_path / "t.txt").write_bytes("gull\nwren\n".encode("utf-16-le"))
+    with refused("t.txt, line 1, is not text in utf-8"):
+        read(tmp_path / "t.txt")
+    (tmp_path / "t.csv").write_bytes("text\nwren\n".encode("utf-16-le"))
+    with refused("t.csv is not text in utf-8", "perhaps utf-16-le"):
+        read(tmp_path / "t.csv")
+    with refused("t.txt", "utf-16", "name another encoding"):
+        read(tmp_path / "t.txt", "utf-16")
+
+
+def test_names_and_texts_hold_no_halves_of_characters(tmp_path):
+    (tmp_path / "t.jsonl").write_text(r'{"text": "gull \ud83d", "label": "x"}' + "\n")
+    assert read(tmp_path / "t.jsonl")[0] == [("1", "gull \ufffd")]
+
+
+# Tables.
+
+
+def test_columns_are_found_whatever_their_case_and_named_if_not_read(tmp_path):
+    (tmp_path / "t.CSV").write_text(' Label,TEXT ,"",labels\nbird,gull,1,x\n')
+    documents = read_documents(str(tmp_path / "t.CSV"))
+    assert list(documents) == [("1", "gull")] and documents.labels == ["bird"]
+    assert documents.remarks == ["columns read: ' Label', 'TEXT '; not read: '', 'labels'"]
+    (tmp_path / "t.jsonl").write_text('{"Text": "gull"}\n{"text": "wren", "split": "test"}\n')
+    pairs, remarks = read(tmp_path / "t.jsonl")
+    assert len(pairs) == 2 and remarks == ["columns read: 'Text', 'text'; not read: 'split'"]
+
+
+TABLES = {
+    "twice.csv": ("text,label,Text\nx,y,\n", ["two columns text"]),
+    "twice.jsonl": ('{"text": "x", "text": ""}', ["two columns text"]),
+    "body.csv": ("body,label\nx,y\n", ["no column text", "'body', 'label'"]),
+    "semicolon.csv": ("text;label\nx;y\n", ["no column text", "'text;label'", "commas"]),
+    "body.jsonl": ('{"body": "x"}', ["row 1 has no text", "'body'"]),
+    "empty.csv": ("", ["no column text", "no header"]),
+    "long.csv": ("text,label\nx,y\nx, z,y\n", ["row 2 (line 3) has 3 cells, the header 2"]),
+    "long.tsv": ("text\tlabel\nx\ty\tz\n", ["row 1 (line 2) has 3 cells", "tab"]),
+    "last.csv": ("label,text\ny,x,\n", ["row 1 (line 2) has 3 cells"]),
+    "short.csv": ('text,label\n"a\nb",y\nx\n', ["row 2 (line 4) has 1 cells, the header 2"]),
+    "quote.csv": ('text,label\nx,y\n"x,y\n', ["not a csv file", "row 2"]),
+    "list.jsonl": ('{"text": "x"}\n["x"]', ["row 2 (line 2) is not an object"]),
+    "cut.jsonl": ('{"text": "x"}\n\n{"text"', ["not a jsonl file", "row 2, line 3"]),
+    "number.jsonl": ('{"text": 3}', ["row 1 has no text"]),
+    "labels.jsonl": ('{"text": "x", "label": ["y", "z"]}', ["row 1", "label must be one"]),
+    "zero.jsonl": (r'{"text": "x\u0000"}', ["row 1 is not text"]),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_malformed_rows_are_refused_by_their_number(name, tmp_path):
+    content, parts = TABLES[name]
+    (tmp_path / name).write_text(content)
+    with refused(name, *parts):
+        read(tmp_path / name)
+
+
+def test_rows_as_they_should_be(tmp_path):
+    (tmp_path / "t.csv").write_text('text\n"gull, wren\nand ""cod"""\n\n""\n')
+    pairs, remarks = read(tmp_path / "t.csv")
+    assert pairs == [("1", 'gull, wren\nand "cod"'), ("2", "")]
+    assert remarks == ["1 documents are empty (2)"]
+    with pytest.raises(UserError):
+        next(read_documents(str(tmp_path / "t.txt")))

@@ -1,0 +1,89 @@
+"""``ae-bn inspect`` and what it shows, on documents whose words tell their topic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_model_file import model as model
+from test_model_file import run as run
+from theano import printing
+
+from ae_bn.commands import inspect
+from ae_bn.errors import UserError
+from ae_bn.reporting.inspection import describe_units, draw_graphs, most_missed
+from ae_bn.study import run as experiment
+
+
+def test_units(run, model):
+    corpus = experiment._corpus(run)
+    codes = model.autoencoder.encode(corpus.test)
+    units = describe_units(model, corpus, n_words=3)
+    assert len(units) == 5
+    for unit in units:
+        values = codes[:, unit.number]
+        assert unit.dead == (np.ptp(values) == 0) and unit.active == np.mean(values > 0)
+        assert unit.saturated is None
+        present = (corpus.test.toarray() > 0).astype(float)
+        if not unit.dead:
+            correlations = [
+                np.corrcoef(column, values)[0, 1] if np.ptp(column) else 0 for column in present.T
+            ]
+            chosen = [correlations[model.words.index(word)] for word in unit.words]
+            highest = sorted((c for c in correlations if c > 0), reverse=True)[:3]
+            np.testing.assert_allclose(chosen, highest, atol=1e-6)
+
+
+def test_a_dead_unit_is_told(run, model):
+    state = model.autoencoder.get_state()
+    try:
+        b = state["layer1.b"].copy()
+        b[2] = -1e3
+        model.autoencoder.set_state({**state, "layer1.b": b})
+        unit = describe_units(model, experiment._corpus(run))[2]
+        assert unit.dead and unit.active == 0 and unit.words == []
+    finally:
+        model.autoencoder.set_state(state)
+
+
+def test_most_missed(run, model):
+    X = experiment._corpus(run).test[0]
+    out = model.autoencoder.reconstruct(X)[0]
+    missed, added = most_missed(model, X, 4)
+    row = dict(zip(model.words, X.toarray()[0]))
+    assert all(row[miss.word] > 0 for miss in missed) and all(row[m.word] == 0 for m in added)
+    present = X.toarray()[0] > 0
+    assert missed[0].reconstructed == out[present].min()
+    assert added[0].reconstructed == out[~present].max()
+
+
+def test_the_program(run, model, tmp_path, capsys):
+    inspect.main([str(run.directory), "--out", str(tmp_path), "--document", "3", "--no-graph"])
+    shown = capsys.readouterr().out
+    assert shown.count("\nunit ") == 4 and "test document 3 topic" in shown
+    assert shown.count("  0.") + shown.count("  1.000") >= 5 and "missed most: " in shown
+    assert list(pd.read_csv(tmp_path / "units.csv")["number"]) == list(range(5))
+    assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
+    text = tmp_path / "letter.txt"
+    text.write_text("common\nwords")
+    arguments = ["--out", str(tmp_path), "--no-graph", "--document"]
+    inspect.main([str(run.directory), *arguments, str(text)])
+    assert "letter.txt" in capsys.readouterr().out
+    for document, words in (("24", "rows 0 to 23"), ("nowhere", "nowhere")):
+        with pytest.raises(UserError, match=words):
+            inspect.main([str(run.directory), *arguments, document])
+
+
+@pytest.mark.skipif(not printing.pydot_imported, reason="Graphviz is not installed")
+def test_graphs_name_g_h_and_f():
+    graphs = draw_graphs("relu", 1e-5)
+    for picture in graphs.values():
+        for name in "ghf":
+            assert f">{name}<".encode() in picture or f">{name} ".encode() in picture
+    assert graphs["before"] != graphs["after"]
+
+
+def test_without_graphviz_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(printing, "pydot_imported", False)
+    with pytest.raises(UserError, match="install Graphviz"):
+        draw_graphs("relu", 1e-5)

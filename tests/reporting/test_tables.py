@@ -1,0 +1,285 @@
+"""Tables and figures from results worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from ae_bn.config import FigureConfig, load_config
+from ae_bn.errors import UserError
+from ae_bn.evaluation.metrics import METRICS, Metric
+from ae_bn.reporting import tables as report
+from ae_bn.reporting.figures import _draw_metrics, _numbers
+
+SETTINGS = [
+    "experiment.name=toy",
+    "experiment.factors={bn: {'off': {}, 'on': {}}, noise: {none: {}, input .3: {}}}",
+    "experiment.report.metrics=[test_loss, accuracy]",
+    "experiment.report.contrasts={gain: {plus: [on / input .3], minus: [on / none]}, inter: "
+    "{plus: [on / input .3, off / none], minus: [on / none, off / input .3]}}",
+]
+
+
+@pytest.fixture
+def experiment():
+    return load_config(None, SETTINGS).experiment
+
+
+@pytest.fixture
+def results():
+    """Accuracy .1 to .5 plus .1 for BN, plus .01 to .05 by seed for noise with BN."""
+    rows = []
+    for seed in (1, 2, 3, 4, 5):
+        rows.append({"arm": "raw TF-IDF", "seed": seed, "accuracy": 0.5})
+        for bn in ("off", "on"):
+            for noise in ("none", "input .3"):
+                better = 0.1 * (bn == "on") + 0.01 * seed * (bn == "on") * (noise != "none")
+                row = {"arm": f"{bn} / {noise}", "bn": bn, "noise": noise, "seed": seed}
+                row.update(test_loss=100.0 + seed, accuracy=0.1 * seed + better)
+                rows.append({**row, "learning_rate": 0.003})
+    table = pd.DataFrame(rows).assign(status="finished")
+    table["source"], table["data"] = "folder x", "0123456789"
+    table["run"] = [f"run{number}" for number in range(len(table))]
+    return table
+
+
+@pytest.fixture
+def curves():
+    """Losses of two epochs, percentiles, and precision, also of the reference."""
+    rows = []
+    for arm in ("off / none", "off / input .3", "on / none", "on / input .3"):
+        for curve in ("valid_loss", "precision", "z1_p15", "z1_p50", "z1_p85"):
+            rows += [(arm, curve, x, 6 - x, 3 / x, 2 / x, 4 / x) for x in (1, 2)]
+    rows += [("raw TF-IDF", "precision", x, 5, 1 / x, np.nan, np.nan) for x in (1, 2)]
+    return pd.DataFrame(rows, columns=["arm", "curve", "x", "n", "mean", "low", "high"])
+
+
+def cells(text, first):
+    """Return the cells of the first row of a Markdown table that begins so."""
+    row = next(line for line in text.splitlines() if line.startswith(f"| {first} "))
+    return [cell.strip() for cell in row.split("|")[1:-1]]
+
+
+def test_arms_have_mean_interval_and_iqm(results, experiment):
+    text = report.markdown_report(results, experiment)
+    arm, n, rate, loss, loss_iqm, accuracy, accuracy_iqm = cells(text, "on / none")
+    assert (arm, n, rate, loss_iqm, accuracy_iqm) == ("on / none", "5", "0.003", "103.000", "0.400")
+    assert loss.startswith("103.000 [10") and accuracy.startswith("0.400 [0.2")
+    assert cells(text, "raw TF-IDF")[2:] == ["", "", "", "0.500 [0.500, 0.500]", "0.500"]
+    assert "folder x (fingerprint 0123456789)" in text
+
+
+def test_differences_have_tests_and_verdicts(results, experiment):
+    accuracy = next(
+        table
+        for table in report.difference_tables(results, experiment)
+        if "accuracy" in table.title
+    )
+    gain, inter = accuracy.rows
+    assert gain[0] == "gain" and gain[2].startswith("+0.030 [+0.01")
+    assert gain[1] == "5" and gain[3:] == ["+0.030", "5 of 5", "0.062", "0.125", "undecided"]
+    assert inter[1:] == gain[1:]  # noise does nothing without BN
+    assert "margin 0.005" in accuracy.title
+
+
+def test_equal_losses_and_their_verdict(results):
+    experiment = load_config(None, [*SETTINGS, "experiment.report.margins={test_loss: .1}"])
+    loss, _ = report.difference_tables(results, experiment.experiment)
+    assert loss.rows[0][1:] == [
+        "5",
+        "+0.000 [+0.000, +0.000]",
+        "+0.000",
+        "0 of 5",
+        "1.000",
+        "1.000",
+        "equivalent",
+    ]
+
+
+def test_diverged_runs_are_counted_and_told(results, experiment):
+    one = (results["arm"] == "off / none") & (results["seed"] == 3)
+    results.loc[one, ["status", "test_loss", "accuracy"]] = ["diverged", np.inf, 0.05]
+    text = report.markdown_report(results, experiment)
+    arm = cells(text, "off / none")
+    assert arm[1] == "5, 1 diverged"
+    # 101, 102, 104, 105, inf: the quarter at each end is one run
+    assert arm[3:5] == ["median 104.000 (1 of 5 infinite)", "103.667"]
+    assert arm[5].startswith("0.250")  # (.1 + .2 + .05 + .4 + .5) / 5
+
+
+def test_failed_runs_are_in_no_cell_and_told(results, experiment):
+    one = results["run"] == "run1"
+    results.loc[one, ["status", "accuracy", "test_loss"]] = ["failed", np.nan, np.nan]
+    results.loc[one, "reason"] = "<b>disk"
+    text = report.markdown_report(results, experiment)
+    assert cells(text, "off / none")[1] == "4, 1 failed"
+    assert "- 1 runs, such as run1: &lt;b&gt;disk" in text
+
+
+def test_targets_that_are_not_met_are_counted(results, monkeypatch):
+    monkeypatch.setitem(METRICS, "steps", Metric("steps", 0, "of training", censored=True))
+    experiment = load_config(None, [*SETTINGS, "experiment.report.metrics=[steps]"]).experiment
+    steps = {"on / none": [10, 20, 30, 40, np.nan], "on / input .3": [15, 25, np.nan, 45, np.nan]}
+    for arm, values in steps.items():
+        results.loc[results["arm"] == arm, "steps"] = values
+    text = report.markdown_report(results, experiment)
+    assert cells(text, "on / none")[3:] == ["median 30 (1 of 5 not met)"]
+    assert cells(text, "on / input .3")[3:] == ["median 45 (2 of 5 not met)"]
+    assert cells(text, "off / none")[3:] == ["median inf (5 of 5 not met)"]
+    assert cells(text, "raw TF-IDF")[3:] == [""]
+    # by seed +5, +5, longer than any, +5, and neither
+    assert cells(text, "gain")[1:5] == [
+        "4, 1 undefined",
+        "median +5 (1 of 4 not met)",
+        "+5",
+        "4 of 4",
+    ]
+
+
+def test_published_rows_have_their_source(results):
+    settings = ["experiment.report.published=[{arm: A & B, source: Somewhere, accuracy: .744}]"]
+    experiment = load_config(None, [*SETTINGS, *settings]).experiment
+    report.check_report(experiment)
+    text = report.markdown_report(results, experiment)
+    assert cells(text, "A &amp; B") == ["A &amp; B", "", "", "", "", "0.744", ""]
+    assert "- A & B: Somewhere" in text
+    assert "A \\& B" in report.latex_report(results, experiment)
+
+
+def test_latex_has_the_same_numbers(results, experiment):
+    text = report.latex_report(results, experiment)
+    assert text.count("\\toprule") == 3 and text.count("\\bottomrule") == 3
+    arms = report.arms_table(results, experiment)
+    for cell in arms.rows[1]:
+        assert cell in text
+
+
+def test_names_cannot_break_a_table():
+    text = report.markdown(report.Table("", ["a|b"], [["<script>"]]))
+    assert "a\\|b" in text and "<script>" not in text
+
+
+@pytest.mark.parametrize(
+    "setting, words",
+    [
+        ("metrics=[acuracy]", ["acuracy", "'accuracy'"]),
+        ("margins={acuracy: .1}", ["margins", "'accuracy'"]),
+        ("published=[{arm: x, source: y, acuracy: .1}]", ["published, x", "'accuracy'"]),
+        ("figures=[{kind: metrics, metrics: [acuracy]}]", ["metrics.png", "'accuracy'"]),
+        ("figures=[{kind: response, x: nois}]", ["response.png", "'noise'"]),
+        ("figures=[{kind: metrics, only: {noise: [non]}}]", ["only.noise", "'none'"]),
+        ("figures=[{kind: metrics}, {kind: metrics}]", ["two figures"]),
+    ],
+)
+def test_unknown_names_are_told(setting, words):
+    experiment = load_config(None, [*SETTINGS, f"experiment.report.{setting}"]).experiment
+    with pytest.raises(UserError) as error:
+        report.check_report(experiment)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "setting, words",
+    [
+        ("figures=[{kind: response}]", ["figures.0", "x goes with"]),
+        ("figures=[{kind: bands}]", ["curves goes with"]),
+        ("figures=[{kind: metrics, x: noise}]", ["x goes with"]),
+        ("figures=[{kind: pie}]", ["figures.0.kind", "pie"]),
+        ("figures=[{kind: metrics, title: x}]", ["title"]),
+        ("margins={accuracy: 0}", ["margins.accuracy"]),
+        ("published=[{arm: x, source: y, accuracy: high}]", ["published.0.accuracy"]),
+    ],
+)
+def test_bad_settings_are_told(setting, words):
+    with pytest.raises(UserError) as error:
+        load_config(None, [f"experiment.report.{setting}"])
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_tables_come_back_from_their_files(results, curves, tmp_path, experiment):
+    results.loc[1, ["status", "test_loss"]] = ["diverged", np.inf]
+    results.to_csv(tmp_path / "results.csv", index=False)
+    curves.to_csv(tmp_path / "curves.csv", index=False)
+    again = report.read_tables(tmp_path, experiment)
+    assert report.markdown_report(again[0], experiment) == report.markdown_report(
+        results, experiment
+    )
+    pd.testing.assert_frame_equal(again[1], curves, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda text: text.replace("103.0,", "1o3,", 1), ["results.csv is damaged"]),
+        (lambda text: text.replace("seed", "sed", 1), ["no column 'seed'"]),
+        (lambda text: text + '"', ["results.csv is damaged"]),
+    ],
+)
+def test_damaged_tables_are_told(results, curves, tmp_path, experiment, damage, words):
+    (tmp_path / "results.csv").write_text(damage(results.to_csv(index=False)))
+    curves.to_csv(tmp_path / "curves.csv", index=False)
+    with pytest.raises(UserError) as error:
+        report.read_tables(tmp_path, experiment)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_levels_are_numbers_and_panels():
+    config = load_config(
+        None,
+        [
+            "experiment.factors={a: {none: {}}}",
+            "experiment.report.figures=[{kind: response, x: a}]",
+        ],
+    ).experiment.report.figures[0]
+    numbers = _numbers(["none", "input .3", "hidden 0.5", "x10", "64", "1e-3"], config)
+    assert list(numbers.values()) == [
+        (None, 0),
+        ("input", 0.3),
+        ("hidden", 0.5),
+        ("x", 10),
+        ("", 64),
+        ("", 0.001),
+    ]
+    with pytest.raises(UserError, match="level 'some' of a has no number"):
+        _numbers(["none", "some", "3"], config)
+
+
+FIGURES = """experiment.report.figures=[
+  {kind: metrics}, {kind: differences}, {kind: response, x: noise, lines: [bn]},
+  {kind: curves, curves: {valid_loss: loss, precision: precision}, log: [x, y]},
+  {kind: bands, curves: {z1: z}},
+  {kind: curves, name: some, curves: {valid_loss: loss}, only: {noise: [none]}}]"""
+
+
+def test_figures_are_drawn(results, curves, tmp_path):
+    experiment = load_config(None, [*SETTINGS, FIGURES]).experiment
+    results["test_loss"] = results["test_loss"].where(results["seed"] != 3, np.inf)
+    curves["mean"] = curves["mean"].where(curves["arm"] != "off / none", np.inf)
+    report.write_report(results, curves, experiment, tmp_path)
+    for name in ("metrics", "differences", "response", "curves", "bands", "some"):
+        assert imread(tmp_path / f"{name}.png").std() > 0.01
+    assert (tmp_path / "table.md").read_text() == report.markdown_report(results, experiment)
+    assert "toprule" in (tmp_path / "table.tex").read_text()
+
+
+def test_panels_of_metrics_are_levels_of_the_first_of_several_factors(results, curves):
+    config = FigureConfig(kind="metrics", metrics=["accuracy"])
+    one = "experiment.factors={noise: {none: {}, input .3: {}}}"
+    for settings, n_panels in ((SETTINGS, 2), ([SETTINGS[0], one], 1)):
+        experiment = load_config(None, settings).experiment
+        trained = results[results["learning_rate"].notna()]
+        figure = _draw_metrics(trained, results[:1], curves, experiment, config)
+        assert len(figure.axes) == n_panels
+
+
+def test_a_curve_that_is_not_there_is_named(results, curves, tmp_path):
+    setting = "experiment.report.figures=[{kind: curves, curves: {valid_los: loss}}]"
+    with pytest.raises(UserError, match="valid_los.*'valid_loss'"):
+        report.write_report(
+            results, curves, load_config(None, [*SETTINGS, setting]).experiment, tmp_path
+        )

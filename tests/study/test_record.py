@@ -1,0 +1,83 @@
+"""`ae_bn.study.record`: finished runs survive the loss of their directories."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+
+import pandas as pd
+import pytest
+
+from ae_bn.config import load_config
+from ae_bn.errors import UserError
+from ae_bn.reporting.curves import curves_table
+from ae_bn.study import sweep as sweep_module
+from ae_bn.study.record import Record
+from ae_bn.study.run import perform, plan_runs, results_table
+from ae_bn.study.sweep import sweep
+
+
+@pytest.fixture
+def runs(config_file, tmp_path):
+    """Return the finished runs of one arm and one reference."""
+    config = load_config(config_file, ["experiment.references=[tfidf]"])
+    planned = [
+        run for run in plan_runs(config, [1, 2], tmp_path) if run.arm in ("raw TF-IDF", "on / none")
+    ]
+    for run in planned:
+        run.directory.mkdir(parents=True)
+        perform(run)
+    return planned
+
+
+def test_tables_and_curves_are_the_same_without_the_directories(runs, tmp_path, monkeypatch):
+    results, curves = results_table(runs), curves_table(runs)
+    assert Record(tmp_path / "record").add(runs, "small") == 4
+    assert Record(tmp_path / "record").add(runs, "small") == 0
+    shutil.rmtree(tmp_path / "runs")
+    record = Record(tmp_path / "record")
+    pd.testing.assert_frame_equal(results_table(runs, record), results)
+    pd.testing.assert_frame_equal(curves_table(runs, record), curves)
+    with pytest.raises(UserError, match="not finished"):
+        results_table(runs)
+
+    def train(*arguments):
+        raise AssertionError("a recorded run is trained")
+
+    monkeypatch.setattr(sweep_module, "attempt", train)
+    sweep(runs, 1, record=record)
+
+
+def test_an_experiment_of_another_name_shares_the_runs(runs, config_file, tmp_path):
+    record = Record(tmp_path / "record")
+    record.add(runs, "small")
+    settings = ["experiment.name=other", "experiment.references=[]", "experiment.skip=[]"]
+    levels = "{variant: {plain: {}}}"
+    settings += [f"experiment.factors={levels}", "experiment.report.contrasts={}"]
+    other = plan_runs(load_config(config_file, settings), [1], tmp_path)
+    assert [run.arm for run in other] == ["plain"]
+    assert record.results(other[0].identity) is not None
+    assert record.add(other, "other") == 0
+    assert len(list((tmp_path / "record").iterdir())) == 2  # a file per seed, none of the other
+
+
+def test_pandas_reads_the_record(runs, tmp_path):
+    Record(tmp_path / "record").add(runs, "small")
+    table = pd.read_json(tmp_path / "record" / "small-seed1.jsonl.xz", lines=True)
+    assert len(table) == 2 and set(table["seed"]) == {1}
+    assert table["history"].dropna().iloc[0]["epoch"] == [1, 2, 3]
+    assert table["config"].iloc[0]["training"]["batch_size"] == 10
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"not xz", lzma.compress(b"{"), lzma.compress(b'{"run": 1}\n'), lzma.compress(b"[]\n")],
+)
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / "x-seed1.jsonl.xz").write_bytes(content)
+    with pytest.raises(UserError, match="x-seed1.jsonl.xz is damaged.*restore it"):
+        Record(tmp_path)
+
+
+def test_no_record_is_an_empty_one(tmp_path):
+    assert Record(tmp_path / "nowhere").results("0" * 16) is None

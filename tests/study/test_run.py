@@ -1,0 +1,388 @@
+"""`experiments/run.py` from end to end, on a small folder of documents and on real data."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+
+from ae_bn.commands import run as run_experiment
+from ae_bn.commands.command_line import run_program
+from ae_bn.config import load_config
+from ae_bn.errors import UserError
+from ae_bn.files import read_json, write_json
+from ae_bn.reporting.curves import curves_table
+from ae_bn.study.run import (
+    _identity,
+    _without_nulls,
+    perform,
+    plan_runs,
+    results_table,
+)
+from ae_bn.study.sweep import tune
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+SHARED_COPY = REPOSITORY.parent / "shared" / "scikit_learn_data"
+
+
+def run(*arguments):
+    """Return the finished process of `experiments/run.py` with arguments."""
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "experiments" / "run.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+
+
+def metrics_of(runs):
+    """Return what must be repeatable of the metrics: all but the time."""
+    return results_table(runs).drop(columns=["seconds", "run"])
+
+
+def test_from_config_to_table(config_file, tmp_path):
+    out = tmp_path / "out"
+    done = run("--config", config_file, "--seeds", "2", "--jobs", "2", "--out", out)
+    assert done.returncode == 0, done.stderr
+    results = pd.read_csv(out / "small" / "results.csv")
+    assert len(results) == 2 * (4 * 4 + 2)  # four snapshots of each arm
+    assert set(results["status"]) == {"finished"}
+    assert results["probe_accuracy"].between(0, 1).all()
+    assert results.loc[results["bn"].notna(), "test_loss"].between(0, 20).all()
+    assert results.loc[results["snapshot"] == "loss", "accuracy"].between(0, 1).all()
+    table = (out / "small" / "table.md").read_text()
+    assert table in done.stdout
+    for arm in ("raw TF-IDF", "truncated SVD", "off / none", "on / input", "gain"):
+        assert f"| {arm}" in table
+    for figure in ("metrics", "differences", "learning_curves", "precision_recall"):
+        assert (out / "small" / f"{figure}.png").stat().st_size > 1000
+    assert "\\bottomrule" in (out / "small" / "table.tex").read_text()
+
+    directory = out / "runs" / results.loc[results["arm"] == "on / input", "run"].iloc[0]
+    written = json.loads((directory / "run.json").read_text())
+    assert written["config"]["model"]["dropout"]["input"] == 0.3
+    assert written["seed"] == written["config"]["training"]["seed"] == 1
+    assert len(written["data"]["fingerprint"]) == 64
+    assert written["data"]["source"].startswith("folder")
+    assert written["versions"]["Theano-PyMC"] == "1.1.2"
+    history = pd.DataFrame(read_json(directory / "metrics.json")["history"])
+    assert list(history["epoch"]) == [1, 2, 3] and np.isfinite(history.to_numpy()).all()
+    curves = pd.read_csv(out / "small" / "curves.csv").set_index(["arm", "curve"]).sort_index()
+    both = results.loc[results["arm"] == "on / input", "run"].unique()
+    losses = [read_json(out / "runs" / name / "metrics.json")["history"]["valid_loss"]
+              for name in both]  # fmt: skip
+    expected = curves.loc["on / input", "valid_loss"]
+    np.testing.assert_allclose(expected["mean"], np.mean(losses, axis=0), rtol=1e-5)
+    assert list(expected["x"]) == [1, 2, 3] and list(expected["n"]) == [2, 2, 2]
+    assert {"precision", "train_loss"} <= set(curves.loc["on / input"].index)
+    assert set(curves.loc["raw TF-IDF"].index) == {"precision"}
+
+    model = safetensors.numpy.load_file(directory / "model.safetensors")
+    assert model["layer1.W"].shape == (len(model["layer2.b"]), 5)
+    assert np.isfinite(model["layer1.mean"]).all()
+
+    # Asked again, nothing is done again; a third seed adds only its own runs.
+    before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.json")}
+    again = run("--config", config_file, "--jobs", "1", "--out", out)
+    assert again.returncode == 0, again.stderr
+    assert "12 of 18 runs are finished already" in again.stdout
+    after = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.json")}
+    assert len(after) == 18 and before.items() <= after.items()
+
+
+def test_curves_of_seeds_that_stop_at_different_epochs(config_file, tmp_path):
+    """n falls; a further column of the history and the spectra are curves, too."""
+    config = load_config(config_file, ["experiment.references=[]", "experiment.skip=[{bn: 'on'}]"])
+    config = config.replace({"experiment.report.contrasts": {}})
+    runs = [run for run in plan_runs(config, [1, 2, 3], tmp_path) if run.arm == "off / none"]
+    for run, epochs in zip(runs, (3, 1, 2)):
+        epoch = np.arange(1, epochs + 1)
+        history = {"epoch": epoch.tolist(), "z1_p50": (run.seed * epoch).tolist()}
+        run.directory.mkdir(parents=True)
+        spectra = {"density": {"x": [0, run.seed], "y": [1.0, 0.0]}}
+        metrics = {"status": "finished", "files": {}, "history": history, "spectra": spectra}
+        write_json(run.directory / "metrics.json", metrics)
+    curves = curves_table(runs).set_index("curve")
+    assert list(curves.loc["z1_p50", "n"]) == [3, 2, 1]
+    np.testing.assert_allclose(curves.loc["z1_p50", "mean"], [2, 4, 3])
+    np.testing.assert_allclose(curves.loc["density", "x"], [0, 2])
+    assert set(curves.index) == {"z1_p50", "density"} and set(curves["arm"]) == {"off / none"}
+
+
+def test_references_do_not_saturate(config_file, tmp_path):
+    """The arms' activation is none of theirs; sparse codes have been tripped over, too."""
+    config = load_config(config_file, ["model.hidden_activation=sigmoid"])
+    for run in plan_runs(config, [1], tmp_path)[:2]:
+        assert run.reference
+        perform(run)
+        metrics = run.read_metrics()["snapshots"][""]
+        assert metrics["saturated"] is None and 0 < metrics["accuracy"] <= 1
+        assert 0 < metrics["probe_accuracy"] <= 1
+
+
+def test_dry_run_lists_and_does_nothing(config_file, tmp_path):
+    done = run("--config", config_file, "--seeds", "5,9", "--out", tmp_path / "out", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert sum(line.startswith("to do") for line in done.stdout.splitlines()) == 12
+    assert "seed 9" in done.stdout and not (tmp_path / "out").exists()
+
+
+def test_seeds_count_up_from_the_first(config_file, tmp_path):
+    settings = ["training.seed=40", "experiment.references=[]"]
+    done = run("--config", config_file, "--set", *settings, "--out", tmp_path, "--dry-run")
+    for seed in (40, 41, 42):
+        assert done.stdout.count(f", seed {seed}\n") == 4
+
+
+def test_same_seed_same_numbers_alone_or_after_others(config_file, tmp_path):
+    """A run's numbers do not depend on what the process did before, with compiled code reused."""
+    config = load_config(config_file, ["experiment.references=[]"])
+    first = plan_runs(config, [1, 2], tmp_path / "first")
+    for one in first:
+        perform(one)
+    second = plan_runs(config, [2], tmp_path / "second")
+    for one in reversed(second):
+        perform(one)
+    expected = metrics_of([one for one in first if one.seed == 2]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(metrics_of(second), expected)
+    assert metrics_of(first)["test_loss"].nunique() == 8
+
+
+def test_toggling_dropout_changes_nothing_else(config_file, tmp_path):
+    """Rate 0, written out, is the same run as no dropout; another rate is another run."""
+    config = load_config(config_file, ["experiment.references=[]"])
+    explicit = config.replace({"model.dropout.hidden": 0.0})
+    other = config.replace({"model.dropout.hidden": 0.1})
+    names = [
+        [r.directory.name for r in plan_runs(c, [1], tmp_path)] for c in (config, explicit, other)
+    ]
+    assert names[0] == names[1]
+    assert not set(names[0]) & set(names[2])
+
+
+def test_what_decides_the_numbers_names_the_run(config_file, tmp_path):
+    def names(*settings):
+        config = load_config(config_file, settings)
+        runs = plan_runs(config, [1], tmp_path)
+        return {run.directory.name for run in runs if not run.reference}
+
+    unrelated = ["experiment.report.metrics=[accuracy]", "experiment.name=other"]
+    assert names() == names(*unrelated, "training.checkpoint_epochs=1")
+    for setting in (
+        "training.epochs=4",
+        "model.batch_norm.epsilon=1e-4",
+        "data.vocabulary_size=20",
+        "data.validation_fraction=.3",
+        "evaluation.classifier_c=[1.0]",
+    ):
+        assert not names(setting) & names(), setting
+
+
+def leaves(tree, prefix=""):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
+    """Data are in the identity by their fingerprint; the share held out is not in that."""
+    others = {"model.hidden_activation": "relu", "training.optimizer": "sgd"}
+    others.update({"model.loss": "squared_error", "theano.kernels": "symbolic"})
+    others.update({"model.output_start": "plain", "model.batch_norm.gradient": "constant"})
+    others.update(
+        dict.fromkeys(["model.batch_norm.top_scale", "model.batch_norm.top_shift"], False)
+    )
+    others.update({"training.observe_steps": 5, "model.sampling": 5})
+    others["training.plateau"] = dict(factor=0.5, patience=2)
+    others.update({"model.batch_norm.over": "units", "evaluation.running_average": 0.9})
+    curvature = dict(epochs=[0], documents=100, eigenvalues=1, draws=1, steps=10)
+    others["evaluation.curvature"] = curvature
+    others["model.competition"] = dict(k=8, alpha=6.26)
+    config = load_config(None, ["model.hidden_activation=tanh", "model.batch_norm.code=true"])
+    identity = _identity(config, None, "data")
+    same = set()
+    for key, value in leaves(config.run_settings()):
+        if key == "model.output_activation":  # needs another loss too
+            changed = config.replace({key: "linear", "model.loss": "squared_error"})
+            assert _identity(changed, None, "data") != _identity(
+                config.replace({"model.loss": "squared_error"}), None, "data"
+            )
+            continue
+        if key in others:
+            other = others[key]
+        elif isinstance(value, bool):
+            other = not value
+        elif isinstance(value, list) and value and not isinstance(value[0], str):
+            other = [*value, value[-1]]
+        elif isinstance(value, int):
+            other = value + 1
+        elif isinstance(value, float):
+            other = value / 2 + 0.01
+        else:
+            assert key.startswith("data.")
+            continue
+        if _identity(config.replace({key: other}), None, "data") == identity:
+            same.add(key)
+    assert same == {"training.checkpoint_epochs", "data.vocabulary_size", "data.test_fraction"}
+    assert _identity(config, None, "other data") != identity
+    assert _identity(config, "svd", "data") != identity
+
+
+def test_a_factor_may_not_hide_a_column(config_file, tmp_path):
+    config = load_config(config_file).replace(
+        {"experiment.factors": {"seed": {"1": {}}}, "experiment.report.contrasts": {}}
+    )
+    with pytest.raises(UserError, match="experiment.factors.seed"):
+        plan_runs(config, [1], tmp_path)
+
+
+def test_diverged_runs_are_kept(config_file, tmp_path):
+    config = load_config(
+        config_file,
+        [
+            "experiment.factors={bn: {plain: {model.batch_norm.hidden: false}}}",
+            "experiment.references=[]",
+            "experiment.report.contrasts={}",
+            "training.optimizer=sgd",
+            "training.learning_rate=1e30",
+            "model.loss=squared_error",
+            "model.output_activation=linear",
+        ],
+    )
+    runs = plan_runs(config, [1], tmp_path)
+    perform(runs[0])
+    row = results_table(runs).set_index("snapshot").loc["last"]
+    assert row["status"] == "diverged" and row["test_loss"] == np.inf
+    assert 0.2 < row["accuracy"] < 0.5 and 0.2 < row["precision"] < 0.5  # chance: a third
+    assert runs[0].finished
+
+
+def test_tuning_leaves_the_test_data_alone(config_file, tmp_path):
+    config = load_config(config_file, ["experiment.learning_rates={on / none: .5}"])
+    text = tune(config, tmp_path, jobs=1)
+    results = pd.read_csv(tmp_path / "results.csv")
+    results = results[results["snapshot"] == "loss"].reset_index()
+    assert len(results) == 4 * 2 and set(results["seed"]) == {7}
+    assert set(results["learning_rate"]) == {0.001, 0.01}
+    assert not {"test_loss", "accuracy", "precision"} & set(results.columns)
+    best = results.loc[results[results["arm"] == "on / none"]["valid_loss"].idxmin()]
+    assert f'"on / none": {best["learning_rate"]:g}  # ' in text
+    # What is printed is valid as a setting.
+    settings = tmp_path / "tuned.yaml"
+    settings.write_text(config_file.read_text() + text)
+    assert load_config(settings).experiment.learning_rates["on / none"] == best["learning_rate"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
+        ([], ["--config"]),
+        (
+            ["--config", "CONFIG", "--set", "training.epoch=1"],
+            ["training.epoch", "training.epochs"],
+        ),
+        (["--config", "CONFIG", "--set", "data.folder=/nowhere"], ["/nowhere"]),
+        (["--config", "CONFIG", "--seeds", "x"], ["--seeds x"]),
+        (["--config", "CONFIG", "--seeds", "0"], ["--seeds 0"]),
+        (["--config", "CONFIG", "--seeds", "2,2"], ["--seeds 2,2"]),
+        (["--config", "CONFIG", "--seeds", "7"], ["--seeds 7", "tuned with 7"]),
+        (["--config", "CONFIG", "--jobs", "0"], ["--jobs 0"]),
+        (["--config", "CONFIG", "--tune", "--seeds", "2"], ["--tune"]),
+        (["--config", "CONFIG", "--set", "training.batch_size=1000"], ["training.batch_size"]),
+        (["--config", "CONFIG", "--jbos", "2"], ["--jbos"]),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    config_file, tmp_path, arguments, words, monkeypatch, capsys
+):
+    arguments = [str(config_file) if argument == "CONFIG" else argument for argument in arguments]
+    arguments += [] if "--jobs" in arguments else ["--jobs", "1"]
+    arguments += ["--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    with pytest.raises(SystemExit) as exit:
+        run_program(run_experiment.main, "")
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert exit.value.code == 2 and len(errors) == 1
+    for word in words:
+        assert word in errors[0]
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--debug"])
+    with pytest.raises(UserError):
+        run_program(run_experiment.main, "")
+
+
+def test_a_mistake_of_the_whole_program(config_file, tmp_path):
+    arguments = ["--config", config_file, "--seeds", "x", "--out", tmp_path]
+    done = run(*arguments)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: --seeds x") and done.stderr.count("\n") == 1
+    debug = run(*arguments, "--debug")
+    assert "Traceback" in debug.stderr and debug.returncode == 1
+
+
+def test_headline_arms_have_more_seeds(config_file, tmp_path):
+    settings = ["experiment.seeds=2", "experiment.headline={seeds: 4, arms: [on / none]}"]
+    arguments = ["--config", config_file, "--out", tmp_path / "out", "--dry-run"]
+    lines = run(*arguments, "--set", *settings).stdout.splitlines()
+    seeds = [line.split(", seed ")[1] for line in lines if "on / none" in line]
+    assert seeds == ["1", "2", "3", "4"]
+    assert len([line for line in lines if line.endswith(", seed 3")]) == 1
+    listed = run(*arguments, "--seeds", "1,2", "--set", *settings).stdout.splitlines()
+    assert len([line for line in listed if "on / none" in line]) == 2
+
+
+def test_what_is_not_used_is_not_in_the_identity():
+    config = load_config()
+    assert config.training.observe_steps is None
+    tree = config.model_dump(include={"model", "training", "theano"})
+    del tree["training"]["observe_steps"]
+    assert _without_nulls(config.model_dump(include={"model", "training", "theano"})) == (
+        _without_nulls(tree)
+    )
+
+
+def test_observations_and_steps_to_target(config_file, tmp_path):
+    settings = ["training.observe_steps=4", "experiment.report.target_loss=1000"]
+    config = load_config(config_file, settings)
+    runs = [run for run in plan_runs(config, [1], tmp_path) if run.arm == "on / input"]
+    perform(runs[0])
+    observations = pd.DataFrame(runs[0].read_metrics()["observations"])
+    assert list(observations["step"]) == [0, 4, 8, 12, 16, 20]  # 3 epochs of 7 steps
+    assert np.isfinite(observations.to_numpy()).all()
+    row = results_table(runs).set_index("snapshot").loc["loss"]
+    assert row["steps_to_target"] == 7  # met at once, after the first epoch
+    assert row["gap"] == pytest.approx(row["valid_loss"] - row["train_loss"], abs=1e-4)
+    assert row["variance_shift1"] > 1
+
+
+@pytest.mark.parametrize("name, n_rows", [("dropout", 8 + 2), ("top_layer", 12 + 2)])
+def test_every_arm_of_make_reproduce_on_real_data(name, n_rows, tmp_path, monkeypatch):
+    """One epoch of 20 Newsgroups in each arm, from whichever source there is."""
+    if SHARED_COPY.exists():
+        monkeypatch.setenv("SCIKIT_LEARN_DATA", str(SHARED_COPY))
+    settings = "training.epochs=1 evaluation.retrieval_queries=50 data.vocabulary_size=500 "
+    settings += "evaluation.classifier_c=[.1] model.layers=[16]"
+    make = ["make", "-n", "reproduce", f"OUT={tmp_path}", "SEEDS=1", f"SET={settings}"]
+    printed = subprocess.check_output(make, cwd=REPOSITORY, text=True).splitlines()
+    [command] = [line for line in printed if f"--config configs/{name}.yaml" in line]
+    monkeypatch.chdir(REPOSITORY)
+    done = run(*shlex.split(command)[2:])
+    assert done.returncode == 0, done.stderr
+    results = pd.read_csv(tmp_path / name / "results.csv")
+    results = results[results["snapshot"].isna() | (results["snapshot"] == "loss")]
+    assert len(results) == n_rows
+    assert (results["accuracy"] > 0.055).all()  # chance is .05
+    trained = results[results["learning_rate"].notna()]
+    assert np.isfinite(trained["test_loss"]).all() and set(trained["status"]) == {"finished"}
