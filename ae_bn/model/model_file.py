@@ -10,8 +10,8 @@ decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
     words          the vocabulary, in the order of the rows of layer1.W
     idf            inverse document frequencies, in the same order
     token_pattern  the regular expression that cuts lower-case text into words (composed accents,
-                   no soft hyphens inside; see `ae_bn.data.words`); if the config has data.stem, stop
-                   words are left out next, and the others are stemmed
+                   no soft hyphens inside; see `ae_bn.data.words`); if the config has data.stem,
+                   stop words are left out next, and the others are stemmed
     source         where the training documents came from
     fingerprint    of the training documents (`ae_bn.data.corpus.Corpus`)
 
