@@ -4,7 +4,7 @@ Training and encoding both read text through these functions, so a document gets
 wherever it is seen.  They need NumPy and SciPy only: `ae_bn.encoder` runs where nothing else is.
 
 Letters of any script, with the marks that belong to them (vowel signs, points, accents), are words.
-Composed and decomposed accents are the same, and soft hyphens are not seen.
+Composed and decomposed accents are the same, and soft hyphens inside words are not seen.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ TOKEN_PATTERN = (
     rf"\b(?<![{MARKS}])(?={LETTER}(?:[\w{MARKS}]|{JOINER}))"
     rf"{LETTER}+(?:(?:(?!\w)[{MARKS}]|{JOINER}){LETTER}*)*(?![\w{MARKS}])"
 )
+# A word of two letters is not divided: between two single ones it is a letter in another encoding.
+SOFT_HYPHEN = r"(?<=\S\S)\u00ad|\u00ad(?=\S\S)"
 # The pattern of models before; on text without marks it gives the same words, and is faster.
 LETTERS_ONLY = r"(?u)\b[^\W\d_]{2,}\b"
 
@@ -77,7 +79,7 @@ def split_words(text: str, token_pattern: str = TOKEN_PATTERN) -> list[str]:
     text = text.lower()
     if text.isascii() or token_pattern == LETTERS_ONLY:
         return _find[LETTERS_ONLY](text)
-    return _find[TOKEN_PATTERN](unicodedata.normalize("NFC", text).replace("\u00ad", ""))
+    return _find[TOKEN_PATTERN](re.sub(SOFT_HYPHEN, "", unicodedata.normalize("NFC", text)))
 
 
 def has_letters_only(text: str) -> bool:

@@ -10,8 +10,8 @@ decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
     words          the vocabulary, in the order of the rows of layer1.W
     idf            inverse document frequencies, in the same order
     token_pattern  the regular expression that cuts lower-case text into words (composed accents,
-                   no soft hyphens; see `ae_bn.data.words`); if the config has data.stem, stop words
-                   are left out next, and the others are stemmed
+                   no soft hyphens inside; see `ae_bn.data.words`); if the config has data.stem,
+                   stop words are left out next, and the others are stemmed
     source         where the training documents came from
     fingerprint    of the training documents (`ae_bn.data.corpus.Corpus`)
 
@@ -26,7 +26,8 @@ do.  This is the whole encoder, of one ReLU layer with Batch Normalization on bi
         facts = json.loads(file.metadata()["facts"])
         p = {name: file.get_tensor(name) for name in file.keys()}
     row = {word: number for number, word in enumerate(facts["words"])}
-    text = unicodedata.normalize("NFC", text.lower()).replace("\u00ad", "")
+    text = unicodedata.normalize("NFC", text.lower())
+    text = re.sub(r"(?<=\S\S)\u00ad|\u00ad(?=\S\S)", "", text)
     found = set(re.findall(facts["token_pattern"], text)) & set(row)
     g = sum((p["layer1.W"][row[word]] for word in found), np.zeros(len(p["layer1.b"])))
     epsilon = facts["config"]["model"]["batch_norm"]["epsilon"]

@@ -70,8 +70,8 @@ def test_words_of_any_script_stay_whole(form):
 
 def test_words_among_other_characters():
     text = "don't abc123 snake_case 10वीं कक्षा10 10क्षा हि_न्दी x é e\u0301 \u0301 a❤\ufe0fyou"
-    text += " auf\u00adgabe"
-    assert split_words(text) == ["don", "you", "aufgabe"]
+    text += " auf\u00adga\u00adbe a\u00adber क\u00adमल \xc3\u00ad\xc3"
+    assert split_words(text) == ["don", "you", "aufgabe", "aber", "कमल"]
     assert split_words("می\u200c رود \u200cآب") == ["می", "رود", "آب"]
 
 

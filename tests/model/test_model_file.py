@@ -82,7 +82,7 @@ def test_a_file_alone_is_the_model(run, model, tmp_path):
 
 
 def test_the_documented_reader_needs_numpy_and_safetensors_only(run, model, folder):
-    text = (folder / "topic1" / "3.txt").read_text() + " Unknown, words-COMMON"
+    text = (folder / "topic1" / "3.txt").read_text() + " Unknown, words-COM\u00adMON"
     code = re.search(r"( {4}import json.+?)\n\"\"\"", Path(model_file.__file__).read_text(), re.S)
     program = re.sub("(?m)^ {4}", "", code[1])
     assert len(program.splitlines()) <= 15 and "ae_bn" not in program
