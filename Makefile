@@ -68,8 +68,8 @@ help: ## show this help
 
 setup: $(READY) ## install the pinned packages into .venv (all below do so by themselves)
 
-warm_up: $(READY) ## train the post's autoencoder in one short file, in a minute; start here
-	@$(IN_VENV) experiments/warm_up.py $(FLAGS)
+warm_up: $(READY) ## start here: the post in one short file, trained in a minute
+	@OMP_NUM_THREADS=1 $(IN_VENV) experiments/warm_up.py $(FLAGS)  # small matrices: one thread
 
 test: $(READY) ## run the tests, and show how much of the package they reach
 	$(IN_VENV) -m pytest --cov -n logical --dist loadfile
