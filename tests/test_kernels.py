@@ -37,7 +37,7 @@ from ae_bn.model.optimizers import OPTIMIZERS
 from ae_bn.randomness import streams
 
 RTOL = {"float32": 2e-5, "float64": 1e-11}
-# One row or column, less than a block of 32 columns, blocks with and without a tail; more rows
+# One row or column, less than a block of 64 columns, blocks with and without a tail; more rows
 # than the 64 that share a logarithm.
 SHAPES = [(1, 1), (1, 40), (7, 1), (5, 31), (70, 33), (129, 64), (3, 100)]
 # Every switch and activation, but not all together: each takes some seconds to compile, and the

@@ -13,6 +13,7 @@ from theano.graph.op import COp
 HELPERS = r"""
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <vector>
@@ -116,16 +117,17 @@ template <typename T> struct Csr {
         require(rows >= 0 && at[0] == 0, "CSR: indptr must start with 0");
         require(data.columns == indices.columns && at[rows] == indices.columns,
                 "CSR: data, indices and indptr must be of one length");
-        bool rising = true, in_range = true, sorted = true;
+        bool rising = true;
         for (npy_intp r = 0; r < rows; r++) rising &= at[r] <= at[r + 1];
         require(rising, "CSR: indptr must not fall");
+        const unsigned width = columns;
+        int outside = 0, falls = 0;  // from column to column; those between rows are taken off
+        for (int k = 0; k < at[rows]; k++) outside += unsigned(column[k]) >= width;
+        for (int k = 1; k < at[rows]; k++) falls += column[k - 1] > column[k];
         for (npy_intp r = 0; r < rows; r++)
-            for (int k = at[r]; k < at[r + 1]; k++) {
-                in_range &= column[k] >= 0 && column[k] < columns;
-                sorted &= k == at[r] || column[k - 1] <= column[k];
-            }
-        require(in_range, "CSR: column index out of range");
-        require(sorted, "CSR: column indices must be sorted in every row (sort_indices())");
+            if (0 < at[r] && at[r] < at[r + 1]) falls -= column[at[r] - 1] > column[at[r]];
+        require(!outside, "CSR: column index out of range");
+        require(!falls, "CSR: column indices must be sorted in every row (sort_indices())");
     }
 };
 

@@ -67,7 +67,7 @@ class Loss(NormalizingKernel):
         for (npy_intp r = 0; r < block.n; r++) {
             EACH_COLUMN {
                 const real z = block.a[j] * block.h[r][j] + block.b[j], t = target[r][j];
-                const real e = std::exp(-std::abs(z)), inverse = 1 / (1 + e);
+                const real e = exponential(-std::abs(z)), inverse = 1 / (1 + e);
                 sum[j] += (z < 0 ? real(0) : z) - t * z;
                 product[j] *= 1 + e;  // of factors up to 2: one logarithm for 64 of them
                 if (gradients) target[r][j] = ((z < 0 ? e : real(1)) * inverse - t) * share[j];
@@ -131,8 +131,8 @@ class Loss(NormalizingKernel):
                 cursor[r] = std::lower_bound(word + at[r], word + at[r + 1], share.begin) - word;
             for (npy_intp first = share.begin; first < share.end; first += WIDTH) {
                 block.standardise(g.data, first);
+                std::fill_n((real*)dense, n * WIDTH, real(0));
                 for (npy_intp r = 0; r < n; r++) {
-                    EACH_COLUMN dense[r][j] = 0;
                     int& k = cursor[r];
                     for (; k < at[r + 1] && word[k] < first + block.width; k++)
                         dense[r][word[k] - first] += target.data.data[k];

@@ -10,6 +10,40 @@ from theano.graph.basic import Apply
 from ae_bn.kernels.kernel import Kernel
 
 
+COMBINE = r"""
+// o += v[0] w0 + ... + v[3] w3.  Inlined, two passes would be jammed into one that gathers.
+__attribute__((noinline)) static void add_four(const real* v, const real* w0, const real* w1,
+                                               const real* w2, const real* w3, npy_intp m,
+                                               real* __restrict__ o) {
+    const real v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
+    #pragma omp simd
+    for (npy_intp j = 0; j < m; j++) o[j] += v0 * w0[j] + v1 * w1[j] + v2 * w2[j] + v3 * w3[j];
+}
+
+// o = v[0] row(0) + v[1] row(1) + ..., rows of m values: one to three, then four for each pass.
+template <typename Row>
+inline void combine(int count, const real* v, Row row, npy_intp m, real* __restrict__ o) {
+    int k = count % 4;
+    if (k == 0) {
+        std::fill(o, o + m, real(0));
+    } else if (k == 1) {
+        const real *w0 = row(0), v0 = v[0];
+        #pragma omp simd
+        for (npy_intp j = 0; j < m; j++) o[j] = v0 * w0[j];
+    } else if (k == 2) {
+        const real *w0 = row(0), *w1 = row(1), v0 = v[0], v1 = v[1];
+        #pragma omp simd
+        for (npy_intp j = 0; j < m; j++) o[j] = v0 * w0[j] + v1 * w1[j];
+    } else {
+        const real *w0 = row(0), *w1 = row(1), *w2 = row(2), v0 = v[0], v1 = v[1], v2 = v[2];
+        #pragma omp simd
+        for (npy_intp j = 0; j < m; j++) o[j] = v0 * w0[j] + v1 * w1[j] + v2 * w2[j];
+    }
+    for (; k < count; k += 4) add_four(v + k, row(k), row(k + 1), row(k + 2), row(k + 3), m, o);
+}
+"""
+
+
 class Project(Kernel):
     r"""out = x W, for a CSR matrix x.
 
@@ -20,7 +54,9 @@ class Project(Kernel):
         out (n, n_out)
     """
 
-    source = r"""
+    source = (
+        COMBINE
+        + r"""
     static void kernel(PyArrayObject* data, PyArrayObject* indices, PyArrayObject* indptr,
                        PyArrayObject* W_, PyArrayObject** out_) {
         Input<real> W(W_);
@@ -32,28 +68,15 @@ class Project(Kernel):
             FlushDenormals flush;
             #pragma omp for schedule(dynamic, 4)
             for (npy_intp r = 0; r < x.rows; r++) {
-                real* __restrict__ o = out + r * m;
-                std::fill(o, o + m, real(0));
-                const int end = x.indptr.data[r + 1];
-                int k = x.indptr.data[r];
-                for (; k + 4 <= end; k += 4) {  // four rows of W for each pass over out
-                    const int* c = x.indices.data + k;
-                    const real *w0 = W.data + c[0] * m, *w1 = W.data + c[1] * m,
-                               *w2 = W.data + c[2] * m, *w3 = W.data + c[3] * m;
-                    const real *v = x.data.data + k, v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
-                    #pragma omp simd
-                    for (npy_intp j = 0; j < m; j++)
-                        o[j] += v0 * w0[j] + v1 * w1[j] + v2 * w2[j] + v3 * w3[j];
-                }
-                for (; k < end; k++) {
-                    const real *w = W.data + x.indices.data[k] * m, v = x.data.data[k];
-                    #pragma omp simd
-                    for (npy_intp j = 0; j < m; j++) o[j] += v * w[j];
-                }
+                const int start = x.indptr.data[r], count = x.indptr.data[r + 1] - start;
+                const int* words = x.indices.data + start;
+                auto row = [&](int k) { return W.data + words[k] * m; };
+                combine(count, x.data.data + start, row, m, out + r * m);
             }
         }
     }
     """
+    )
 
     def make_node(self, data, indices, indptr, W):
         inputs = [T.as_tensor_variable(v) for v in (data, indices, indptr, W)]
@@ -83,7 +106,9 @@ class Project(Kernel):
 
 
 # x by words instead of documents; also used by the updates.
-WORDS = r"""
+WORDS = (
+    COMBINE
+    + r"""
 class Words {
     std::vector<int> start, document;  // of the non-zeros, sorted by word
     std::vector<real> value;
@@ -102,28 +127,14 @@ class Words {
     }
 
     // Puts a word's row of x^T delta into o.
-    void multiply(npy_intp word, const Input<real>& delta, real* __restrict__ o) const {
-        const npy_intp m = delta.columns;
-        std::fill(o, o + m, real(0));
-        const int end = start[word + 1];
-        int k = start[word];
-        for (; k + 4 <= end; k += 4) {
-            const int* d = document.data() + k;
-            const real *d0 = delta.data + d[0] * m, *d1 = delta.data + d[1] * m,
-                       *d2 = delta.data + d[2] * m, *d3 = delta.data + d[3] * m;
-            const real *v = value.data() + k, v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
-            #pragma omp simd
-            for (npy_intp j = 0; j < m; j++)
-                o[j] += v0 * d0[j] + v1 * d1[j] + v2 * d2[j] + v3 * d3[j];
-        }
-        for (; k < end; k++) {
-            const real *d = delta.data + document[k] * m, v = value[k];
-            #pragma omp simd
-            for (npy_intp j = 0; j < m; j++) o[j] += v * d[j];
-        }
+    void multiply(npy_intp word, const Input<real>& delta, real* o) const {
+        const int from = start[word], *documents = document.data() + from;
+        auto row = [&](int k) { return delta.data + documents[k] * delta.columns; };
+        combine(start[word + 1] - from, value.data() + from, row, delta.columns, o);
     }
 };
 """
+)
 
 
 class ProjectTransposed(Kernel):
