@@ -6,6 +6,7 @@ Every function takes codes, (n, n_units), dense or sparse, and does not care whe
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -227,8 +228,8 @@ def evaluate_codes(
         return measured(parts)
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
 
-    def accuracy():
-        accuracy, classifier_c = probe_accuracy(fit, valid, test, config.classifier_c)
+    def accuracy(cs):
+        accuracy, classifier_c = probe_accuracy(fit, valid, test, cs)
         return {"accuracy": accuracy, "classifier_c": classifier_c}
 
     def precision():
@@ -237,7 +238,7 @@ def evaluate_codes(
         return {"precision": curve["precision"][at], "curve": curve}
 
     if config.classifier_c is not None:
-        parts["accuracy"] = accuracy
+        parts["accuracy"] = partial(accuracy, config.classifier_c)
     if config.retrieval_queries is not None:
         parts["precision"] = precision
     return measured(parts)
