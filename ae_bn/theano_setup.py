@@ -3,7 +3,8 @@
 ``configure`` runs when ``ae_bn`` is imported, before Theano is, and puts the project's flags
 into the environment variable ``THEANO_FLAGS``.  Whatever the user wrote there stays and wins:
 an entry replaces ours of the same name as a whole.  Entries of ``~/.theanorc`` hold only for
-flags that are not set here.  ``python -m ae_bn`` shows what is in force.
+flags that are not set here.  `require_theano` says it in one line when Theano cannot be imported
+with what is there.  ``python -m ae_bn`` shows what is in force.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import site
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -63,12 +66,12 @@ def has_theano() -> bool:
 
 
 def require_theano() -> None:
-    """Say what is missing if Theano is not installed.
+    """Import Theano, or say in one line why it cannot be had.
 
     Raises
     ------
     UserError
-        If it is not.
+        If Theano is not installed, or if a flag of the user's is one that it cannot work with.
     """
     if not has_theano():
         raise UserError(
@@ -76,12 +79,26 @@ def require_theano() -> None:
             f"{platform.python_version()}): install ae_bn with a Python from 3.8 to 3.11; to "
             "encode text with a trained model, ae_bn.Encoder is enough"
         )
+    try:
+        import theano
+    except Exception as error:  # a flag may be anything, and so may be what Theano raises
+        raise UserError(
+            f"Theano cannot be imported ({error}): correct its flags in THEANO_FLAGS or ~/.theanorc"
+        ) from error
+    if theano.config.openmp:
+        raise UserError(
+            "openmp=True: Theano's own loops do not compile with it; take it out of THEANO_FLAGS "
+            "(the kernels use all cores anyway)"
+        )
 
 
 def theano_flags() -> dict[str, str]:
     """Return the flags the project sets, by name."""
     flags = {
         "floatX": "float32",
+        # Theano-PyMC 1.1.2 has no other device, and its loops do not compile with OpenMP.
+        "device": "cpu",
+        "openmp": "False",
         "blas__ldflags": blas_flags(),
         "gcc__cxxflags": " ".join(compiler_flags()),
         # This rewrite folds a factor into a matrix product even if the product is used
@@ -270,6 +287,7 @@ def require_compiler() -> str:
     import theano
 
     compile_directory()
+    _drop_damaged_modules(Path(theano.config.compiledir))
     _let_modules_be_found()
     compiler = theano.config.cxx
     try:
@@ -288,6 +306,34 @@ def require_compiler() -> str:
             "(Debian, Ubuntu) or use another Python"
         )
     return run.stdout.partition("\n")[0]
+
+
+def _drop_damaged_modules(compiledir: Path) -> None:
+    """Delete compiled modules that are no whole libraries; Theano then compiles them again.
+
+    A disk that was full, or a copy that was stopped, leaves such files.  Theano writes
+    ``key.pkl`` last, so a folder with it is not in the making by another process.
+    """
+    for key in compiledir.glob("*/key.pkl"):
+        for library in key.parent.glob("*.so"):
+            if _is_damaged(library):
+                print(f"compiling {library} again: it is damaged", file=sys.stderr)
+                shutil.rmtree(key.parent, ignore_errors=True)
+
+
+def _is_damaged(library: Path) -> bool:
+    """Return whether a file is not in ELF, or ends before its table of sections does."""
+    if sys.platform != "linux" or sys.maxsize < 2**32:
+        return False
+    try:
+        with open(library, "rb") as file:
+            header, size = file.read(64), os.fstat(file.fileno()).st_size
+    except OSError:  # another process has deleted it
+        return False
+    if len(header) < 64 or not header.startswith(b"\x7fELF"):
+        return True
+    start, entry_size, entries = struct.unpack_from("=40xQ10xHH2x", header)
+    return size < start + entry_size * entries
 
 
 def _let_modules_be_found() -> None:

@@ -412,6 +412,39 @@ def test_a_worker_that_always_dies_fails_its_run_only(small, tmp_path, monkeypat
     assert "died 3 times" in table["reason"].iloc[0]
 
 
+def test_without_worker_processes_the_runs_are_done_here(small, tmp_path, monkeypatch, capsys):
+    config, _ = small
+    runs = plan_runs(load_config(config), [1], tmp_path)
+    poisoned = Failing(str(runs[1].directory))
+
+    def refuse():
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("ae_bn.sweep.multiprocessing.Lock", refuse)
+    monkeypatch.setattr("ae_bn.sweep.attempt", poisoned)
+    with pytest.raises(UserError, match="no disk"):
+        sweep(runs, 2)
+    assert poisoned.processes == {os.getpid()}
+    monkeypatch.setattr("ae_bn.sweep.attempt", attempt)
+    sweep(runs, 2)
+    assert set(results_table(runs)["status"]) == {"finished"}
+    lines = [line for line in capsys.readouterr().out.splitlines() if "/dev/shm" in line]
+    assert len(lines) == 2 and "Read-only file system" in lines[0]
+
+
+class Failing:
+    """`attempt`, but one run cannot write; notes the processes."""
+
+    def __init__(self, directory):
+        self.directory, self.processes = directory, set()
+
+    def __call__(self, run, test):
+        self.processes.add(os.getpid())
+        if str(run.directory) == self.directory:
+            raise UserError("no disk")
+        return attempt(run, test)
+
+
 class Poisoned:
     """`attempt`, but one run kills its worker."""
 

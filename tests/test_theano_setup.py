@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import importlib.util
 import os
 import re
@@ -87,7 +88,62 @@ def test_theano_imported_before_is_warned_about():
     assert (users_choice.returncode, users_choice.stderr) == (0, "")
 
 
+TRAIN = (
+    "import scipy.sparse as sp; from ae_bn import BatchNormAutoencoder;"
+    "X = sp.random(30, 10, density=.3, random_state=0, format='csr');"
+    "print(BatchNormAutoencoder([3], epochs=1, kernels='symbolic').fit(X).transform(X).shape)"
+)
+
+
+@pytest.mark.parametrize("entry", ["openmp=True", "device=gpu0", "device = cpu  # a comment"])
+def test_entries_of_theanorc_that_cannot_work_are_overruled(entry, tmp_path):
+    (tmp_path / "theanorc").write_text(f"[global]\n{entry}\n")
+    result = run_python("-W", "ignore", "-c", TRAIN, THEANORC=str(tmp_path / "theanorc"))
+    assert (result.returncode, result.stdout) == (0, "(30, 3)\n"), result.stderr
+
+
+@pytest.mark.parametrize(
+    "theanorc, flags, words",
+    [
+        ("[global]\nmode = FAST_RUN  # a comment\n", "", "FAST_RUN  # a comment"),
+        ("no section = 1\n", "", "no section"),
+        ("", "device=gpu0", "GPU back-end"),
+        ("", "floatX=float99", "float99"),
+        ("", "openmp=True", "openmp=True"),
+    ],
+)
+def test_flags_that_cannot_work_are_told_in_one_line(theanorc, flags, words, tmp_path):
+    (tmp_path / "theanorc").write_text(theanorc)
+    code = (
+        "from ae_bn.command_line import run_program; from ae_bn.backend import require_theano;"
+        "run_program(lambda arguments: require_theano(), '')"
+    )
+    environment = {"THEANORC": str(tmp_path / "theanorc"), "THEANO_FLAGS": flags}
+    result = run_python("-W", "ignore", "-c", code, **environment)
+    assert_one_line_and_exit_code_2(result, words)
+    assert "THEANO_FLAGS" in result.stderr
+
+
 # -------------------------------------------------------------------------------- compiler
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libraries in ELF")
+def test_a_damaged_module_is_compiled_again(tmp_path):
+    modules = {}
+    for name in ("whole", "cut", "empty", "text", "unfinished"):
+        folder = tmp_path / name
+        folder.mkdir()
+        modules[name] = folder / "m0.so"
+        shutil.copy(_ctypes.__file__, modules[name])
+        if name != "unfinished":  # another process is writing it
+            (folder / "key.pkl").touch()
+    content = modules["whole"].read_bytes()
+    modules["cut"].write_bytes(content[:-1])
+    modules["unfinished"].write_bytes(content[:2000])
+    modules["empty"].write_bytes(b"")
+    modules["text"].write_bytes(b"no library" * 100)
+    theano_setup._drop_damaged_modules(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "unfinished"}
 
 
 def test_compiled_functions_keep_special_values():

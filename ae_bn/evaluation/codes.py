@@ -20,8 +20,9 @@ the end of a run, of test documents.
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 import theano
@@ -29,7 +30,14 @@ import theano.tensor as T
 from scipy.sparse import csr_matrix, issparse
 from sklearn.linear_model import RidgeClassifier
 
-from ae_bn.evaluation.probes import FRACTION, Split, dead_units, saturated, softmax_accuracy
+from ae_bn.evaluation.probes import (
+    FRACTION,
+    Split,
+    dead_units,
+    measured,
+    saturated,
+    softmax_accuracy,
+)
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.retrieval import CountRelevant
 
@@ -224,21 +232,24 @@ class PathMeter:
             documents' codes; ``dead_units`` and, with a bounded activation, ``saturated`` of the
             validation documents' codes.
         """
-        metrics = {"mean_share": mean_share(fit_codes), "dead_units": dead_units(valid_codes)}
-        share = saturated(valid_codes, self.activation)
-        if share is not None:
-            metrics["saturated"] = share
-        if np.ptp(self.fit_labels) == 0:
-            return metrics
-        fit, valid = Split(fit_codes, self.fit_labels), Split(valid_codes, self.valid_labels)
-        queries = Split(valid_codes[self.queries], self.valid_labels[self.queries])
-        precision = precision_at(fit, queries)
-        return {
-            "valid_accuracy": ridge_accuracy(fit, valid),
-            "valid_precision": precision.raw,
-            "valid_centred_precision": precision.centred,
-            **metrics,
-        }
+        parts: dict[str, Callable[[], object]] = {}
+        if np.ptp(self.fit_labels) > 0:
+            fit, valid = Split(fit_codes, self.fit_labels), Split(valid_codes, self.valid_labels)
+            queries = Split(valid_codes[self.queries], self.valid_labels[self.queries])
+
+            def precision():
+                found = precision_at(fit, queries)
+                return {"valid_precision": found.raw, "valid_centred_precision": found.centred}
+
+            parts["valid_accuracy"] = lambda: ridge_accuracy(fit, valid)
+            parts["valid_precision"] = precision
+        parts["mean_share"] = lambda: mean_share(fit_codes)
+        parts["dead_units"] = lambda: dead_units(valid_codes)
+        parts["saturated"] = lambda: saturated(valid_codes, self.activation)
+        metrics = measured(parts)
+        if "reason" in metrics:  # an epoch has only numbers
+            warnings.warn(f"after an epoch {metrics.pop('reason')}", stacklevel=2)
+        return {name: value for name, value in metrics.items() if value is not None}
 
 
 def snapshot_metrics(
@@ -260,18 +271,20 @@ def snapshot_metrics(
     dict of float
         ``probe_accuracy``, ``raw_precision``, ``centred_precision`` and, if asked for,
         ``softmax_accuracy`` (all left out if the fit documents have fewer than two labels), and
-        ``mean_share`` of the training codes.
+        ``mean_share`` of the training codes.  See `ae_bn.evaluation.measured` for metrics that
+        fail.
     """
-    share = {"mean_share": mean_share(train.codes)}
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
-    if np.ptp(fit.labels) == 0:
-        return share
-    precision = precision_at(train, test)
-    if softmax:
-        share["softmax_accuracy"] = softmax_accuracy(train, test)
-    return {
-        "probe_accuracy": ridge_accuracy(fit, valid, test),
-        "raw_precision": precision.raw,
-        "centred_precision": precision.centred,
-        **share,
-    }
+
+    def precision():
+        found = precision_at(train, test)
+        return {"raw_precision": found.raw, "centred_precision": found.centred}
+
+    parts: dict[str, Callable[[], object]] = {}
+    if np.ptp(fit.labels) > 0:
+        parts["probe_accuracy"] = lambda: ridge_accuracy(fit, valid, test)
+        parts["raw_precision"] = precision
+        if softmax:
+            parts["softmax_accuracy"] = lambda: softmax_accuracy(train, test)
+    parts["mean_share"] = lambda: mean_share(train.codes)
+    return measured(parts)

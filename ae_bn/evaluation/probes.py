@@ -6,7 +6,8 @@ Every function takes codes, (n, n_units), dense or sparse, and does not care whe
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from functools import partial
+from typing import Callable, Mapping, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
@@ -28,6 +29,37 @@ class Split(NamedTuple):
 
     codes: np.ndarray  # (n, n_units), dense or sparse
     labels: np.ndarray  # (n,)
+
+
+def measured(parts: Mapping[str, Callable[[], object]]) -> dict:
+    """Return the metrics that can be measured; one that fails costs no other.
+
+    Parameters
+    ----------
+    parts : mapping of str to function
+        The function that measures each metric, by the metric's name; a function may also return a dict of several metrics.
+
+    Returns
+    -------
+    dict
+        With ``reason``, a text, if some metrics are left out.
+    """
+    metrics: dict[str, object] = {}
+    for name, function in parts.items():
+        try:
+            value = function()
+        except Exception as error:  # whatever it is, the other metrics and the run are worth more
+            metrics = merged(metrics, {"reason": f"{name} could not be measured ({error!r:.200})"})
+        else:
+            metrics.update(value if isinstance(value, dict) else {name: value})
+    return metrics
+
+
+def merged(*parts: dict) -> dict:
+    """Return metrics of several parts as one dict, with every ``reason`` once."""
+    metrics = {name: value for part in parts for name, value in part.items() if name != "reason"}
+    reasons = dict.fromkeys(part["reason"] for part in parts if "reason" in part)
+    return {**metrics, **({"reason": "; ".join(reasons)} if reasons else {})}
 
 
 def evaluate_codes(
@@ -56,23 +88,30 @@ def evaluate_codes(
         ``dead_units``, ``saturated`` (None where the activation has no bounds), and if the config
         asks for them ``accuracy`` with ``classifier_c`` and ``precision`` with ``curve``, see
         `retrieval_curve`.  With one label to fit on, or none (all -1), none of `LABEL_METRICS`, no
-        curve.
+        curve.  See `measured` for metrics that fail.
     """
-    units: dict = {
-        "dead_units": dead_units(test.codes),
-        "saturated": saturated(test.codes, hidden_activation),
+    parts: dict[str, Callable[[], object]] = {
+        "dead_units": lambda: dead_units(test.codes),
+        "saturated": lambda: saturated(test.codes, hidden_activation),
     }
     if np.ptp(train.labels[fit_rows]) == 0:
-        return units
+        return measured(parts)
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
-    if config.classifier_c is not None:
-        accuracy, classifier_c = probe_accuracy(fit, valid, test, config.classifier_c)
-        units.update(accuracy=accuracy, classifier_c=classifier_c)
-    if config.retrieval_queries is not None:
+
+    def accuracy(cs):
+        accuracy, classifier_c = probe_accuracy(fit, valid, test, cs)
+        return {"accuracy": accuracy, "classifier_c": classifier_c}
+
+    def precision():
         curve = retrieval_curve(train, _first_queries(test, config.retrieval_queries))
         at = int(np.argmin(np.abs(np.array(curve["fraction"]) - FRACTION)))
-        units.update(precision=curve["precision"][at], curve=curve)
-    return units
+        return {"precision": curve["precision"][at], "curve": curve}
+
+    if config.classifier_c is not None:
+        parts["accuracy"] = partial(accuracy, config.classifier_c)
+    if config.retrieval_queries is not None:
+        parts["precision"] = precision
+    return measured(parts)
 
 
 def softmax_accuracy(train: Split, test: Split) -> float:

@@ -56,8 +56,8 @@ LINEAR = 0.1  # a logarithmic x of both signs is linear between plus and minus t
 
 def draw_figures(
     results: pd.DataFrame, curves: pd.DataFrame, experiment: ExperimentConfig, directory: Path
-) -> None:
-    """Draw every figure that the config asks for.
+) -> list[str]:
+    """Draw every figure that the config asks for; one that fails costs no other.
 
     Parameters
     ----------
@@ -69,30 +69,41 @@ def draw_figures(
     directory : Path
         Of the figures.
 
-    Raises
-    ------
-    UserError
-        If a figure needs a curve that is not there, or a level has no number.
+    Returns
+    -------
+    list of str
+        For each figure that could not be drawn, what is wrong: it needs a curve that no run has, a
+        level has no number, or drawing failed.
     """
     results = results[results["status"] != "failed"]
     trained = results[results["learning_rate"].notna()]
     if trained.empty:
-        return  # only references: nothing to draw
+        return []  # only references: nothing to draw
     references = results[results["learning_rate"].isna()]
+    problems = []
     for config in experiment.report.figures:
-        chosen = trained
-        for factor, levels in config.only.items():
-            chosen = chosen[chosen[factor].isin(levels)]
-        if chosen.empty:
-            raise UserError(
-                f"experiment.report.figures, {config.file_name}: no runs have these levels; "
-                "change only"
-            )
-        figure = KINDS[config.kind](chosen, references, curves, experiment, config)
-        if figure is not None:
-            with atomic_write(directory / config.file_name, "wb") as file:
-                figure.savefig(file, format="png", dpi=120)
-            plt.close(figure)
+        path = directory / config.file_name
+        try:
+            _draw(trained, references, curves, experiment, config, path)
+        except Exception as error:  # whatever it is, the tables and other figures are worth more
+            path.unlink(missing_ok=True)  # of other results
+            problem = f"experiment.report.figures, {config.file_name}: {error!r:.200}"
+            problems.append(str(error) if isinstance(error, UserError) else problem)
+        plt.close("all")
+    return problems
+
+
+def _draw(trained, references, curves, experiment, config, path):
+    for factor, levels in config.only.items():
+        trained = trained[trained[factor].isin(levels)]
+    if trained.empty:
+        raise UserError(
+            f"experiment.report.figures, {config.file_name}: no runs have these levels; change only"
+        )
+    figure = KINDS[config.kind](trained, references, curves, experiment, config)
+    if figure is not None:
+        with atomic_write(path, "wb") as file:
+            figure.savefig(file, format="png", dpi=120)
 
 
 def _draw_metrics(trained, references, curves, experiment, config):
@@ -284,9 +295,7 @@ def _draw_paths(trained, references, curves, experiment, config):
             if axis in axes[0]:
                 axis.set_title(title, loc="left", fontsize="medium")
             if axis in axes[-1]:
-                axis.set_xlabel(
-                    "validation loss (markers: epochs " + ", ".join(map(str, MARKED)) + ")"
-                )
+                axis.set_xlabel(f"validation loss\n(markers: epochs {str(MARKED)[1:-1]})")
         row_axes[0].set_ylabel(label)
     for axis in axes[0]:
         axis.invert_xaxis()  # training goes from left to right

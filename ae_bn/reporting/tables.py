@@ -117,6 +117,8 @@ def write_report(
 ) -> str:
     """Write ``table.md``, ``table.tex`` and the figures, and return the first.
 
+    It also says which figures could not be drawn.
+
     Parameters
     ----------
     results : DataFrame
@@ -129,12 +131,13 @@ def write_report(
     experiment = without_labels(experiment, results)
     remarks = path_remarks(results, experiment)
     results = table_rows(results, experiment)
-    text = markdown_report(results, experiment, remarks)
-    with atomic_write(directory / "table.md") as file:
-        file.write(text)
     with atomic_write(directory / "table.tex") as file:
         file.write(latex_report(results, experiment))
-    draw_figures(with_censored(results), curves, experiment, directory)
+    problems = draw_figures(with_censored(results), curves, experiment, directory)
+    missing = [f"Not drawn: {html.escape(problem, quote=False)}." for problem in problems]
+    text = markdown_report(results, experiment, "\n\n".join(filter(None, [remarks, *missing])))
+    with atomic_write(directory / "table.md") as file:
+        file.write(text)
     return text
 
 
@@ -284,6 +287,12 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
                 for reason, runs in failed.groupby("reason", sort=False)
             )
         )
+    if "reason" in results:
+        incomplete = results[(results["status"] != "failed") & results["reason"].notna()]
+        parts += [
+            f"Incomplete: {len(runs)} runs, such as {runs['run'].iloc[0]}: {html.escape(reason)}."
+            for reason, runs in incomplete.groupby("reason", sort=False)
+        ]
     parts.append(
         f"Cells: mean over n seeds [{CONFIDENCE:.0%} interval: percentile bootstrap over seeds, "
         f"{RESAMPLES:,} resamples, expanded for few seeds]; IQM is the mean without the highest "

@@ -293,7 +293,8 @@ def _reference(run: Run, corpus: Corpus) -> dict:
     splits = _splits(corpus, codes)
     metrics = evaluation.evaluate_codes(*splits, *rows, "linear", run.config.evaluation)
     curve = {"curve": metrics.pop("curve")} if "curve" in metrics else {}
-    metrics.update(snapshot_metrics(*splits, *rows, run.config.evaluation.softmax_probe))
+    of_snapshot = snapshot_metrics(*splits, *rows, run.config.evaluation.softmax_probe)
+    metrics = evaluation.merged(metrics, of_snapshot)
     return {"status": "finished", "snapshots": {"": metrics}, **curve, "files": {}}
 
 
@@ -350,17 +351,19 @@ def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus, test: bool)
             metrics["train_loss"] = autoencoder.evaluate(X_train)
             metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
             if config.model.dropout != DropoutConfig(input=0, hidden=0):
-                metrics.update(autoencoder.variance_shift(X_train))
+                shift = {"variance_shift": lambda: autoencoder.variance_shift(X_train)}
+                metrics = evaluation.merged(metrics, evaluation.measured(shift))
         if test:
             if epoch not in by_epoch:
                 codes, by_epoch[epoch] = on_test_documents()
-            metrics.update(by_epoch[epoch])
+            metrics = evaluation.merged(metrics, by_epoch[epoch])
             if name == "loss":
                 activation = config.model.hidden_activation
-                metrics.update(
+                metrics = evaluation.merged(
+                    metrics,
                     evaluation.evaluate_codes(
                         *_splits(corpus, codes), *rows, activation, config.evaluation
-                    )
+                    ),
                 )
                 if "curve" in metrics:
                     results["curve"] = metrics.pop("curve")
@@ -372,16 +375,21 @@ def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus, test: bool)
                     "valid_loss": autoencoder.evaluate(X_valid),
                     **on_test_documents()[1],
                 }
-    settings = config.evaluation.curvature
-    if settings is not None:
-        measured = {epoch: m for epoch, m in enumerate(result.measurements) if m is not None}
-        best = measured.get(result.best_epoch)
-        if best is None and result.snapshots:
-            autoencoder.set_state(result.snapshots["loss"].state)
-            best = _curvature(run, autoencoder, X_train)
-        summary = curvature.summarize(measured, best)
-        results["spectra"] = summary.pop("spectra")
-        results["snapshots"]["loss"].update(summary)
+    if config.evaluation.curvature is not None:
+        reasons = [m for m in result.measurements if m and "reason" in m]
+        measured = {e: m for e, m in enumerate(result.measurements) if m and "reason" not in m}
+
+        def spectra():
+            best = measured.get(result.best_epoch)
+            if best is None and result.snapshots:
+                autoencoder.set_state(result.snapshots["loss"].state)
+                best = _curvature(run, autoencoder, X_train)
+            return curvature.summarize(measured, best)
+
+        summary = evaluation.merged(*reasons, evaluation.measured({"curvature": spectra}))
+        results["spectra"] = summary.pop("spectra", {})
+        of_loss = results["snapshots"]["loss"]
+        results["snapshots"]["loss"] = evaluation.merged(of_loss, summary)
     return results
 
 
@@ -392,7 +400,11 @@ def _train(run: Run, autoencoder: Autoencoder, corpus: Corpus, rows, stream) -> 
 
     def measure(epoch):
         assert settings is not None
-        return _curvature(run, autoencoder, X_train) if epoch in settings.epochs else None
+        if epoch not in settings.epochs:
+            return None
+        return evaluation.measured(
+            {"curvature": lambda: _curvature(run, autoencoder, X_train) or {}}
+        )
 
     meter = None
     if training.path_epochs is not None:

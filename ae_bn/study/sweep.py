@@ -250,6 +250,15 @@ def _local_workers(jobs: int) -> Iterator[Callable[[], Executor]]:
     share = str(max(1, joblib.cpu_count() // jobs))
     threads = {name: os.environ.get(name, share) for name in THREADS}
     others, started = multiprocessing.active_children(), []
+    try:
+        multiprocessing.Lock()
+    except (ImportError, OSError) as error:  # semaphores are files in /dev/shm
+        print(
+            f"no worker processes: /dev/shm cannot be used ({error}); this process does one run "
+            "after the other"
+        )
+        yield _InThisProcess
+        return
 
     def start():
         follow = dict(initializer=_follow, initargs=(os.getpid(),))
@@ -270,6 +279,18 @@ def _local_workers(jobs: int) -> Iterator[Callable[[], Executor]]:
                 worker.join(max(0, deadline - time.monotonic()))
         for executor in started:
             executor.shutdown(kill_workers=stopped)
+
+
+class _InThisProcess(Executor):
+    """An executor that has done what is submitted when `submit` returns."""
+
+    def submit(self, fn, /, *args, **kwargs):  # type: ignore[override]
+        future: Future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def _follow(parent: int):

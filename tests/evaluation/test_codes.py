@@ -145,6 +145,26 @@ def test_the_path_is_measured_on_validation_documents(splits):
     assert metrics["dead_units"] == 0 and metrics["saturated"] > 0.5
 
 
+def test_a_metric_that_fails_costs_no_other(splits, monkeypatch):
+    fit, valid, test = splits
+    meter = codes.PathMeter(fit.labels, valid.labels, "relu")
+    expected = meter(fit.codes, valid.codes)
+    train = Split(np.r_[fit.codes, valid.codes], np.r_[fit.labels, valid.labels])
+    rows = np.arange(300), np.arange(300, 380)
+    of_snapshot = codes.snapshot_metrics(train, test, *rows)
+
+    def fail(*arguments):
+        raise ValueError("no probe")
+
+    monkeypatch.setattr(codes, "ridge_accuracy", fail)
+    with pytest.warns(UserWarning, match="after an epoch valid_accuracy .*no probe"):
+        metrics = meter(fit.codes, valid.codes)
+    assert metrics == {k: v for k, v in expected.items() if k != "valid_accuracy"}
+    metrics = codes.snapshot_metrics(train, test, *rows)
+    assert metrics.pop("reason") == "probe_accuracy could not be measured (ValueError('no probe'))"
+    assert metrics == {k: v for k, v in of_snapshot.items() if k != "probe_accuracy"}
+
+
 def test_metrics_of_labels_are_left_out_where_the_fit_part_has_one(splits):
     fit, valid, test = splits
     one = np.zeros_like(fit.labels)

@@ -126,6 +126,25 @@ def test_all_metrics_of_separable_codes():
     assert set(metrics["curve"]) == {"fraction", "precision", "recall"}
 
 
+def test_a_metric_that_fails_costs_no_other(monkeypatch):
+    labels = np.arange(60) % 3
+    split = Split(np.eye(3)[labels], labels)
+    rows = np.arange(40), np.arange(40, 60)
+    config = load_config().evaluation
+    whole = evaluation.evaluate_codes(split, split, *rows, "tanh", config)
+
+    def fail(*arguments):
+        raise np.linalg.LinAlgError("SVD did not\nconverge")
+
+    monkeypatch.setattr(evaluation, "probe_accuracy", fail)
+    metrics = evaluation.evaluate_codes(split, split, *rows, "tanh", config)
+    reason = metrics.pop("reason")
+    assert reason == r"accuracy could not be measured (LinAlgError('SVD did not\nconverge'))"
+    assert metrics == {k: v for k, v in whole.items() if k not in ("accuracy", "classifier_c")}
+    both = evaluation.merged(metrics, {"reason": "x"}, {"test_loss": 1.0, "reason": "y"}, {})
+    assert both == {**metrics, "test_loss": 1.0, "reason": "x; y"}
+
+
 def test_softmax_probe_on_separable_codes():
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=6000)

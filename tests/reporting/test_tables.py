@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from matplotlib.image import imread
 from ae_bn.config import FigureConfig, load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS, Metric
+from ae_bn.reporting import figures
 from ae_bn.reporting import tables as report
 from ae_bn.reporting.figures import _draw_metrics, _numbers
 
@@ -116,6 +119,16 @@ def test_failed_runs_are_in_no_cell_and_told(results, experiment):
     text = report.markdown_report(results, experiment)
     assert cells(text, "off / none")[1] == "4, 1 failed"
     assert "- 1 runs, such as run1: &lt;b&gt;disk" in text
+
+
+def test_what_could_not_be_measured_is_told(results, experiment):
+    one = (results["arm"] == "off / none") & (results["seed"] == 3)
+    results.loc[one, "reason"] = "<accuracy> could not be measured"
+    results.loc[one, "accuracy"] = np.nan
+    text = report.markdown_report(results, experiment)
+    assert "Incomplete: 1 runs, such as run" in text
+    assert "&lt;accuracy&gt; could not be measured." in text
+    assert cells(text, "off / none")[1] == "5" and cells(text, "off / none")[5].startswith("0.300")
 
 
 def test_targets_that_are_not_met_are_counted(results, monkeypatch):
@@ -277,9 +290,22 @@ def test_panels_of_metrics_are_levels_of_the_first_of_several_factors(results, c
         assert len(figure.axes) == n_panels
 
 
-def test_a_curve_that_is_not_there_is_named(results, curves, tmp_path):
-    setting = "experiment.report.figures=[{kind: curves, curves: {valid_los: loss}}]"
-    with pytest.raises(UserError, match="valid_los.*'valid_loss'"):
-        report.write_report(
-            results, curves, load_config(None, [*SETTINGS, setting]).experiment, tmp_path
-        )
+def test_a_figure_that_fails_is_named_and_costs_no_other(results, curves, tmp_path, monkeypatch):
+    setting = """experiment.report.figures=[{kind: curves, curves: {valid_los: loss}},
+      {kind: metrics}, {kind: differences}]"""
+    experiment = load_config(None, [*SETTINGS, setting]).experiment
+
+    def fail(*arguments):
+        raise ZeroDivisionError("<no width>")
+
+    monkeypatch.setitem(figures.KINDS, "metrics", fail)
+    (tmp_path / "metrics.png").write_text("of other results")
+    text = report.write_report(results, curves, experiment, tmp_path)
+    assert re.search("Not drawn: .*'valid_los'.*'valid_loss'", text)
+    assert "Not drawn: experiment.report.figures, metrics.png: ZeroDivisionError('&lt;no" in text
+    assert (tmp_path / "table.md").read_text() == text
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "table.md",
+        "table.tex",
+        "differences.png",
+    }

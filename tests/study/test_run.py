@@ -18,9 +18,12 @@ import safetensors.numpy
 from ae_bn.commands import run as run_experiment
 from ae_bn.commands.command_line import run_program
 from ae_bn.config import load_config
+from ae_bn.data.corpus import split_validation
 from ae_bn.errors import UserError
 from ae_bn.files import read_json, write_json
+from ae_bn.randomness import streams
 from ae_bn.reporting.curves import curves_table
+from ae_bn.reporting.tables import write_report
 from ae_bn.study.run import (
     _identity,
     _without_nulls,
@@ -28,7 +31,7 @@ from ae_bn.study.run import (
     plan_runs,
     results_table,
 )
-from ae_bn.study.sweep import tune
+from ae_bn.study.sweep import attempt, tune
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SHARED_COPY = REPOSITORY.parent / "shared" / "scikit_learn_data"
@@ -239,6 +242,16 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     assert _identity(config, "svd", "data") != identity
 
 
+def test_an_arm_may_not_be_called_as_a_reference(config_file, tmp_path):
+    factors = {"which": {"truncated SVD": {}, "other": {}}}
+    config = load_config(config_file).replace(
+        {"experiment.factors": factors, "experiment.report.contrasts": {}}
+    )
+    with pytest.raises(UserError, match="two arms are called 'truncated SVD'"):
+        plan_runs(config, [1], tmp_path)
+    plan_runs(config.replace({"experiment.references": []}), [1], tmp_path)
+
+
 def test_a_factor_may_not_hide_a_column(config_file, tmp_path):
     config = load_config(config_file).replace(
         {"experiment.factors": {"seed": {"1": {}}}, "experiment.report.contrasts": {}}
@@ -266,6 +279,82 @@ def test_diverged_runs_are_kept(config_file, tmp_path):
     assert row["status"] == "diverged" and row["test_loss"] == np.inf
     assert 0.2 < row["accuracy"] < 0.5 and 0.2 < row["precision"] < 0.5  # chance: a third
     assert runs[0].finished
+
+
+@pytest.fixture
+def rare(tmp_path):
+    """Return a config of documents with two labels, one of a single document, and two seeds.
+
+    With the first seed that document is held out, with the second it is trained on.
+    """
+    rng = np.random.default_rng(0)
+    rows = [
+        (
+            "test" if number % 4 == 0 else "train",
+            "rare" if number == 1 else "usual",
+            " ".join(rng.choice(["gull", "heron", "ship", "tide", "sail", "reef"], size=9)),
+        )
+        for number in range(60)
+    ]
+    table = pd.DataFrame(rows, columns=["part", "label", "text"])
+    table.to_csv(tmp_path / "rare.csv", index=False)
+    settings = ["data.source=table", f"data.file={tmp_path / 'rare.csv'}", "model.layers=[4]"]
+    settings += ["training.batch_size=10", "training.epochs=2", "experiment.references=[svd]"]
+    config = load_config(None, settings)
+    held_out = [
+        0 in split_validation(45, config.data.validation_fraction, streams(seed).split)[1]
+        for seed in range(1, 50)
+    ]
+    return config, [1 + held_out.index(True), 1 + held_out.index(False)]
+
+
+def test_a_rare_label_costs_only_the_metrics_of_labels(rare, tmp_path):
+    config, (without, with_both) = rare
+    runs = plan_runs(config, [without, with_both], tmp_path)
+    for one in runs:
+        assert attempt(one, True) == "done"
+    table = results_table(runs)
+    assert set(table["status"]) == {"finished"} and "reason" not in table
+    trained = table[table["learning_rate"].notna()].set_index(["seed", "snapshot"])
+    assert np.isfinite(trained.loc[[(without, "loss"), (without, "last")], "test_loss"]).all()
+    for metric in ("accuracy", "precision", "probe_accuracy", "raw_precision"):
+        assert table.loc[table["seed"] == without, metric].isna().all()
+        assert table.loc[table["seed"] == with_both, metric].notna().any()
+    assert len(trained.loc[with_both]) == 4 and len(trained.loc[without]) == 2
+    curves = curves_table(runs)
+    assert {"valid_loss", "precision"} <= set(curves["curve"])
+    for snapshot in ("loss", "accuracy"):
+        shown = config.replace({"experiment.report.snapshot": snapshot}).experiment
+        text = write_report(table, curves, shown, tmp_path)
+        assert "| run" in text and "Not drawn" not in text
+
+
+def test_what_fails_after_training_costs_only_itself(config_file, tmp_path, monkeypatch):
+    """A probe, the curvature and a figure."""
+    settings = [
+        "experiment.factors={}",
+        "experiment.references=[svd]",
+        "experiment.report.contrasts={}",
+        "evaluation.curvature={epochs: [0], documents: 20, eigenvalues: 1, draws: 1, steps: 5}",
+    ]
+    runs = plan_runs(load_config(config_file, settings), [1], tmp_path)
+
+    def fail(*arguments, **options):
+        raise np.linalg.LinAlgError("no convergence")
+
+    monkeypatch.setattr("ae_bn.evaluation.probe_accuracy", fail)
+    monkeypatch.setattr("ae_bn.curvature.top_eigenvalues", fail)
+    for one in runs:
+        assert attempt(one, True) == "done"
+    table = results_table(runs)
+    assert set(table["status"]) == {"finished"} and "accuracy" not in table
+    measured = table[table["snapshot"].isna() | (table["snapshot"] == "loss")]
+    for metric in ("precision", "probe_accuracy", "raw_precision", "mean_share"):
+        assert measured[metric].notna().all()
+    reference, trained = measured["reason"]
+    probe = "accuracy could not be measured (LinAlgError('no convergence'))"
+    assert reference == probe and trained == f"{probe}; curvature{probe[len('accuracy') :]}"
+    assert np.isfinite(measured["test_loss"].iloc[1])
 
 
 def test_tuning_leaves_the_test_data_alone(config_file, tmp_path):
