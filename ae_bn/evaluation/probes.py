@@ -37,7 +37,8 @@ def measured(parts: Mapping[str, Callable[[], object]]) -> dict:
     Parameters
     ----------
     parts : mapping of str to function
-        The function that measures each metric, by the metric's name; a function may also return a dict of several metrics.
+        The function that measures each metric, by the metric's name; a function may also return a
+        dict of several metrics.
 
     Returns
     -------
