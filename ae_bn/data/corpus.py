@@ -133,6 +133,12 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
     directory = cache_directory("corpora")
     find = read_counts if config.source == "matrix" else find_texts
     texts = find(config, progress)
+    if isinstance(texts, Counts):
+        largest = max(texts.train.max(), texts.test.max())
+        if largest > LARGEST_COUNT:
+            raise UserError(
+                f"{texts.source}: a count of {largest:g} is too large for float32: scale the counts"
+            )
     path = directory / f"{_cache_key(texts, config)}.npz"
     corpus = None
     if path.exists():
@@ -235,11 +241,6 @@ def _vectorise(texts: Texts | Counts, config) -> Corpus:
     """Return the corpus of texts, or of counts, whose words are chosen in the same way."""
     counts = texts if isinstance(texts, Counts) else _count(texts, config)
     counts = counts.most_frequent(config.vocabulary_size)
-    largest = max(counts.train.max(), counts.test.max())
-    if largest > LARGEST_COUNT:
-        raise UserError(
-            f"{counts.source}: a count of {largest:g} is too large for float32: scale the counts"
-        )
     idf = TfidfTransformer().fit(counts.train).idf_
     corpus = Corpus(
         train=weigh(counts.train, config.input, idf),

@@ -100,6 +100,17 @@ def test_matrix(matrix):
     assert np.array_equal(small.train.toarray(), corpus.train.toarray()[:, kept] > 0)
 
 
+def test_counts_beyond_float32_are_refused(matrix, tmp_path):
+    counts = load_npz(tmp_path / "m.npz").astype(np.float64)
+    for kind in ("as_is", "tfidf", "log_count"):
+        for value in (1e39, 1e300):
+            counts.data[0] = value
+            save_npz(tmp_path / "m.npz", counts)
+            matrix.input = kind
+            with refused("m.npz", "too large for float32"):
+                data.load_corpus(matrix)
+
+
 def test_matrix_alone(matrix, tmp_path):
     (tmp_path / "m.words.txt").unlink()
     (tmp_path / "m.labels.txt").unlink()

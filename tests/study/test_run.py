@@ -21,6 +21,7 @@ from ae_bn.config import load_config
 from ae_bn.data.corpus import split_validation
 from ae_bn.errors import UserError
 from ae_bn.files import read_json, write_json
+from ae_bn.model.model_file import read_contents
 from ae_bn.randomness import streams
 from ae_bn.reporting.curves import curves_table
 from ae_bn.reporting.tables import write_report
@@ -278,7 +279,9 @@ def test_diverged_runs_are_kept(config_file, tmp_path):
     row = results_table(runs).set_index("snapshot").loc["last"]
     assert row["status"] == "diverged" and row["test_loss"] == np.inf
     assert 0.2 < row["accuracy"] < 0.5 and 0.2 < row["precision"] < 0.5  # chance: a third
-    assert runs[0].finished
+    assert runs[0].finished and not list(runs[0].directory.glob("*.safetensors"))
+    with pytest.raises(UserError, match="holds no model.safetensors"):
+        read_contents(runs[0].directory)
 
 
 @pytest.fixture
