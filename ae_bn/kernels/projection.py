@@ -9,7 +9,6 @@ from theano.graph.basic import Apply
 
 from ae_bn.kernels.kernel import Kernel
 
-
 COMBINE = r"""
 // o += v[0] w0 + ... + v[3] w3.  Inlined, two passes would be jammed into one that gathers.
 __attribute__((noinline)) static void add_four(const real* v, const real* w0, const real* w1,
