@@ -1,16 +1,19 @@
 """Measure the speed of training beside PyTorch's, and beside the limit of matrix products.
 
     python experiments/benchmark.py
+    python experiments/benchmark.py --full
     python experiments/benchmark.py --shapes 2000,256,128 --threads 2 --rounds 3
 
 Every case (shape, model, optimiser, threads) has three contestants (`experiments/contestants.py`):
-this project's autoencoder; the fastest variant of the same model in PyTorch, after each variant
-has shown that it makes the same first step; and the products of matrices that a step cannot do
-without, through Theano's BLAS.  Each has a process of its own, and they take turns: a round is
-the same minibatches of 20 Newsgroups for all three, slicing them out of the corpus and reading
-every loss included.  Ratios are taken within a round, so that a slow moment of the machine falls
-on both sides, and the table has their medians and ranges.  The machine should do nothing else:
-threads that wait for each other lose far more than their share to other programs.
+this project's autoencoder; the fastest variant of the same model in PyTorch, once it has shown
+that it makes the same first step; and the products of matrices that a step cannot do without,
+through Theano's BLAS.  Finding the fastest variant takes most of the time, so it is done for the
+first case of every shape; with ``--full`` for every case, and there are more of them.  Each has a
+process of its own, and they take turns: a round is the same minibatches of 20 Newsgroups for all
+three, slicing them out of the corpus and reading every loss included.  Ratios are taken within a
+round, so that a slow moment of the machine falls on both sides, and the table has their medians
+and ranges.  The machine should do nothing else: threads that wait for each other lose far more
+than their share to other programs.
 
 The table is printed and goes to ``results/benchmark.md``.  Exit code 2: PyTorch is missing or an
 argument is wrong, and one line says so.
@@ -40,7 +43,16 @@ from ae_bn.commands.command_line import OneLineParser, run_program
 from ae_bn.errors import UserError
 from ae_bn.files import atomic_write
 
-SHAPES = ["2000,256,128", "10000,512,128", "2000,128,100"]
+SHORT = {
+    "shapes": ["2000,128,100", "10000,512,128"],
+    "models": ["binary-all", "tfidf-hidden"],
+    "optimizers": ["adam"],
+}
+FULL = {
+    "shapes": ["2000,256,128", "10000,512,128", "2000,128,100"],
+    "models": list(MODELS),
+    "optimizers": list(OPTIMIZERS),
+}
 THREADS = [1, 2]
 ROUND_SECONDS = 1.0  # of PyTorch; the others make as many steps
 QUIET = 0.3  # load average
@@ -54,17 +66,22 @@ def parse_arguments(arguments):
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of every case")
     parser.add_argument(
-        "--shapes",
-        nargs="+",
-        default=SHAPES,
-        metavar="V,H,B",
-        help="words, hidden units, documents of a batch",
+        "--full",
+        action="store_true",
+        help="all shapes, models and optimizers that are not chosen, and the fastest variant in "
+        "PyTorch found for every case instead of once for each shape",
     )
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
+    parser.add_argument(
+        "--shapes", nargs="+", metavar="V,H,B", help="words, hidden units, documents of a batch"
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS)
+    parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS)
     parser.add_argument("--threads", nargs="+", type=int, default=THREADS, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    parser.set_defaults(**SHORT)
+    if parser.parse_args(arguments).full:
+        parser.set_defaults(**FULL)
     options = parser.parse_args(arguments)
     options.shapes = [parse_shape(text) for text in options.shapes]
     for name, least in (("rounds", options.rounds), ("threads", min(options.threads))):
@@ -80,7 +97,7 @@ def parse_shape(text: str) -> tuple:
     except ValueError:
         n_words = 0
     if n_words < 1 or n_hidden < 1 or batch_size < 2:
-        raise UserError(f"--shapes {text}: give V,H,B such as {SHAPES[0]}, B 2 or more")
+        raise UserError(f"--shapes {text}: give V,H,B such as 2000,128,100, B 2 or more")
     return n_words, n_hidden, batch_size
 
 
@@ -102,7 +119,7 @@ def set_threads(threads: int) -> None:
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
 
 
-def measure(case: Case, corpus: Path, rounds: int) -> dict:
+def measure(case: Case, corpus: Path, rounds: int, variant: str | None = None) -> dict:
     """Let the contestants of a case take turns.
 
     Parameters
@@ -111,6 +128,8 @@ def measure(case: Case, corpus: Path, rounds: int) -> dict:
     corpus : Path
         Of the vectorised documents in the cache.
     rounds : int
+    variant : str, optional
+        PyTorch's, a key of `torch_peer.VARIANTS`; without it the fastest is found first.
 
     Returns
     -------
@@ -118,17 +137,20 @@ def measure(case: Case, corpus: Path, rounds: int) -> dict:
         A row, as `summarize` makes it.
     """
     set_threads(case.threads)
-    with worker() as ours, worker() as torch, worker() as limit, worker() as trial:
+    left_out = []
+    with worker() as ours, worker() as torch, worker() as limit:
         with tempfile.TemporaryDirectory() as name:
             first_step = Path(name, "first_step")
             memory = [ask(ours, contestants.start_theano, case, corpus)]
             ask(ours, contestants.write_first_step, case, corpus, first_step)
-            variant, speed, left_out = ask(
-                trial, contestants.find_fastest_variant, case, corpus, first_step
-            )
-            trial.shutdown()
+            if variant is None:
+                with worker() as trial:
+                    variant, left_out = ask(
+                        trial, contestants.find_fastest_variant, case, corpus, first_step
+                    )
             memory += [ask(torch, contestants.start_torch, case, corpus, first_step, variant)]
         ask(limit, contestants.start_products, case)
+        speed = ask(torch, contestants.work, contestants.WARM_UP)
         steps = contestants.steps_in(ROUND_SECONDS, speed, case)
         speeds = [
             [ask(process, contestants.work, steps) for process in (ours, torch, limit)]
@@ -209,7 +231,8 @@ def markdown_report(rows: list[dict], machine: dict, rounds: int) -> str:
     parts = [
         "# Speed of training",
         f"Medians of {rounds} interleaved rounds, in brackets the smallest and the largest value. "
-        "ratio: documents per second over those of the fastest variant in PyTorch; share: over "
+        "ratio: documents per second over those of the fastest variant in PyTorch (with the "
+        "option --full found for every row, otherwise for the first row of a shape); share: over "
         "those of the three matrix products of a step alone. Text: 20 Newsgroups; dropout of .2 "
         "on the input. binary: sigmoid and cross-entropy; tfidf: linear and squared error; then "
         "which layers have Batch Normalization. Peak memory is that of the process.",
@@ -244,9 +267,12 @@ def main(arguments: list[str]) -> None:
     with worker() as process:
         corpora, machine = ask(process, contestants.prepare, cases)
     machine.update({"PyTorch": version("torch"), "load before": f"{load:.1f}"})
-    rows = []
+    rows, fastest = [], {}
     for number, case in enumerate(cases, start=1):
-        rows.append(measure(case, corpora[contestants.corpus_key(case)], options.rounds))
+        variant = None if options.full else fastest.get(case.shape)
+        corpus = corpora[contestants.corpus_key(case)]
+        rows.append(measure(case, corpus, options.rounds, variant))
+        fastest[case.shape] = rows[-1]["pytorch_variant"]
         ratio = rows[-1]["ratio_to_pytorch"]
         print(f"{number} of {len(cases)}: {case}, {ratio:.2f} times PyTorch", flush=True)
         with atomic_write(REPORT) as file:

@@ -195,7 +195,7 @@ def measure_in_turns(options, n_words: int, facts: dict) -> list[dict]:
             ask(dense, contestants.start_theano, case, corpus)
             ask(dense, contestants.write_first_step, case, corpus, file)
             ask(sampled, contestants.start_theano, case, corpus, options.sampling)
-            variant, _, _ = ask(trial, contestants.find_fastest_variant, case, corpus, file)
+            variant, _ = ask(trial, contestants.find_fastest_variant, case, corpus, file)
             ask(torch, contestants.start_torch, case, corpus, file, variant)
         trial.shutdown()
         contenders = {"dense": dense, "sampled": sampled, f"PyTorch ({variant})": torch}

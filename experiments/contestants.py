@@ -187,10 +187,15 @@ def write_first_step(case: Case, corpus: Path, file: Path) -> None:
 
 
 def start_torch(case: Case, corpus: Path, file: Path, variant: str) -> float:
-    """Make a variant of the peer the contestant; return its peak memory in MiB."""
+    """Make a variant of the peer the contestant; return its peak memory in MiB.
+
+    Its first step is checked before.
+    """
     global contestant
-    X = read_corpus(corpus).train
-    peer = new_peer(case.config, joblib.load(file).before, variant)
+    X, expected = read_corpus(corpus).train, joblib.load(file)
+    peer = new_peer(case.config, expected.before, variant)
+    check_first_step(peer, case.config, X, expected)
+    peer.dropout = case.config.model.dropout.input
     contestant = Trainer(peer, X, case.shape[-1])
     return peak_memory()
 
@@ -208,8 +213,6 @@ def find_fastest_variant(case: Case, corpus: Path, file: Path) -> tuple:
     -------
     variant : str
         The fastest one, a key of `torch_peer.VARIANTS`.
-    documents_per_second : float
-        Its speed.
     left_out : list of str
         Variants that `torch.compile` cannot make here, and why.
     """
@@ -232,8 +235,8 @@ def find_fastest_variant(case: Case, corpus: Path, file: Path) -> tuple:
     for variant in list(trainers) * TRIALS:
         steps = steps_in(TRIAL_SECONDS, speeds[variant][0], case)
         speeds[variant].append(trainers[variant].round(steps))
-    speed, fastest = max((median(speeds[variant][1:]), variant) for variant in trainers)
-    return fastest, speed, left_out
+    _, fastest = max((median(speeds[variant][1:]), variant) for variant in trainers)
+    return fastest, left_out
 
 
 class Step(NamedTuple):

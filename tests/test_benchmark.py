@@ -49,6 +49,15 @@ def test_steps_of_a_round():
     assert contestants.steps_in(0.5, 1.0, CASE) == 1
 
 
+def test_full_means_everything_that_is_not_chosen():
+    short, full = (benchmark.parse_arguments(arguments) for arguments in ([], ["--full"]))
+    assert set(short.models) < set(full.models) == set(MODELS)
+    assert set(short.optimizers) < set(full.optimizers) == set(OPTIMIZERS)
+    assert set(short.shapes) < set(full.shapes) and (2000, 128, 100) in short.shapes
+    some = benchmark.parse_arguments(["--full", "--models", "tfidf-all"])
+    assert some.models == ["tfidf-all"] and some.shapes == full.shapes
+
+
 def test_batches_are_the_same_and_without_end(documents):
     first, second = (contestants.endless_batches(documents, 15) for _ in range(2))
     for _ in range(5):
