@@ -360,7 +360,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             raise UserError(
                 f"settings={settings!r:.60}: give a dict, such as {{'model.tied': True}}"
             )
-        parameters = inspect.signature(type(self).__init__).parameters
+        parameters = inspect.signature(BatchNormAutoencoder).parameters
         given = {
             key: name
             for name, key in SETTINGS.items()
