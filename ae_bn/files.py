@@ -16,14 +16,15 @@ import os
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Iterator
+from typing import IO, TYPE_CHECKING, Any, Iterator
 
-import numpy as np
-import safetensors.numpy
 from platformdirs import user_cache_dir
 from safetensors import SafetensorError, safe_open
 
 from ae_bn.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LARGEST_JSON = 10_000_000  # bytes
 DTYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}  # of safetensors
@@ -164,6 +165,8 @@ def read_json(path: Path) -> dict:
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:
     """Write arrays and plain values to one safetensors file, atomically, with a checksum."""
+    import safetensors.numpy  # not above: whatever imports this module would import NumPy
+
     text = json.dumps(facts)
     metadata = {"facts": text, "sha256": _digest(arrays, text)}
     with atomic_write(path, "wb") as file:

@@ -77,8 +77,9 @@ def test_inverse_transform_is_the_other_half(small, documents):
     codes = small.fit(documents).transform(documents)
     reconstructed = small.inverse_transform(codes)
     small.score(documents)  # loads its parameters
-    autoencoder = small._loaded()
-    np.testing.assert_allclose(reconstructed, autoencoder.reconstruct(documents), rtol=1e-5)
+    with small._loaded() as autoencoder:
+        expected = autoencoder.reconstruct(documents)
+    np.testing.assert_allclose(reconstructed, expected, rtol=1e-5)
     with pytest.raises(UserError, match="4 units"):
         small.inverse_transform(codes[:, :2])
 

@@ -115,7 +115,8 @@ def test_entries_of_theanorc_that_cannot_work_are_overruled(entry, tmp_path):
 def test_flags_that_cannot_work_are_told_in_one_line(theanorc, flags, words, tmp_path):
     (tmp_path / "theanorc").write_text(theanorc)
     code = (
-        "from ae_bn.command_line import run_program; from ae_bn.backend import require_theano;"
+        "from ae_bn.commands.command_line import run_program;"
+        "from ae_bn.theano_setup import require_theano;"
         "run_program(lambda arguments: require_theano(), '')"
     )
     environment = {"THEANORC": str(tmp_path / "theanorc"), "THEANO_FLAGS": flags}

@@ -516,11 +516,12 @@ def outcome(run: Run, record: Record | None = None) -> dict:
         If the run is neither finished nor failed, or its results are damaged.
     """
     failure = run.directory / "failure.json"
+    recorded = record is not None and record.results(run.identity) is not None
+    if failure.exists() and not run.finished and not recorded:
+        return {"status": "failed", "reason": read_json(failure)["reason"]}
     results = results_of(run, record)
     if results is not None:
         return results
-    if failure.exists():
-        return {"status": "failed", "reason": read_json(failure)["reason"]}
     raise UserError(f"{run.directory}: not finished; run again")
 
 
