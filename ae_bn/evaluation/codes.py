@@ -11,7 +11,7 @@ Three numbers, all in closed form or by one matrix product:
   documents.
 - `precision_at`: the share of a query's nearest documents that have its label, by cosine, of the
   codes as they are (raw) and of the codes less the database's mean (centred).
-- `mean_share`: |mu|^2 / E|z|^2, how much of the codes is their mean mu.  Cosines of raw codes see
+- `mean_share`: ``|mu|^2 / E|z|^2``, how much of the codes is their mean mu.  Cosines of raw codes see
   the mean: with a share near 1 all documents point the same way.
 
 `PathMeter` takes them after an epoch, of validation documents; `snapshot_metrics` takes them at
@@ -185,7 +185,7 @@ def _counter():
 
 
 def mean_share(codes) -> float:
-    """Return |mu|^2 / E|z|^2 of codes z with mean mu, from 0 to 1; NaN if all are zero.
+    """Return ``|mu|^2 / E|z|^2`` of codes z with mean mu, from 0 to 1; NaN if all are zero.
 
     Parameters
     ----------
