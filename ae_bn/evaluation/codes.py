@@ -11,8 +11,8 @@ Three numbers, all in closed form or by one matrix product:
   documents.
 - `precision_at`: the share of a query's nearest documents that have its label, by cosine, of the
   codes as they are (raw) and of the codes less the database's mean (centred).
-- `mean_share`: ``|mu|^2 / E|z|^2``, how much of the codes is their mean mu.  Cosines of raw codes see
-  the mean: with a share near 1 all documents point the same way.
+- `mean_share`: ``|mu|^2 / E|z|^2``, how much of the codes is their mean mu.  Cosines of raw codes
+  see the mean: with a share near 1 all documents point the same way.
 
 `PathMeter` takes them after an epoch, of validation documents; `snapshot_metrics` takes them at
 the end of a run, of test documents.
