@@ -70,8 +70,13 @@ class Record:
         """
         new = defaultdict(list)
         for run in runs:
-            results = run.read_metrics() if run.finished else None
-            if results is None or run.identity in self.lines:
+            if run.identity in self.lines:
+                continue
+            try:
+                results = run.read_metrics()
+            except UserError:  # damaged, so not finished
+                continue
+            if results is None:
                 continue
             line = {"run": run.identity, **run.describe(), **results}
             self.lines[run.identity] = line
