@@ -71,18 +71,47 @@ def chosen_rates(results: pd.DataFrame, criterion: str) -> pd.Series:
     Returns
     -------
     Series of float, by (arm, seed)
-        The rate with the best mean of the criterion over the arm's other seeds (the lowest of
-        equals); with one seed alone, over that one.  A run without a value counts as the worst.
+        See `cross_fitted`.
     """
-    scores = _scores(results, criterion)
-    chosen = {}
-    for arm, by_seed in scores.groupby("arm", sort=False):
-        table = by_seed.droplevel("arm").unstack("learning_rate").sort_index(axis=1)
-        for seed in table.index:
-            others = table.drop(index=seed) if len(table) > 1 else table
-            chosen[arm, seed] = others.mean().idxmax()
-    index = pd.MultiIndex.from_tuples(list(chosen), names=["arm", "seed"])
-    return pd.Series(list(chosen.values()), index=index, dtype=float)
+    trained = results.dropna(subset=["learning_rate"])
+    chosen = [
+        cross_fitted(rows, ["learning_rate"], criterion)
+        for _, rows in trained.groupby("arm", sort=False)
+    ]
+    empty = trained[:0]
+    return pd.concat([empty, *chosen]).set_index(["arm", "seed"])["learning_rate"].astype(float)
+
+
+def cross_fitted(rows: pd.DataFrame, by: list[str], criterion: str) -> pd.DataFrame:
+    """Return the row of the best candidate of every seed, chosen on the other seeds.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        One row per seed and candidate.
+    by : list of str
+        The columns that name a candidate, such as the learning rate.
+    criterion : str
+        A key of `CRITERIA`.
+
+    Returns
+    -------
+    DataFrame
+        The row, for every seed, of the candidate with the best mean of the criterion over all other
+        seeds (the first of equals, in the order of ``by``).  With one seed alone the choice is on
+        that one.  A missing value of the criterion counts as the worst.
+    """
+    candidates = rows.groupby(by, sort=True).ngroup().to_numpy()
+    seeds, of_seed = np.unique(rows["seed"], return_inverse=True)
+    scores = np.full((len(seeds), candidates.max() + 1), -np.inf)
+    positions = np.zeros(scores.shape, int)
+    scores[of_seed, candidates] = _signed(rows, criterion)
+    positions[of_seed, candidates] = np.arange(len(rows))
+    chosen = []
+    for seed in range(len(seeds)):
+        others = np.delete(scores, seed, axis=0) if len(seeds) > 1 else scores
+        chosen.append(positions[seed, others.mean(axis=0).argmax()])
+    return rows.iloc[chosen]
 
 
 def best_rates(results: pd.DataFrame, criterion: str) -> pd.DataFrame:
@@ -110,21 +139,21 @@ def best_rates(results: pd.DataFrame, criterion: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["learning_rate", "at_end"])
 
 
-def expected_best(results: pd.DataFrame, metric: str, criterion: str, k: int) -> pd.DataFrame:
-    r"""Return the expected metric of the best of k learning rates drawn at random.
+def expected_best(rows: pd.DataFrame, metrics: list[str], criterion: str, k: int) -> pd.DataFrame:
+    r"""Return the expected metrics of the best of k learning rates drawn at random.
 
-    Of the R rates of an arm and a seed, drawn k times with replacement, the one with the best
-    criterion is taken (Dodge et al. 2019, arXiv 1909.03004, equation 8, of the value that the
-    criterion chooses).  Sorted from worst to best, the rate of rank i is taken with probability
+    Of the R rates of a seed, drawn k times with replacement, the one with the best criterion is
+    taken (Dodge et al. 2019, arXiv 1909.03004, equation 8, of the value that the criterion
+    chooses).  Sorted from worst to best, the rate of rank i is taken with probability
 
     .. math:: (i / R)^k - ((i - 1) / R)^k
 
     Parameters
     ----------
-    results : DataFrame
-        One row per run, of one snapshot.
-    metric : str
-        The column to average.
+    rows : DataFrame
+        One row per seed and learning rate, of one arm and one snapshot.
+    metrics : list of str
+        The columns to average.
     criterion : str
         A key of `CRITERIA`.
     k : int
@@ -133,16 +162,16 @@ def expected_best(results: pd.DataFrame, metric: str, criterion: str, k: int) ->
     Returns
     -------
     DataFrame
-        ``arm``, ``seed`` and the metric.
+        ``seed`` and the metrics, one row per seed.
     """
     check_name(criterion, CRITERIA, "criterion")
-    rows = []
-    ranked = results.assign(score=_signed(results, criterion)).dropna(subset=["learning_rate"])
-    for (arm, seed), runs in ranked.groupby(["arm", "seed"], sort=False):
-        values = runs.sort_values(["score", "learning_rate"])[metric].to_numpy(dtype=float)
-        share = np.arange(len(values) + 1) / len(values)
-        rows.append({"arm": arm, "seed": seed, metric: float(np.diff(share**k) @ values)})
-    return pd.DataFrame(rows, columns=["arm", "seed", metric])
+    expected = []
+    ranked = rows.assign(score=_signed(rows, criterion)).sort_values(["score", "learning_rate"])
+    for seed, runs in ranked.groupby("seed"):
+        share = np.arange(len(runs) + 1) / len(runs)
+        values = np.diff(share**k) @ runs[metrics].to_numpy(dtype=float)
+        expected.append({"seed": seed, **dict(zip(metrics, values))})
+    return pd.DataFrame(expected, columns=["seed", *metrics])
 
 
 def _signed(results, criterion):

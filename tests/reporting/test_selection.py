@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 
 from ae_bn.errors import UserError
-from ae_bn.reporting.selection import best_rates, chosen_rates, expected_best, select
+from ae_bn.reporting.selection import (
+    best_rates,
+    chosen_rates,
+    cross_fitted,
+    expected_best,
+    select,
+)
 
 # Validation losses of one arm: seed by learning rate.
 LOSSES = pd.DataFrame(
@@ -46,6 +52,16 @@ def test_one_row_per_arm_and_seed(results):
         select(results, "loss", "valid_los")
 
 
+def test_a_candidate_may_be_a_pair(results):
+    """Without seed 3 the best pair is rate .2 with a loss of 1.5 at seeds 1 and 2."""
+    rows = results[results["snapshot"] == "loss"].assign(masking="none")
+    masked = rows.assign(masking="masking .5", valid_loss=rows["valid_loss"] - 0.5)
+    chosen = cross_fitted(pd.concat([rows, masked]), ["masking", "learning_rate"], "valid_loss")
+    assert chosen["masking"].tolist() == ["masking .5"] * 3
+    assert chosen["learning_rate"].tolist() == [0.4, 0.4, 0.2]
+    assert chosen["seed"].tolist() == [1, 2, 3]
+
+
 def test_one_seed_alone_chooses_for_itself(results):
     rows = results[(results["snapshot"] == "loss") & (results["seed"] == 3)]
     assert chosen_rates(rows, "valid_loss").tolist() == [0.4]
@@ -71,10 +87,10 @@ def test_the_end_of_a_grid_is_seen(results):
 
 def test_the_expected_best_of_k_rates(results):
     rows = results[results["snapshot"] == "loss"]
-    one = expected_best(rows, "test_loss", "valid_loss", 1).set_index("seed")["test_loss"]
+    one = expected_best(rows, ["test_loss"], "valid_loss", 1).set_index("seed")["test_loss"]
     np.testing.assert_allclose(one, [20, 100 / 3, 50])
     # Two draws of three rates: the best is drawn with 5/9, the second is the best with 3/9.
-    two = expected_best(rows, "test_loss", "valid_loss", 2).set_index("seed")["test_loss"]
+    two = expected_best(rows, ["test_loss"], "valid_loss", 2).set_index("seed")["test_loss"]
     np.testing.assert_allclose(two[1], (5 * 10 + 3 * 20 + 1 * 30) / 9)
-    many = expected_best(rows, "test_loss", "valid_loss", 1000).set_index("seed")["test_loss"]
+    many = expected_best(rows, ["test_loss"], "valid_loss", 1000).set_index("seed")["test_loss"]
     np.testing.assert_allclose(many, [10, 20, 10], rtol=1e-6)
