@@ -1,0 +1,283 @@
+"""The figures and tables of the answers, from the runs of the core blocks.
+
+Three figures, which ``make report`` also puts into an interactive page:
+
+- `draw_paths`: the codes over the validation loss, epoch by epoch;
+- `draw_rates`: the metrics over the learning rate;
+- `draw_specifications`: one effect in all its analyses, sorted.
+"""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ae_bn.reporting.estimands import CHOICES, JUDGED_BY, MARGINS, OLD, Verdict
+from ae_bn.reporting.selection import CRITERIA
+from ae_bn.reporting.tables import Table
+
+TITLES = {
+    "log_loss": "held-out loss",
+    "probe_accuracy": "linear-probe accuracy",
+    "centred_precision": "centred precision",
+    "raw_precision": "raw precision",
+}
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+COLORS = {"none": "#000000", "hidden": "#0072B2", "output": "#E69F00", "hidden + output": "#D55E00"}
+MARKED = [1, 2, 3, 5, 10, 20, 50, 100]  # epochs of a path with a marker
+WORST = 1.25  # a path is shown from the epoch at which the loss is this many times the lowest
+# The epoch at which a metric is shown: the best one by its own criterion.
+OWN_EPOCH = {
+    "test_loss": "loss",
+    "probe_accuracy": "accuracy",
+    "centred_precision": "precision",
+    "raw_precision": "precision",
+}
+ACROSS, ABOVE, BELOW = "0.6", "#009E73", "#D55E00"  # colours of intervals around 0, above, below
+
+
+def chosen_rate(runs: pd.DataFrame, criterion: str) -> pd.DataFrame:
+    """Return the runs of every arm at the learning rate that all seeds together choose.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        Rows of `ae_bn.reporting.estimands.read_blocks`, of one snapshot.
+    criterion : str
+        A key of `ae_bn.reporting.selection.CRITERIA`.
+    """
+    sign = 1 if CRITERIA[criterion] else -1
+    arm = ["corpus", "loss", "bn", "masking"]
+    means = (sign * runs[criterion]).groupby([runs[key] for key in [*arm, "learning_rate"]]).mean()
+    best = means.groupby(arm).idxmax()
+    return (
+        runs.set_index([*arm, "learning_rate"], drop=False).loc[list(best)].reset_index(drop=True)
+    )
+
+
+def by_placement(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the runs of every placement of BN, in the order of `COLORS`."""
+    groups = dict(list(runs.groupby("bn")))
+    return [(bn, groups[bn]) for bn in COLORS if bn in groups]
+
+
+def mean_path(paths: Iterable[dict]) -> pd.DataFrame:
+    """Return the mean path of some runs, epoch by epoch, as far as all of them go.
+
+    Parameters
+    ----------
+    paths : iterable of dict
+        Histories of runs: a list per column.
+
+    Returns
+    -------
+    DataFrame
+        A row per epoch: the mean of each column, and ``NAME_low`` and ``NAME_high``, its lowest and
+        highest value over the runs.
+    """
+    tables = [pd.DataFrame(path).astype(float) for path in paths]
+    length = min(map(len, tables))
+    values = np.stack([table[:length].to_numpy() for table in tables])  # (runs, epochs, columns)
+    names = list(tables[0])
+    parts = []
+    for end, part in {"": values.mean(0), "_low": values.min(0), "_high": values.max(0)}.items():
+        parts.append(pd.DataFrame(part, columns=[f"{name}{end}" for name in names]))
+    return pd.concat(parts, axis=1)
+
+
+def draw_paths(runs: pd.DataFrame, masking: list[str]) -> Figure:
+    """Draw the codes over the validation loss, a line per placement of BN.
+
+    The learning rate of an arm is the one with the best validation accuracy.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        Rows of `ae_bn.reporting.estimands.read_blocks`, of one corpus and one loss.
+    masking : list of str
+        The masking levels to show, one per column.
+    """
+    metrics = {
+        "valid_accuracy": "linear-probe accuracy",
+        "valid_centred_precision": "centred precision",
+        "valid_precision": "raw precision",
+    }
+    shown = chosen_rate(runs[runs["snapshot"] == "accuracy"], "valid_accuracy")
+    figure, axes = plt.subplots(
+        len(metrics), len(masking), figsize=(4.2 * len(masking), 8), squeeze=False,
+        sharex="col", sharey="row", layout="constrained",
+    )  # fmt: skip
+    for column, level in zip(axes.T, masking):
+        for bn, arm in by_placement(shown[shown["masking"] == level]):
+            path = mean_path(arm["path"])
+            path = path[path["valid_loss"] <= WORST * path["valid_loss"].min()]
+            marked = path[path["epoch"].isin(MARKED)]
+            for axis, metric in zip(column, metrics):
+                axis.plot(path["valid_loss"], path[metric], color=COLORS[bn], label=bn)
+                limits = path[f"{metric}_low"], path[f"{metric}_high"]
+                axis.fill_between(path["valid_loss"], *limits, color=COLORS[bn], alpha=0.2)
+                axis.plot(marked["valid_loss"], marked[metric], ".", color=COLORS[bn])
+            for epoch, x, y in marked[["epoch", "valid_loss", "valid_accuracy"]].to_numpy():
+                column[0].annotate(f"{epoch:.0f}", (x, y), fontsize=6, color=COLORS[bn])
+        column[0].set_title(_masking_title(level))
+        column[-1].set_xlabel("validation loss per document (training goes to the left)")
+    for axis, title in zip(axes[:, 0], metrics.values()):
+        axis.set_ylabel(f"validation {title}")
+    _finish(figure, axes)
+    return figure
+
+
+def draw_rates(runs: pd.DataFrame, masking: list[str]) -> Figure:
+    """Draw the metrics of the test documents over the learning rate, a line per placement of BN.
+
+    A solid line is at the best epoch by the metric's own validation criterion, a dotted one at the
+    epoch of the lowest validation loss.  A ring marks the rate that the criterion chooses.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        Rows of `ae_bn.reporting.estimands.read_blocks`, of one corpus and one loss.
+    masking : list of str
+        The masking levels to show, one per column.
+    """
+    figure, axes = plt.subplots(
+        len(OWN_EPOCH), len(masking), figsize=(4.2 * len(masking), 10), squeeze=False,
+        sharex=True, sharey="row", layout="constrained",
+    )  # fmt: skip
+    for row, (metric, own) in zip(axes, OWN_EPOCH.items()):
+        for snapshot, style in ((own, "-"), ("loss", ":")):
+            of = runs[runs["snapshot"] == snapshot]
+            chosen = chosen_rate(of, JUDGED_BY[snapshot])
+            for axis, level in zip(row, masking):
+                for bn, arm in by_placement(of[of["masking"] == level]):
+                    by_rate = arm.groupby("learning_rate")[metric].agg(["mean", "min", "max"])
+                    label = bn if style == "-" else None
+                    axis.plot(by_rate["mean"], style, color=COLORS[bn], label=label)
+                    if style == ":":
+                        continue
+                    limits = by_rate["min"], by_rate["max"]
+                    axis.fill_between(by_rate.index, *limits, color=COLORS[bn], alpha=0.2)
+                    best = chosen.query("bn == @bn and masking == @level")["learning_rate"].iloc[0]
+                    axis.plot(best, by_rate["mean"][best], "o", mfc="white", color=COLORS[bn])
+        row[0].set_ylabel(TITLES.get(metric, "held-out loss"))
+    for axis, level in zip(axes[0], masking):
+        axis.set_title(_masking_title(level))
+    for axis in axes[-1]:
+        rates = sorted(runs["learning_rate"].unique())
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=60)
+        axis.minorticks_off()
+        axis.set_xlabel("learning rate")
+    _finish(figure, axes)
+    return figure
+
+
+def draw_specifications(each: pd.DataFrame, title: str) -> Figure:
+    """Draw one effect in all its analyses, sorted, with the choices of each below it.
+
+    Parameters
+    ----------
+    each : DataFrame
+        Rows of `ae_bn.reporting.estimands.analyses` of one effect and one metric.
+    title : str
+        The title of the figure.
+    """
+    each = each.sort_values("mean", ignore_index=True)
+    metric = each["metric"].iloc[0]
+    shown = {choice: levels(each[choice]) for choice in CHOICES if each[choice].nunique() > 1}
+    rows = [(choice, level) for choice, of in shown.items() for level in of]
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(9, 3 + 0.19 * len(rows)), sharex=True, layout="constrained",
+        gridspec_kw={"height_ratios": [3, 0.19 * len(rows)]},
+    )  # fmt: skip
+    colors = np.select([each["low"] > 0, each["high"] < 0], [ABOVE, BELOW], ACROSS)
+    margin = MARGINS[metric]
+    top.axhspan(-margin, margin, color="0.93")
+    top.axhline(0, color="0.3", linewidth=1)
+    top.vlines(each.index, each["low"], each["high"], color=colors, linewidth=1)
+    top.scatter(each.index, each["mean"], c=colors, s=8, zorder=3)
+    old = (each[list(OLD)] == pd.Series(OLD)).all(axis=1)
+    top.scatter(each.index[old], each["mean"][old], marker="D", s=28, facecolor="none",
+                color="black", zorder=4, label="the analysis published at first")  # fmt: skip
+    top.set_ylabel(f"effect on {TITLES[metric]}" + (", %" if metric == "log_loss" else ""))
+    top.set_title(title, loc="left")
+    top.legend(loc="upper left", frameon=False, fontsize=8)
+    for height, (choice, level) in enumerate(rows):
+        at = each.index[each[choice] == level]
+        bottom.scatter(at, np.full(len(at), -height), marker="|", s=14, c=colors[at])
+    bottom.set_yticks(-np.arange(len(rows)), [f"{c}: {spoken(level)}" for c, level in rows])
+    bottom.tick_params(axis="y", labelsize=7)
+    bottom.set_ylim(-len(rows) + 0.4, 0.6)
+    bottom.set_xlabel(f"{len(each)} analyses, sorted by their effect")
+    return figure
+
+
+def levels(column: pd.Series) -> list[str]:
+    """Return the levels of a choice: learning rates by size, others as they come."""
+    found = list(dict.fromkeys(column))
+    return sorted(found, key=lambda level: (not _is_number(level), float(level) if _is_number(level)
+                                            else 0))  # fmt: skip
+
+
+def spoken(level: str) -> str:
+    """Return a level of a choice as a reader sees it."""
+    named = {
+        "valid_loss": "by validation loss",
+        "valid_accuracy": "by validation accuracy",
+        "valid_centred_precision": "by validation precision",
+        "loss": "lowest validation loss",
+        "accuracy": "best validation accuracy",
+        "precision": "best validation precision",
+        "last": "last epoch",
+        "none": "no masking",
+    }
+    return named.get(level, level)
+
+
+def verdict_table(verdicts: list[Verdict], title: str) -> Table:
+    """Return a row per verdict.
+
+    Parameters
+    ----------
+    verdicts : list of Verdict
+        The verdicts to show, in order.
+    title : str
+        The table's title.
+    """
+    rows = []
+    for v in verdicts:
+        digits = 1 if v.metric == "log_loss" else 3
+        unit = " %" if v.metric == "log_loss" else ""
+        numbers = f"{v.mean:+.{digits}f}{unit} [{v.low:+.{digits}f}, {v.high:+.{digits}f}]"
+        rows.append([v.effect, v.group, TITLES[v.metric], numbers, v.n, v.verdict, agreement(v)])
+    header = ["effect", "loss", "metric", "mean over analyses", "n", "verdict", "analyses"]
+    return Table(title, header, rows)
+
+
+def agreement(verdict: Verdict) -> str:
+    """Return in how many analyses the sign of a verdict's mean holds."""
+    sign = "higher" if verdict.mean > 0 else "lower"
+    return f"{sign} in {verdict.same_sign} of {verdict.analyses}"
+
+
+def _is_number(level):
+    return str(level).replace(".", "", 1).isdigit()
+
+
+def _masking_title(level):
+    return "no masking" if level == "none" else level
+
+
+def _finish(figure, axes):
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, title="BN", loc="outside lower center", ncols=4, frameon=False)
