@@ -146,7 +146,10 @@ def effects_here(runs: list[Run]) -> pd.DataFrame:
 def compare_answers(name: str, runs: list[Run], published: Path, record: Record) -> str:
     """Return the direction of every published answer beside the one seen here."""
     here, lines = effects_here(runs), []
-    blocks = read_blocks(published, record)
+    try:
+        blocks = read_blocks(published, record)
+    except UserError as error:
+        return f"No answers to compare with: {error}"
     blocks = blocks[blocks["corpus"] == BLOCKS[name]]
     if blocks.empty:
         return "No answers are published for this copy of the corpus."

@@ -9,7 +9,9 @@ Three figures, which ``make report`` also puts into an interactive page:
 
 from __future__ import annotations
 
-from typing import Iterable
+import re
+from pathlib import Path
+from typing import Iterable, NamedTuple
 
 import matplotlib
 
@@ -19,10 +21,25 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy import stats
 
-from ae_bn.reporting.estimands import CHOICES, JUDGED_BY, MARGINS, OLD, Verdict
+from ae_bn.files import atomic_write
+from ae_bn.reporting.estimands import (
+    CHOICES,
+    JUDGED_BY,
+    MARGINS,
+    OLD,
+    Verdict,
+    all_effects,
+    analyses,
+    judge,
+    read_blocks,
+    read_references,
+)
 from ae_bn.reporting.selection import CRITERIA
+from ae_bn.reporting.statistics import CONFIDENCE
 from ae_bn.reporting.tables import Table
+from ae_bn.study.record import Record
 
 TITLES = {
     "log_loss": "held-out loss",
@@ -32,6 +49,7 @@ TITLES = {
 }
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLORS = {"none": "#000000", "hidden": "#0072B2", "output": "#E69F00", "hidden + output": "#D55E00"}
+MASKINGS = ["none", "masking .3", "masking .5", "masking .7"]
 MARKED = [1, 2, 3, 5, 10, 20, 50, 100]  # epochs of a path with a marker
 WORST = 1.25  # a path is shown from the epoch at which the loss is this many times the lowest
 # The epoch at which a metric is shown: the best one by its own criterion.
@@ -40,6 +58,11 @@ OWN_EPOCH = {
     "probe_accuracy": "accuracy",
     "centred_precision": "precision",
     "raw_precision": "precision",
+}
+# What codes are for: the epoch, the criterion that chooses the recipe, and the metric.
+PURPOSES = {
+    "classification": ("accuracy", "valid_accuracy", "probe_accuracy"),
+    "retrieval": ("precision", "valid_centred_precision", "centred_precision"),
 }
 ACROSS, ABOVE, BELOW = "0.6", "#009E73", "#D55E00"  # colours of intervals around 0, above, below
 
@@ -61,6 +84,65 @@ def chosen_rate(runs: pd.DataFrame, criterion: str) -> pd.DataFrame:
     return (
         runs.set_index([*arm, "learning_rate"], drop=False).loc[list(best)].reset_index(drop=True)
     )
+
+
+class Answers:
+    """Everything that the report says about the core blocks.
+
+    Parameters
+    ----------
+    results : Path
+        The folder of all results; its core blocks and its record are read.
+
+    Attributes
+    ----------
+    runs, each : DataFrame
+        See `ae_bn.reporting.estimands.read_blocks` and `ae_bn.reporting.estimands.analyses`.
+    verdicts : dict of (effect, metric, loss) to Verdict
+        The loss is "all blocks" for the verdicts over all of them.
+    recipes : list of Recipe
+    """
+
+    def __init__(self, results: Path):
+        self.results = results
+        self.runs = read_blocks(results, Record(results / "record"))
+        effects = all_effects(self.runs)
+        self.each = analyses(effects)
+        found = [*judge(effects, ["loss"]), *judge(effects, [])]
+        self.verdicts = {(v.effect, v.metric, v.group): v for v in found}
+        self.recipes = recommend(self.runs, read_references(results))
+
+    def table(self, keys: Iterable[tuple[str, str, str]], title: str = "") -> Table:
+        """Return the verdicts of some (effect, metric, loss), a row each."""
+        return verdict_table([self.verdicts[key] for key in keys], title)
+
+    def write_figures(self, headline: Iterable[tuple[str, str]]) -> list[str]:
+        """Draw the figures into the folder ``answers`` of the results, and return their names.
+
+        Parameters
+        ----------
+        headline : iterable of (effect, metric)
+            The effects whose specification curves are drawn.
+        """
+        figures = {}
+        for (corpus, loss), block in self.runs.groupby(["corpus", "loss"], sort=False):
+            levels = [level for level in MASKINGS if level in set(block["masking"])]
+            of = _file_name(corpus, loss)
+            figures[f"paths_{of}"] = draw_paths(block, levels)
+            figures[f"rates_{of}"] = draw_rates(block, levels)
+        for effect, metric in headline:
+            each = self.each.query("effect == @effect and metric == @metric")
+            title = f"{effect}: effect on {TITLES[metric]}"
+            figures[f"analyses_{_file_name(effect, metric)}"] = draw_specifications(each, title)
+        for name, figure in figures.items():
+            with atomic_write(self.results / "answers" / f"{name}.png", "wb") as file:
+                figure.savefig(file, format="png", dpi=100)
+            plt.close(figure)
+        return list(figures)
+
+
+def _file_name(*parts: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", " ".join(parts).lower())
 
 
 def by_placement(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -218,6 +300,45 @@ def draw_specifications(each: pd.DataFrame, title: str) -> Figure:
     bottom.set_ylim(-len(rows) + 0.4, 0.6)
     bottom.set_xlabel(f"{len(each)} analyses, sorted by their effect")
     return figure
+
+
+class Recipe(NamedTuple):
+    """What to use for one purpose, and what it scores."""
+
+    purpose: str
+    loss: str
+    bn: str
+    masking: str
+    learning_rate: float
+    epoch: str  # the snapshot
+    scores: pd.DataFrame  # by corpus and arm, the references included: mean, low, high, n
+
+
+def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> list[Recipe]:
+    """Return the recipe for each of `PURPOSES`, chosen by validation on the first corpus.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        See `ae_bn.reporting.estimands.read_blocks`.
+    references : DataFrame
+        ``corpus``, ``arm``, ``seed`` and the metrics of the references.
+    """
+    recipes, of_recipe = [], ["loss", "bn", "masking", "learning_rate"]
+    for purpose, (epoch, criterion, metric) in PURPOSES.items():
+        rows = runs[runs["snapshot"] == epoch]
+        first = rows[rows["corpus"] == rows["corpus"].iloc[0]]
+        sign = 1 if CRITERIA[criterion] else -1
+        best = (sign * first.groupby(of_recipe)[criterion].mean()).idxmax()
+        ours = rows[(rows[of_recipe] == pd.Series(best, of_recipe)).all(axis=1)]
+        together = pd.concat([ours.assign(arm="this recipe"), references])
+        by = together.groupby(["corpus", "arm"], sort=False)[metric]
+        scores = by.agg(n="count", mean="mean", deviation="std")
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, scores["n"] - 1) * scores["deviation"]
+        half /= np.sqrt(scores["n"])
+        scores = scores.assign(low=scores["mean"] - half, high=scores["mean"] + half)
+        recipes.append(Recipe(purpose, *best, epoch=epoch, scores=scores.drop(columns="deviation")))
+    return recipes
 
 
 def levels(column: pd.Series) -> list[str]:

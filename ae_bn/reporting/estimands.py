@@ -140,6 +140,23 @@ def read_blocks(results: Path, record: Record) -> pd.DataFrame:
     return runs
 
 
+def read_references(results: Path) -> pd.DataFrame:
+    """Return the references of all blocks: ``corpus``, ``arm``, ``seed`` and the metrics.
+
+    Parameters
+    ----------
+    results : Path
+        The folder of all results.
+    """
+    parts = []
+    for name, corpus in BLOCKS.items():
+        path = results / name / "results.csv"
+        if path.exists():
+            rows = pd.read_csv(path)
+            parts.append(rows[rows["learning_rate"].isna()].assign(corpus=corpus))
+    return pd.concat(parts, ignore_index=True)
+
+
 def complete(rows: pd.DataFrame, block: str) -> pd.DataFrame:
     """Return the complete part of a block: all its arms and learning rates at the same seeds.
 

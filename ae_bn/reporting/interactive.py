@@ -16,6 +16,7 @@ from ae_bn.reporting.answers import (
     BELOW,
     COLORS,
     MARKED,
+    MASKINGS,
     OWN_EPOCH,
     TITLES,
     WORST,
@@ -30,7 +31,6 @@ PATH_TITLES = {
     "valid_centred_precision": "centred precision",
     "valid_precision": "raw precision",
 }
-MASKINGS = ["none", "masking .3", "masking .5", "masking .7"]
 WIDTH, HEIGHT = 300, 220  # of a panel, pixels
 
 
