@@ -337,7 +337,8 @@ def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> list[Recipe]:
         half = stats.t.ppf((1 + CONFIDENCE) / 2, scores["n"] - 1) * scores["deviation"]
         half /= np.sqrt(scores["n"])
         scores = scores.assign(low=scores["mean"] - half, high=scores["mean"] + half)
-        recipes.append(Recipe(purpose, *best, epoch=epoch, scores=scores.drop(columns="deviation")))
+        scores = scores.drop(columns="deviation")
+        recipes.append(Recipe(purpose, *best, epoch=epoch, scores=scores)  # type: ignore[misc])
     return recipes
 
 

@@ -63,7 +63,7 @@ def page(runs: pd.DataFrame, each: pd.DataFrame) -> str:
         .resolve_scale(color="independent", x="independent", y="independent")
         .configure_view(continuousWidth=WIDTH, continuousHeight=HEIGHT)
     )
-    library = vl_convert.javascript_bundle()
+    library = vl_convert.javascript_bundle()  # type: ignore[call-arg]
     specification = json.dumps(chart.to_dict()).replace("</", "<\\/")
     # The controls come first, and the figures are not printed: the page has them as images, too.
     return (
@@ -132,7 +132,7 @@ def _paths(runs):
     table = pd.concat(parts, ignore_index=True)
     columns = []
     for name, title in PATH_TITLES.items():
-        base = alt.Chart(width=WIDTH * 0.62, height=HEIGHT).encode(
+        base = alt.Chart(width=WIDTH * 2 // 3, height=HEIGHT).encode(
             alt.X("valid_loss:Q", title="validation loss", scale=alt.Scale(zero=False)),
             alt.Y(f"{name}:Q", title=None, scale=alt.Scale(zero=False)),
             color=_color(),
