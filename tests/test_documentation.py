@@ -199,3 +199,20 @@ def test_every_metric_and_module_has_a_place(pages):
     assert all(f"| `{name}` |" in pages.metrics_page() for name in METRICS)
     modules = {path.stem for path in (ROOT / "ae_bn").glob("*.py")} - {"__init__", "__main__"}
     assert {f"api/ae_bn.{name}" for name in modules} <= set(pages.api_pages())
+
+
+def test_every_experiment_has_a_page(pages):
+    found = pages.experiment_pages()
+    for path in ROOT.glob("configs/*.yaml"):
+        text = found[f"experiments/{path.stem}"]
+        assert f"`make {path.stem}`" in text and re.search(r"\*\*Question\.\*\* .{20}", text)
+        assert pages.escape(f"[{path.stem}]({path.stem}.md)") in found["experiments/index"]
+
+
+def test_every_file_has_a_place():
+    text = (ROOT / "docs/where_things_are.md").read_text(encoding="utf-8")
+    files = [*ROOT.glob("ae_bn/*.py"), *ROOT.glob("ae_bn/*/*.py"), *ROOT.glob("experiments/*.py")]
+    for file in files:
+        folder = f"{file.parent.relative_to(ROOT)}/"
+        named = f"`{folder}{file.name}`" in text or f"`{folder}`" in text
+        assert named or file.name.startswith("__"), file
