@@ -233,7 +233,7 @@ def test_the_nearest_document_to_a_training_document_is_itself(
         (["--text", "TEXT", "--out", "codes.csv", "--encoding", "x"], "unknown encoding 'x'"),
         (["--text", "TEXT.json", "--out", "codes.csv"], "save them as .csv"),
         (["--text", "unclosed.csv", "--out", "codes.csv"], "not a csv file"),
-        (["--text", "TEXT", "--out", "FOLDER/x.csv"], "that is a folder"),
+        (["--text", "TEXT", "--out", "FOLDER/x.csv"], "this is a folder"),
         (["--text", "TEXT", "--out", "TEXT/codes.npz"], "cannot write"),
         (["--text", "TEXT", "--model", "FOLDER", "--out", "codes.csv"], "holds no model"),
     ],
