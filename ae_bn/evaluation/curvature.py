@@ -33,8 +33,8 @@ There are two choices of d, which is 1 where it is not a norm:
   this choice compares arms in the same coordinates.  For units with BN both choices agree.
 
 ARPACK (`scipy.sparse.linalg.eigsh`) computes the largest eigenvalues.  Stochastic Lanczos
-quadrature (Ghorbani et al. 2019, arXiv 1901.10159) estimates the density.  Its variance falls with the number
-of parameters, so with half a million of them one or two random vectors are enough.
+quadrature (Ghorbani et al. 2019, arXiv 1901.10159) estimates the density.  Its variance falls with
+the number of parameters, so with half a million of them one or two random vectors are enough.
 
 At 2,000 words and 128 units, a product over 500 documents takes about 0.05 s on one core without BN
 and 0.1 s with BN in all layers.  One measurement takes 200 to 300 products.
