@@ -1,19 +1,19 @@
 """A trained encoder in NumPy and SciPy: from raw text to codes on any machine, without Theano.
 
-Every layer of the encoder is the three equations of the post, as `ae_bn.model.stages` has them,
-with the population statistics for mean and std::
+Every layer of the encoder is the post's three equations, as in `ae_bn.model.stages`, with mean and
+std from the population statistics::
 
     g(x) = x W                                                            (1)
     h(g) = (g - mean) / std                                               (2)
     f(h) = max(0, a h + b)                                                (3)
 
-A model's file (`ae_bn.model.model_file`) holds all that they need, so this is enough::
+The file of a model (`ae_bn.model.model_file`) holds all arrays that they need::
 
     from ae_bn import Encoder
 
     codes = Encoder.load("model.safetensors").transform(["a text", "another text"])
 
-The codes are those of Theano up to rounding; the tests compare the two for every kind of model.
+The codes equal those of Theano up to rounding.  The tests compare the two for every kind of model.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def f(h, a, b, activation):
 
 
 class Layer(NamedTuple):
-    """A layer's numbers: arrays of (n_units,), or 0 and 1 where a switch is off."""
+    """A layer; a and b are arrays of (n_units,), or 1 and 0 where their switches are off."""
 
     W: np.ndarray  # (n_in, n_units)
     standardise: Callable  # from g(x) to h(g), (n, n_units)
@@ -63,12 +63,12 @@ class Layer(NamedTuple):
 
 
 class Encoder:
-    """A trained encoder, see `load`.
+    """A trained encoder.  `load` reads one from a file.
 
     Parameters
     ----------
     contents : ae_bn.model.model_file.Contents
-        The settings, the vocabulary and the arrays of a model.
+        The settings, the vocabulary and the arrays of the model.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Encoder:
     token_pattern : str
         The pattern that cut the training documents into words.
     layers : list of Layer
-        The encoder's layers, lowest first; the last one gives the code.
+        The layers of the encoder, lowest first; the output of the last one is the code.
 
     Raises
     ------
@@ -101,20 +101,21 @@ class Encoder:
 
     @classmethod
     def load(cls, path) -> Encoder:
-        """Read an encoder from a model's file.
+        """Read an encoder from the file of a model.
 
-        Nothing in the file is executed; its checksum and the sizes it claims are checked.
+        The file holds data only, and loading it runs no code.  Its checksum and the sizes that it
+        claims are checked.
 
         Parameters
         ----------
         path : path-like
-            ``model.safetensors``, or the directory of the run that wrote it.
+            The file ``model.safetensors``, or the directory of the run that wrote it.
 
         Raises
         ------
         UserError
-            If the file is missing, damaged, not consistent, has settings that this version does
-            not know, or if its training diverged and left values that are not finite.
+            If the file is missing, damaged or inconsistent, if it has settings that this version
+            does not know, or if its values are not finite because its training diverged.
         """
         return cls(read_contents(Path(path)))
 
@@ -124,8 +125,8 @@ class Encoder:
         Parameters
         ----------
         texts : iterable of str
-            Words outside the vocabulary are ignored, so a text of such words only has the code
-            of the empty document.
+            The texts.  Words outside the vocabulary are ignored, so a text with no other words has
+            the code of the empty document.
 
         Returns
         -------
@@ -139,18 +140,18 @@ class Encoder:
         return self.encode(self.vectorise(texts))
 
     def vectorise(self, texts: Iterable[str]) -> csr_matrix:
-        """Return the network's input, csr_matrix of float32 (n_texts, n_words), of raw texts."""
+        """Return the network's input for raw texts, csr_matrix of float32, (n_texts, n_words)."""
         if isinstance(texts, (str, bytes)):
             raise UserError(f"{texts[:20]!r} is one text: give a list of texts")
         return vectorise(texts, self.words, self.idf, self.config.data, self.token_pattern)
 
     def encode(self, X) -> np.ndarray:
-        """Return the codes of documents that are counted and weighed already.
+        """Return the codes of documents that are already the network's input.
 
         Parameters
         ----------
         X : csr_matrix or ndarray, (n, n_words)
-            As `vectorise` returns it.
+            The input, as `vectorise` returns it.
 
         Returns
         -------
@@ -168,19 +169,19 @@ class Encoder:
                 f"{len(self.words)} words"
             )
         dtype = self.layers[0].W.dtype
-        with np.errstate(over="ignore", invalid="ignore"):  # the check below says it in one line
+        with np.errstate(over="ignore", invalid="ignore"):  # the check below reports it
             out = X.astype(dtype)
             for layer in self.layers:
                 out = f(layer.standardise(g(out, layer.W)), layer.a, layer.b, layer.activation)
         if not np.isfinite(out).all():
             raise UserError(
-                f"codes of these documents are not finite: give finite values that fit {dtype}"
+                f"the codes of these documents are not finite: give finite values that fit {dtype}"
             )
         return out
 
 
 def _layer(plan: LayerPlan, number: int, epsilon: float, arrays: dict) -> Layer:
-    """Return a layer from its plan and the arrays of its number."""
+    """Return the layer with a number, from its plan and the arrays of the model."""
     if plan.activation not in ACTIVATIONS:
         raise UserError(
             f"model.hidden_activation={plan.activation}: the encoder knows only "

@@ -1,4 +1,4 @@
-"""The autoencoder as a scikit-learn transformer: the same graph and the same training loop."""
+"""The autoencoder as a scikit-learn transformer, with the same graph and training loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ae_bn.training import SNAPSHOTS, check_batch_size, fit
 
 try:
     from sklearn.base import ClassNamePrefixFeaturesOutMixin
-except ImportError:  # private at first
+except ImportError:  # it was private at first
     from sklearn.base import _ClassNamePrefixFeaturesOutMixin as ClassNamePrefixFeaturesOutMixin
 try:
     from sklearn.utils.validation import validate_data
@@ -40,8 +40,8 @@ except ImportError:  # before scikit-learn 1.6 it is a method
         return estimator._validate_data(X, **options)
 
 
-DTYPES = [np.float64, np.float32]  # that results keep
-SETTINGS = {  # what each parameter is called in a config
+DTYPES = [np.float64, np.float32]  # results have the dtype of the input, if it is one of these
+SETTINGS = {  # the name of each parameter in a config
     "layers": "model.layers",
     "tied": "model.tied",
     "hidden_activation": "model.hidden_activation",
@@ -60,82 +60,93 @@ SETTINGS = {  # what each parameter is called in a config
     "kernels": "theano.kernels",
 }
 MONITORS = [name for name in SNAPSHOTS if name != "last"]
-# What `settings` refuses, and what to do instead; all that starts so.
+# Beginnings of the settings that `settings` refuses, and what to do instead.
 WITHOUT_EFFECT = {
     "training.seed": "give random_state",
-    "training.checkpoint_epochs": "take it out",
-    "training.observe_steps": "take it out",
-    "training.path_epochs": 'take it out; with monitor="accuracy" every epoch is measured',
-    "data.": "prepare X itself",
-    "evaluation.": "take it out",
-    "experiment.": "take it out",
+    "training.checkpoint_epochs": "remove it",
+    "training.observe_steps": "remove it",
+    "training.path_epochs": 'remove it; with monitor="accuracy" every epoch is measured',
+    "data.": "prepare X yourself",
+    "evaluation.": "remove it",
+    "experiment.": "remove it",
 }
 
 
 class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """An autoencoder with Batch Normalization and dropout, for sparse documents.
 
-    `fit` trains with early stopping on documents that it holds out, `transform` gives the codes.
-    The loss often goes on falling while codes get worse; labels can choose the epoch, see
+    `fit` trains with early stopping on documents that it holds out.  `transform` returns the codes.
+    The loss often keeps falling while the codes get worse, so labels can choose the kept epoch, see
     ``monitor``.
-    Input is CSR or dense (which becomes CSR), float32 or float64 (anything else becomes
-    float64).  It is computed in Theano's floatX, float32 unless the flag says otherwise; results
-    have the dtype of the input.
 
-    A parameter of None has the default of ``ae_bn/defaults.yaml``, where all are explained.
-    Only ``loss`` and ``output_activation`` differ from there: they fit any real numbers, TF-IDF
-    for one.  For binary input take ``"cross_entropy"`` and ``"sigmoid"``.
+    Input is CSR or dense (which becomes CSR), in float32 or float64 (other types become float64).
+    Theano computes in floatX, float32 by default, and results have the dtype of the input.
 
-    Refitting with another ``learning_rate``, dropout, ``batch_size``, ``epochs``, ``patience``,
-    ``validation_fraction`` or ``random_state`` compiles nothing again.
+    A parameter of None has its default from ``ae_bn/defaults.yaml``, which explains all settings.
+    Only ``loss`` and ``output_activation`` have other defaults here, which fit any real numbers,
+    such as TF-IDF.  For binary input use ``"cross_entropy"`` and ``"sigmoid"``.
+
+    Fitting again with another ``learning_rate``, dropout rate, ``batch_size``, ``epochs``,
+    ``patience``, ``validation_fraction`` or ``random_state`` does not compile again.
 
     Parameters
     ----------
     layers : sequence of int, optional
-        Units of the encoder's layers, the last one is the code.
+        The numbers of units of the encoder's layers.  The last layer is the code.
     tied : bool, optional
+        Whether the decoder's W is the transpose of the encoder's.
     hidden_activation, output_activation : {"relu", "sigmoid", "tanh", "linear"}, optional
-        The output's may also be "softmax", which goes with multinomial.
+        The activations of the hidden layers and of the output layer.  The output layer may also
+        have "softmax", for the loss "multinomial".
     loss : {"squared_error", "cross_entropy", "standardised_error", "multinomial"}, optional
-        cross_entropy is for values from 0 to 1.
+        The reconstruction loss.  "cross_entropy" is for values from 0 to 1.
     batch_norm, top_batch_norm : bool, optional
-        In the hidden layers; in the output layer.
+        Whether the hidden layers and the output layer have Batch Normalization.
     input_dropout, hidden_dropout : float in [0, 1), optional
+        The probabilities that training drops a word of the input and an output of a hidden layer.
     optimizer : {"sgd", "nesterov", "adam", "adadelta", "rmsprop"}, optional
+        The optimiser.
     learning_rate : float, optional
+        The learning rate.  Each optimiser has its own best one.
     batch_size : int, optional
-        Documents in a minibatch; None also lowers it to the number of training documents.
-    epochs, patience : int, optional
+        The number of documents in a minibatch.  None lowers the default to the number of training
+        documents where these are fewer.
+    epochs : int, optional
+        The largest number of epochs.
+    patience : int, optional
+        The number of epochs without a lower held-out loss after which training ends.
     validation_fraction : float, optional
-        Of the documents given to `fit`; at least one is held out.
+        The share of the documents given to `fit` that is held out; at least one document.
     monitor : {"loss", "accuracy", "precision"}
-        What chooses the epoch whose parameters `fit` keeps: the lowest loss, the highest accuracy
-        of a ridge probe or the highest precision of retrieval (by cosines of centred codes, 2 %
-        retrieved), always on the held-out documents.  The last two need labels, ``fit(X, y)``.
-        Nothing else depends on it: training is the same and ends by the loss.
+        The criterion for the epoch whose parameters `fit` keeps: the lowest loss, the highest
+        accuracy of a ridge probe, or the highest precision of retrieval (cosines of centred codes,
+        2 % retrieved), on the held-out documents.  The last two need labels, ``fit(X, y)``.
+        Nothing else changes: training always ends by the loss.
     kernels : {"fused", "symbolic"}, optional
+        The implementation: Ops in C, or the slower symbolic graph that defines them.
     settings : dict, optional
         Any other settings of the model and its training, such as
-        ``{"model.batch_norm.scale": False}``.  Those without effect here are refused.
+        ``{"model.batch_norm.scale": False}``.  Settings without effect here are refused.
     random_state : int, RandomState instance or None
-        An int is ``training.seed``: it gives the numbers that ``experiments/run.py`` gives.
+        The seed.  An int is ``training.seed`` and gives the same numbers as ``ae-bn run``.
     verbose : bool
-        Show a progress bar with the losses and with the time that is left at most: training may
-        end early.
+        Whether to show a progress bar with the losses and an upper bound of the time left.
 
     Attributes
     ----------
     n_features_in_ : int
+        The number of words.
     feature_names_in_ : ndarray of str, (n_words,)
-        If the input to `fit` had string column names.
+        The column names of the input to `fit`, if it had any.
     parameters_ : dict of str to ndarray
         W, a, b and population statistics of every layer, see `Autoencoder.get_state`.
     history_ : list of ae_bn.training.Epoch
-        With a ``monitor`` of labels, ``codes`` of an epoch has its accuracy and precision.
+        The losses of every epoch.  With a ``monitor`` that uses labels, ``codes`` of an epoch has
+        its accuracy and precision.
     best_epoch_ : int
-        The epoch whose parameters these are, from 1.
+        The kept epoch, counted from 1.
     n_iter_ : int
-        Epochs trained, or calls of `partial_fit`.
+        The number of epochs trained, or of calls of `partial_fit`.
     """
 
     def __init__(
@@ -189,9 +200,10 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Parameters
         ----------
         X : csr_matrix or array_like, (n, n_features)
+            The documents.
         y : array_like of labels, (n,), optional
-            Numbers or strings, at least two different ones.  They only choose the epoch that is
-            kept, and only if ``monitor`` says so.
+            Numbers or strings, at least two different ones.  They only choose the kept epoch, and
+            only with a ``monitor`` that uses labels.
 
         Returns
         -------
@@ -200,9 +212,9 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Raises
         ------
         UserError
-            A ValueError, for an impossible parameter, too few documents or labels, documents
-            that Batch Normalization cannot standardise, and training that never gave a finite
-            loss.
+            If a parameter is invalid, there are too few documents or labels, Batch Normalization
+            cannot standardise the documents, or training never gave a finite loss.  It is a
+            ValueError.
         """
         X, _ = self._documents(X, reset=True, least=3)
         labels, config, random = self._labels(X, y), self._configured(), self._streams()
@@ -216,8 +228,8 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if labels is not None:
             if np.ptp(labels[rows]) == 0:
                 raise UserError(
-                    f'monitor="{self.monitor}" needs documents of two labels: the {len(rows)} '
-                    'training documents have one; take monitor="loss"'
+                    f'monitor="{self.monitor}" needs documents of two labels, and the {len(rows)} '
+                    'training documents have one: use monitor="loss"'
                 )
             activation = config.model.hidden_activation
             meter = PathMeter(labels[rows], labels[valid_rows], activation)
@@ -250,21 +262,22 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return self
 
     def partial_fit(self, X, y=None):
-        """Go on training: one pass over some documents, in minibatches.
+        """Continue training with one pass over some documents, in minibatches.
 
-        Nothing is held out and nothing ends it early.  The population statistics of Batch
-        Normalization, which `transform` uses, become those of these documents alone: give
-        chunks that are a fair sample, and large enough for means and variances.  The first
-        chunk also decides where the output layer starts.  After `fit` it goes on from the best
-        epoch, with a fresh optimiser.  ``epochs``, ``patience``, ``validation_fraction`` and
-        ``monitor`` are for `fit` alone.
+        No documents are held out, and there is no early stopping.  The population statistics of
+        Batch Normalization, which `transform` uses, become those of these documents alone, so each
+        chunk should be a fair sample and large enough for means and variances.  The first chunk
+        also sets the start of the output layer.  After `fit`, training continues from the kept
+        epoch with a new optimiser.  ``epochs``, ``patience``, ``validation_fraction`` and
+        ``monitor`` have no effect here.
 
         Parameters
         ----------
         X : csr_matrix or array_like, (n, n_features)
-            At least ``batch_size`` documents; a remainder that does not fill a minibatch is not
-            trained on.
+            At least ``batch_size`` documents.  A remainder that does not fill a minibatch is left
+            out.
         y : ignored
+            Present for scikit-learn's convention.
 
         Returns
         -------
@@ -273,7 +286,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Raises
         ------
         UserError
-            As `fit`; then everything is as it was before.
+            For the same reasons as `fit`.  The estimator is then unchanged.
         """
         first = not hasattr(self, "parameters_")
         X, _ = self._documents(X, reset=first)
@@ -307,7 +320,17 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return self
 
     def transform(self, X):
-        """Return the codes, (n, n_units), of documents, (n, n_features)."""
+        """Return the codes of documents.
+
+        Parameters
+        ----------
+        X : csr_matrix or array_like, (n, n_features)
+            The documents.
+
+        Returns
+        -------
+        ndarray of the dtype of X, (n, n_units)
+        """
         check_is_fitted(self)
         X, dtype = self._documents(X)
         _check_values(X, self._fitted)
@@ -316,22 +339,43 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return _finite(codes, "codes").astype(dtype, copy=False)
 
     def inverse_transform(self, X):
-        """Return the reconstruction, dense (n, n_features), from codes, (n, n_units)."""
+        """Return the reconstruction of documents from their codes.
+
+        Parameters
+        ----------
+        X : array_like, (n, n_units)
+            The codes.
+
+        Returns
+        -------
+        ndarray of the dtype of X, (n, n_features)
+        """
         check_is_fitted(self)
         X = check_array(X, dtype=DTYPES)
         if X.shape[1] != self._n_features_out:
             raise UserError(
-                f"codes of shape {X.shape}: they must have {self._n_features_out} units"
+                f"codes of shape {X.shape}: give codes with {self._n_features_out} units"
             )
         with self._loaded() as autoencoder:
             reconstruction = autoencoder.decode(X)
         return _finite(reconstruction, "reconstructions").astype(X.dtype, copy=False)
 
     def score(self, X, y=None):
-        """Return the negative mean loss per document: larger is better.
+        """Return the negative mean loss per document, so larger is better.
 
-        With population statistics, nothing dropped.  Compare it between models of the same
-        ``loss`` only.
+        It uses population statistics and drops nothing.  Compare it only between models with the
+        same ``loss``.
+
+        Parameters
+        ----------
+        X : csr_matrix or array_like, (n, n_features)
+            The documents.
+        y : ignored
+            Present for scikit-learn's convention.
+
+        Returns
+        -------
+        float
         """
         check_is_fitted(self)
         X, _ = self._documents(X)
@@ -349,12 +393,12 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         changes = {key: getattr(self, name) for name, key in SETTINGS.items()}
         changes = {key: value for key, value in changes.items() if value is not None}
         changes.update(self._settings())
-        # NumPy's numbers and arrays, and tuples, become what a config may hold.
+        # A config holds plain values, not NumPy's numbers and arrays, or tuples.
         changes = {key: np.asarray(value).tolist() for key, value in changes.items()}
         return load_config().replace(changes)
 
     def _settings(self) -> dict:
-        """Return `settings`, once none of them is without effect or given twice."""
+        """Return `settings` after checking that each has an effect and is given only once."""
         settings = {} if self.settings is None else self.settings
         if not isinstance(settings, Mapping):
             raise UserError(
@@ -370,14 +414,14 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         for setting in settings:
             if not isinstance(setting, str) or "." not in setting:
                 raise UserError(
-                    f"settings: {setting!r:.60} is no setting; name one, such as 'model.layers'"
+                    f"settings: {setting!r:.60} is no setting: name one, such as 'model.layers'"
                 )
             for key, advice in WITHOUT_EFFECT.items():
                 if setting.startswith(key) and setting not in SETTINGS.values():
-                    raise UserError(f"settings: {setting!r} has no effect here; {advice}")
+                    raise UserError(f"settings: {setting!r} has no effect here: {advice}")
             for key, name in given.items():
                 if f"{key}.".startswith(f"{setting}."):
-                    raise UserError(f"settings: {setting!r} is given as {name}, too; take one out")
+                    raise UserError(f"settings: {setting!r} is also given as {name}: remove one")
         return dict(settings)
 
     def _filling(self, config: Config, n: int) -> Config:
@@ -395,7 +439,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             return None
         if y is None:
             raise UserError(
-                f'monitor="{self.monitor}" needs labels: give fit(X, y), or take monitor="loss"'
+                f'monitor="{self.monitor}" needs labels: give fit(X, y), or use monitor="loss"'
             )
         y = column_or_1d(y)
         check_consistent_length(X, y)
@@ -419,7 +463,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return streams(int(seed) + number)
 
     def _documents(self, X, reset=False, least=1):
-        """Return checked documents as CSR of floatX that the kernels take, and their dtype."""
+        """Return the checked documents as CSR in floatX for the kernels, and their dtype."""
         X = validate_data(
             self,
             X,
@@ -441,14 +485,14 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     @contextmanager
     def _loaded(self) -> Iterator[Autoencoder]:
-        """Yield the compiled autoencoder, which others use too, with this one's parameters."""
+        """Yield the shared compiled autoencoder with the parameters of this estimator."""
         _check_finite(self.parameters_)
         with compiled(self._fitted, self.n_features_in_) as autoencoder:
             autoencoder.set_state(self.parameters_)
             yield autoencoder
 
     def __sklearn_tags__(self):
-        """Return what scikit-learn 1.6 and later asks; earlier ones ask `_more_tags`."""
+        """Return the tags for scikit-learn 1.6 and later; earlier versions call `_more_tags`."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = DTYPES
@@ -459,11 +503,11 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
 
 def _check_values(X, config: Config) -> None:
-    """Raise a UserError if the loss is not for the values of X."""
+    """Raise a UserError if the loss does not allow the values of X."""
     loss = config.model.loss
     if loss == "cross_entropy" and X.nnz and not 0 <= X.data.min() <= X.data.max() <= 1:
         raise UserError(
-            'loss="cross_entropy" is for values from 0 to 1: scale X, or take '
+            'loss="cross_entropy" is for values from 0 to 1: scale X, or use '
             'loss="squared_error" and output_activation="linear"'
         )
 
@@ -476,7 +520,7 @@ def _check_minibatches(X, config: Config) -> None:
         rows = (part.reshape(X.shape[0], -1) for part in (X.indices, X.data))
         if all((part == part[0]).all() for part in rows):
             raise UserError(
-                f"the {X.shape[0]} training documents are all alike, so Batch Normalization has no "
+                f"all {X.shape[0]} training documents are equal, so Batch Normalization has no "
                 "variance to divide by: give different documents, or batch_norm=False"
             )
 
@@ -495,7 +539,7 @@ def _check_finite(parameters: dict) -> None:
 
 
 def _finite(values, what: str):
-    """Return values if all are finite."""
+    """Return the values, or raise a UserError if some are not finite."""
     if not np.isfinite(values).all():
         raise UserError(f"the {what} are not finite: scale X, whose values are too large")
     return values

@@ -1,11 +1,11 @@
-"""Files: where they go, how they are written, and files that vouch for themselves.
+"""Files: the cache directory, atomic writing, and files with a checksum.
 
-- `cache_directory` names the one directory of everything that can be made again (downloads,
-  vectorised corpora, Theano's compiled code).
-- `atomic_write` writes a file so that a reader sees the old file or the whole new one.
-- JSON and arrays carry a checksum.  Reading one executes nothing, and allocates nothing before
-  names, types and sizes are known to be as expected.  A file that was cut, altered or exchanged is
-  named in one line.
+- `cache_directory` returns the directory for everything that can be made again: downloads,
+  vectorised corpora, Theano's compiled code.
+- `atomic_write` writes a file so that a reader sees either the old file or the complete new one.
+- JSON and arrays are written with a checksum.  Reading runs no code from a file, and checks names,
+  types and sizes before it allocates memory.  A truncated, altered or exchanged file gives an error
+  of one line.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ DTYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}  #
 
 
 def cache_directory(*parts: str) -> Path:
-    """Return the cache directory, or a folder inside it, creating it if needed.
+    """Return the cache directory, or a folder inside it, and make it if needed.
 
-    The environment variable ``AE_BN_CACHE`` names it; without that it is the user's cache
-    directory of the operating system (``~/.cache/ae_bn`` on Linux).
+    The environment variable ``AE_BN_CACHE`` names it.  By default it is in the operating system's
+    cache directory of the user (``~/.cache/ae_bn`` on Linux).
 
     Parameters
     ----------
     *parts : str
-        Names of nested folders inside the cache directory.
+        The names of nested folders inside the cache directory.
 
     Returns
     -------
     Path
-        An existing, writable directory; absolute.
+        The absolute path of an existing, writable directory.
 
     Raises
     ------
     UserError
-        If the directory cannot be made or written to.
+        If the directory cannot be made or is not writable.
     """
     root = os.environ.get("AE_BN_CACHE") or user_cache_dir("ae_bn", appauthor=False)
     directory = Path(os.path.abspath(os.path.expanduser(root))).joinpath(*parts)
@@ -68,18 +68,18 @@ def cache_directory(*parts: str) -> Path:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
-    """Open ``path`` for writing; it appears, or changes, only once it is written completely.
+    """Open ``path`` for writing; it appears or changes only when it is complete.
 
-    The text or bytes go to a hidden temporary file in the same directory, which is flushed to
-    the disk and then renamed.  If anything is raised inside the ``with`` block, the temporary
-    file is removed and ``path`` stays as it was.
+    The content goes to a hidden temporary file in the same directory, which is flushed to the disk
+    and then renamed.  If the ``with`` block raises an exception, the temporary file is removed and
+    ``path`` is unchanged.
 
     Parameters
     ----------
     path : path-like
-        The file to write; missing parent directories are made.
+        The file to write.  Missing parent directories are made.
     mode : {"w", "wb"}
-        Text (UTF-8, line ends ``\\n``) or bytes.
+        The kind of content: text (UTF-8, line ends ``\\n``) or bytes.
 
     Yields
     ------
@@ -88,7 +88,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     Raises
     ------
     UserError
-        If the operating system refuses any step (no permission, disk full, ...).
+        If the operating system refuses a step, for example because the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -121,7 +121,7 @@ def file_digest(path: Path) -> str:
     Raises
     ------
     UserError
-        If it cannot be read.
+        If the file cannot be read.
     """
     digest = hashlib.sha256()
     try:
@@ -146,7 +146,7 @@ def read_json(path: Path) -> dict:
     Raises
     ------
     UserError
-        If the file cannot be read, or is not as it was written.
+        If the file cannot be read, or differs from what was written.
     """
     try:
         with open(path, "rb") as file:
@@ -165,7 +165,7 @@ def read_json(path: Path) -> dict:
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:
     """Write arrays and plain values to one safetensors file, atomically, with a checksum."""
-    import safetensors.numpy  # not above: whatever imports this module would import NumPy
+    import safetensors.numpy  # here, so that importing this module does not import NumPy
 
     text = json.dumps(facts)
     metadata = {"facts": text, "sha256": _digest(arrays, text)}
@@ -179,13 +179,14 @@ def read_arrays(path: Path, expected: dict[str, tuple]) -> tuple[dict, dict]:
     Parameters
     ----------
     path : Path
+        The file.
     expected : dict of str to (str, tuple)
-        The dtype and shape of every array that the file must have, by name, as of `kinds`.
+        The dtype and shape of every array that the file must have, by name, as from `kinds`.
 
     Raises
     ------
     UserError
-        If the file cannot be read, has other arrays, or is not as it was written.
+        If the file cannot be read, has other arrays, or differs from what was written.
     """
     found = read_header(path)
     for name in sorted({*expected, *found}):
@@ -202,17 +203,17 @@ def read_arrays(path: Path, expected: dict[str, tuple]) -> tuple[dict, dict]:
 
 
 def kinds(arrays: dict[str, np.ndarray]) -> dict[str, tuple]:
-    """Return the dtype and shape of every array, by name, as `read_header` does of a file."""
+    """Return the dtype and shape of every array, by name, as `read_header` does for a file."""
     return {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
 
 
 def read_facts(path: Path) -> dict:
-    """Return the plain values that `write_arrays` wrote, before their checksum is checked.
+    """Return the plain values that `write_arrays` wrote, without checking their checksum.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or has none.
+        If the file cannot be read or has no such values.
     """
     with _opened(path) as file:
         text = (file.metadata() or {}).get("facts", "")
@@ -231,7 +232,7 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple]]:
     Raises
     ------
     UserError
-        If the file cannot be read or is none.
+        If the file cannot be read or is not a safetensors file.
     """
     with _opened(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}

@@ -1,7 +1,7 @@
 """One seed, five independent random streams.
 
-Each use of chance draws from its own stream, so that switching one of them off (dropout, say)
-leaves the numbers of the others unchanged, and runs with the same seed are paired.
+Each use of randomness draws from its own stream.  Switching one off, such as dropout, leaves the
+numbers of the others unchanged, so runs with the same seed are paired.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def streams(seed: int) -> Streams:
 
     Parameters
     ----------
-    seed : int, at least 0
+    seed : int
+        The seed, at least 0.
 
     Returns
     -------

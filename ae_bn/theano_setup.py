@@ -1,10 +1,10 @@
-"""Theano's set-up: its flags, the BLAS and the compiler it uses, and a report of all three.
+"""Theano's set-up: its flags, its BLAS and its compiler.
 
-``configure`` runs when ``ae_bn`` is imported, before Theano is, and puts the project's flags
-into the environment variable ``THEANO_FLAGS``.  Whatever the user wrote there stays and wins:
-an entry replaces ours of the same name as a whole.  Entries of ``~/.theanorc`` hold only for
-flags that are not set here.  `require_theano` says it in one line when Theano cannot be imported
-with what is there.  ``python -m ae_bn`` shows what is in force.
+`configure` runs when ``ae_bn`` is imported, before Theano is imported.  It puts the project's flags
+into the environment variable ``THEANO_FLAGS``.  Flags that the user has set there stay, and each
+replaces the project's flag of the same name.  ``~/.theanorc`` decides only flags that are not set
+here.  `require_theano` raises an error of one line if Theano cannot be imported with these flags.
+``python -m ae_bn`` shows the flags in force.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ OPENBLAS_NAMES = Path(__file__).with_name("scipy_openblas.h")
 
 
 def configure() -> None:
-    """Set ``THEANO_FLAGS``; the user's own entries come last and win.
+    """Set ``THEANO_FLAGS``; the user's own entries come last and take precedence.
 
-    If Theano was imported before, it is too late: a warning names the flags that differ.  If
-    Theano is not installed, nothing is set.
+    If Theano is already imported, a warning names the flags that differ.  If Theano is not
+    installed, nothing is set.
     """
     if not has_theano():
         return
@@ -46,8 +46,8 @@ def configure() -> None:
         _warn_if_too_late()
         return
     if "OMP_WAIT_POLICY" not in os.environ:
-        # Threads of the GNU OpenMP wait for each other by spinning, some milliseconds long.  Where
-        # other programs want the cores too, that made a training step ten times longer.
+        # Threads of GNU's OpenMP wait for each other by spinning for some milliseconds.  Beside
+        # other programs this made a training step ten times longer.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     core = openblas_core()
     if core:
@@ -56,22 +56,22 @@ def configure() -> None:
         logging.getLogger(name).addFilter(_worth_telling)
     ours = ",".join(f"{name}={shlex.quote(value)}" for name, value in theano_flags().items())
     users = os.environ.get("THEANO_FLAGS", "")
-    if not users.startswith(ours):  # a child process inherits what its parent has set
+    if not users.startswith(ours):  # a child process inherits the flags of its parent
         os.environ["THEANO_FLAGS"] = f"{ours},{users}".rstrip(",")
 
 
 def has_theano() -> bool:
-    """Whether Theano is installed; with the encoder alone it is not."""
+    """Return whether Theano is installed; an installation of the encoder alone lacks it."""
     return importlib.util.find_spec("theano") is not None
 
 
 def require_theano() -> None:
-    """Import Theano, or say in one line why it cannot be had.
+    """Import Theano, or raise an error of one line.
 
     Raises
     ------
     UserError
-        If Theano is not installed, or if a flag of the user's is one that it cannot work with.
+        If Theano is not installed, or cannot work with a flag that the user has set.
     """
     if not has_theano():
         raise UserError(
@@ -87,7 +87,7 @@ def require_theano() -> None:
         ) from error
     if theano.config.openmp:
         raise UserError(
-            "openmp=True: Theano's own loops do not compile with it; take it out of THEANO_FLAGS "
+            "openmp=True: Theano's own loops do not compile with it: remove it from THEANO_FLAGS "
             "(the kernels use all cores anyway)"
         )
 
@@ -101,26 +101,26 @@ def theano_flags() -> dict[str, str]:
         "openmp": "False",
         "blas__ldflags": blas_flags(),
         "gcc__cxxflags": " ".join(compiler_flags()),
-        # This rewrite folds a factor into a matrix product even if the product is used
-        # elsewhere too, and so computes it twice: seven instead of five products in a step of
-        # Adam with Batch Normalization.
+        # This rewrite folds a factor into a matrix product.  If the product is used elsewhere too,
+        # it is then computed twice: a step of Adam with Batch Normalization had seven instead of
+        # five products.
         "optimizer_excluding": "local_dot22_to_dot22scalar",
     }
     try:
         flags["base_compiledir"] = str(compile_directory())
     except UserError:
-        pass  # importing must not fail: `require_compiler` raises it again
+        pass  # an import must not fail; `require_compiler` raises the error again
     return flags
 
 
 def blas_flags() -> str:
     """Return the linker's flags for a BLAS, or "" to use NumPy's through its C interface.
 
-    Intel's MKL if it is installed (the extra ``fast``), with the threads of GNU's OpenMP, which
-    the kernels use too.  Otherwise an OpenBLAS: that of the wheel scipy-openblas32, else the one
-    inside SciPy's wheel, from conda or the distribution; macOS has its own.  Where the functions
-    are called ``scipy_sgemm_``, ..., a header renames the calls.  Theano adds the folder to the
-    search path of the compiled code.
+    The first choice is Intel's MKL, if it is installed (the extra ``fast``), with the threads of
+    GNU's OpenMP, which the kernels use too.  The second is an OpenBLAS: from the wheel
+    scipy-openblas32, inside SciPy's wheel, from conda or from the distribution.  macOS has its own
+    BLAS.  Some libraries call their functions ``scipy_sgemm_``, ...; a header then renames the
+    calls.  Theano adds the folder to the search path of the compiled code.
     """
     for folder in _mkl_folders():
         for core in sorted(folder.glob("libmkl_core.so*"), reverse=True):
@@ -161,13 +161,16 @@ def _blas_folders() -> list[Path]:
 
 
 def _package_folders(name: str) -> list[Path]:
-    """Return the folder of an installed package, without importing it, or none."""
+    """Return the folders of an installed package, without importing it; empty if not installed."""
     found = importlib.util.find_spec(name)
     return [Path(folder) for folder in (found and found.submodule_search_locations) or []]
 
 
 def _without_spaces(folder: Path) -> Path | None:
-    """Return ``folder`` or a link to it: Theano splits the linker's flags at spaces."""
+    """Return a path to a folder without spaces, at which Theano would split the linker's flags.
+
+    It is the folder itself or a link to it, or None if there is no such path.
+    """
     if " " not in str(folder):
         return folder
     try:
@@ -183,22 +186,22 @@ def _without_spaces(folder: Path) -> Path | None:
 def compiler_flags() -> list[str]:
     """Return the flags of the C++ compiler.
 
-    ``-D__FAST_MATH__`` only makes the C library declare its vectorised exp, log, tanh, ...
-    (five to thirty times faster, a few units in the last place off).  The option
+    ``-D__FAST_MATH__`` only makes the C library declare its vectorised exp, log, tanh, ... These
+    are five to thirty times faster and exact up to a few units in the last place.  The option
     ``-ffast-math`` must not be used: it breaks ``isnan`` and makes the whole process round
     denormal numbers to zero.
     """
-    flags = ["-O3", "-g0", "-Wno-c++11-narrowing"]  # Theano asks for -g, which takes longer
+    flags = ["-O3", "-g0", "-Wno-c++11-narrowing"]  # Theano's own -g makes compiling slower
     if sys.platform == "linux" and platform.machine() == "x86_64":
         flags += ["-march=native", "-fno-trapping-math", "-D__FAST_MATH__"]
     return flags
 
 
 def compile_directory() -> Path:
-    """Return the folder for compiled code, one per kind of processor.
+    """Return the folder for compiled code, which is different for each kind of processor.
 
-    Code made with ``-march=native`` does not run on every machine that shares the home
-    directory.  Theano separates the versions of Python by itself.
+    Code compiled with ``-march=native`` does not run on every machine that shares the home
+    directory.  Theano itself separates the versions of Python.
 
     Raises
     ------
@@ -211,15 +214,15 @@ def compile_directory() -> Path:
 
 
 def cpu_name() -> str:
-    """Return the processor's name as far as the operating system tells it."""
+    """Return the name of the processor, or of its architecture if the name is unknown."""
     return _cpu_fields().get("model name") or platform.machine()
 
 
 def openblas_core() -> str | None:
-    """Return OpenBLAS's name of the oldest processor with the same vector instructions.
+    """Return OpenBLAS's name for the oldest processor with the same vector instructions.
 
-    Left to itself, an OpenBLAS that is older than the processor takes it for a Pentium 4: a
-    product of matrices then took four times as long.  The one that NumPy brings is from 2022.
+    By itself, an OpenBLAS that is older than the processor treats it as a Pentium 4, and a matrix
+    product then took four times as long.  The OpenBLAS in NumPy's wheel is from 2022.
     """
     flags = set(_cpu_fields().get("flags", "").split())
     if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
@@ -245,8 +248,9 @@ def _digest(text: str) -> str:
 def _worth_telling(record: logging.LogRecord) -> bool:
     """Drop two warnings of Theano.
 
-    That a compiler is missing: `require_compiler` raises an error.  That there is no BLAS where
-    one should be: it looks for ``.so`` at the end of the name, where MKL has its version.
+    One says that a compiler is missing, for which `require_compiler` raises an error.  The other
+    says that a BLAS is missing, because Theano expects names to end in ``.so``, and those of MKL
+    end in a version.
     """
     unheard = ("g++ not detected", "We did not find a dynamic library in the library_dir")
     return not record.getMessage().startswith(unheard)
@@ -273,10 +277,10 @@ def _warn_if_too_late() -> None:
 
 @lru_cache(maxsize=None)
 def require_compiler() -> str:
-    """Return the first line of the C++ compiler's ``--version``, or say what is missing.
+    """Return the first line of the C++ compiler's ``--version``, or raise an error.
 
-    Whoever compiles a Theano function calls this first: without a compiler Theano would fall
-    back to Python, many times slower.
+    Code that compiles a Theano function calls this first, because without a compiler Theano would
+    fall back to Python, which is many times slower.
 
     Raises
     ------
@@ -294,14 +298,14 @@ def require_compiler() -> str:
         run = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(
-            f"no working C++ compiler ({compiler or 'g++'}), which Theano needs: get one with "
+            f"no working C++ compiler ({compiler or 'g++'}), which Theano needs: install one with "
             "'apt-get install g++' (Debian, Ubuntu), 'xcode-select --install' (macOS) or "
             "'conda install gxx'"
         ) from error
     header = Path(sysconfig.get_path("include"), "Python.h")
     if not header.is_file():
         raise UserError(
-            f"no header files of Python ({header}), which Theano needs: get them with "
+            f"no header files of Python ({header}), which Theano needs: install them with "
             f"'apt-get install python{sys.version_info[0]}.{sys.version_info[1]}-dev' "
             "(Debian, Ubuntu) or use another Python"
         )
@@ -309,10 +313,10 @@ def require_compiler() -> str:
 
 
 def _drop_damaged_modules(compiledir: Path) -> None:
-    """Delete compiled modules that are no whole libraries; Theano then compiles them again.
+    """Delete compiled modules that are truncated; Theano then compiles them again.
 
-    A disk that was full, or a copy that was stopped, leaves such files.  Theano writes
-    ``key.pkl`` last, so a folder with it is not in the making by another process.
+    A full disk or an interrupted copy leaves such files.  Theano writes ``key.pkl`` last, so no
+    other process is still writing to a folder that has it.
     """
     for key in compiledir.glob("*/key.pkl"):
         for library in key.parent.glob("*.so"):
@@ -322,7 +326,7 @@ def _drop_damaged_modules(compiledir: Path) -> None:
 
 
 def _is_damaged(library: Path) -> bool:
-    """Return whether a file is not in ELF, or ends before its table of sections does."""
+    """Return whether a file is not in the format ELF, or ends before its table of sections."""
     if sys.platform != "linux" or sys.maxsize < 2**32:
         return False
     try:
@@ -337,9 +341,9 @@ def _is_damaged(library: Path) -> bool:
 
 
 def _let_modules_be_found() -> None:
-    """Give two of Theano's Ops a lasting version, for every process compiled them anew.
+    """Give two of Theano's Ops a constant version, so that processes share their compiled code.
 
-    The version of one is a salted hash, and an empty ``__props__`` counts as having none.
+    The version of one is a salted hash, and an empty ``__props__`` counts as no version.
     """
     from theano.sandbox.rng_mrg import DotModulo
     from theano.tensor.elemwise import DimShuffle

@@ -25,11 +25,11 @@ extensions = [
 exclude_patterns = ["_build"]
 default_role = "py:obj"
 autodoc_member_order = "bysource"
-autodoc_inherit_docstrings = False  # those of Theano are not ours
+autodoc_inherit_docstrings = False  # leave out Theano's docstrings
 autodoc_typehints = "none"  # docstrings name types and shapes
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-napoleon_use_param = False  # several parameters of one description stay together
+napoleon_use_param = False  # keep parameters that share a description on one line
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"ae_bn {release}"
@@ -37,7 +37,7 @@ html_show_copyright = False
 
 
 def setup(app):
-    """Leave out the fields of named tuples: all that is known of them is their number."""
+    """Leave out fields of named tuples whose docstring is only their number."""
     app.connect(
         "autodoc-skip-member",
         lambda app, what, name, member, skip, options: (

@@ -1,4 +1,4 @@
-"""The pages that are made from the package whenever the documentation is built."""
+"""The pages that are generated from the package whenever the documentation is built."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import pkgutil
 import re
 from pathlib import Path
 
+import pandas as pd
 from ruamel.yaml import YAML
 
 import ae_bn
-from ae_bn.config import DEFAULTS, Config
+from ae_bn.config import DEFAULTS, Config, load_config
 from ae_bn.evaluation.metrics import METRICS
 
+ROOT = Path(__file__).resolve().parent.parent
+CORES = 2  # of the machine that the pages of experiments give times for
 TYPES = {
     "integer": "whole number",
     "number": "number",
@@ -32,8 +35,13 @@ LIMITS = {
 
 
 def write_pages(directory: Path) -> None:
-    """Write settings.md, metrics.md and a page per module below ``api``."""
-    pages = {"settings": settings_page(), "metrics": metrics_page(), **api_pages()}
+    """Write settings.md, metrics.md, and the folders ``experiments`` and ``api``."""
+    pages = {
+        "settings": settings_page(),
+        "metrics": metrics_page(),
+        **experiment_pages(),
+        **api_pages(),
+    }
     for name, text in pages.items():
         path = directory / f"{name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,9 +69,9 @@ def settings_page() -> str:
 
 
 def comments(text: str) -> dict[str, str]:
-    """Return the comment of every setting, by dotted name, as it stands in a YAML text.
+    """Return the comment of every setting of a YAML text, by dotted name.
 
-    A comment begins on its setting's line and goes on in lines that hold nothing else.
+    A comment begins on the line of its setting and may continue on lines that hold nothing else.
     """
     found: dict[str, str] = {}
     path: list[tuple[int, str]] = []  # indentation and name of the sections around
@@ -81,7 +89,7 @@ def comments(text: str) -> dict[str, str]:
 
 
 def sections(schema: dict) -> dict[str, dict]:
-    """Return the schemas of the config's sections, with references put in place."""
+    """Return the schemas of the config's sections, with references replaced by what they name."""
 
     def resolve(part):
         if isinstance(part, dict):
@@ -94,7 +102,7 @@ def sections(schema: dict) -> dict[str, dict]:
 
 
 def leaves(name: str, schema: dict, default):
-    """Yield dotted name, type and default of every setting below a section, and of sections."""
+    """Yield dotted name, type and default of every setting and section below a section."""
     for key, part in schema["properties"].items():
         inner = f"{name}.{key}"
         if "properties" in part:
@@ -119,7 +127,7 @@ def describe(schema: dict) -> str:
 
 
 def as_yaml(value) -> str:
-    """Return a default as one writes it in a config."""
+    """Return a default as a config would have it."""
     if isinstance(value, list):
         return f"[{', '.join(map(as_yaml, value))}]"
     if isinstance(value, dict):
@@ -135,12 +143,75 @@ def metrics_page() -> str:
     return "\n\n".join(
         [
             "# Metrics",
-            "What `experiment.report.metrics` can name. `results.csv` has a column for each of "
-            "them, whether the report shows it or not; where a run has no such number, it is "
-            "empty.",
+            "`experiment.report.metrics` chooses from these metrics. `results.csv` has a column "
+            "for each metric that some run of the experiment has, shown or not. The cells of the "
+            "other runs are empty.",
             table(["name", "title in tables", "meaning"], rows) + "\n",
         ]
     )
+
+
+def experiment_pages() -> dict[str, str]:
+    """Return a page per experiment, from its config and its results, and their contents."""
+    paths = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
+    pages = {f"experiments/{name}": experiment_page(path) for name, path in paths.items()}
+    rows = [[f"[{name}]({name}.md)", question(path), cost(name)] for name, path in paths.items()]
+    pages["experiments/index"] = "\n\n".join(
+        [
+            "# Experiments",
+            "Each experiment is a file in `configs/`, and `make NAME` runs it. The times were "
+            f"measured on {CORES} cores when the published results were made.",
+            table(["experiment", "question", "runs and time"], rows),
+            "\n".join(["```{toctree}", ":hidden:", *paths, "```"]) + "\n",
+        ]
+    )
+    return pages
+
+
+def experiment_page(path: Path) -> str:
+    """Return the page of an experiment: question, command, time, factors and results."""
+    name, results = path.stem, ROOT / "results" / path.stem
+    factors = load_config(path).experiment.factors
+    rows = [[factor, ", ".join(levels)] for factor, levels in factors.items()]
+    parts = [
+        f"# {name}",
+        f"**Question.** {escape(question(path))}",
+        f"**Command.** `make {name}`, or `.venv/bin/ae-bn run --config configs/{name}.yaml`.",
+        f"**Time on {CORES} cores.** {cost(name)}.",
+        "**Factors.** The arms are the combinations of these levels that the config does not skip.",
+        table(["factor", "levels"], rows),
+        f"**Results.** `results/{name}/` has the tables, `results.csv`, `curves.csv` and the "
+        "figures. `results/REPORT.md` discusses them. [](../../tables.md) explains how to read "
+        "them.",
+    ]
+    if (results / "table.md").exists():
+        shown = (results / "table.md").read_text(encoding="utf-8").partition("\n")[2].strip()
+        images = [
+            f"![{figure.stem.replace('_', ' ')}](../../../results/{name}/{figure.name})"
+            for figure in sorted(results.glob("*.png"))
+        ]
+        parts += ["## What to expect", *images, shown]
+    return "\n\n".join(parts) + "\n"
+
+
+def question(path: Path) -> str:
+    """Return what the experiment of a config asks."""
+    text = getattr(load_config(path).experiment, "question", None)
+    if text is None:  # the first comment
+        head = re.match(r"(?:# .*\n)*", path.read_text(encoding="utf-8"))[0]
+        text = " ".join(head.replace("# ", "").split())
+    return text
+
+
+def cost(name: str) -> str:
+    """Return how many runs an experiment has and how long they trained, from ``results.csv``."""
+    path = ROOT / "results" / name / "results.csv"
+    if not path.exists():
+        return "not run yet"
+    runs = pd.read_csv(path).drop_duplicates("run").dropna(subset=["seconds"])
+    minutes = runs["seconds"].sum() / 60 / CORES
+    time = f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.0f} hours"
+    return f"{len(runs)} runs, {time} of training"
 
 
 def api_pages() -> dict[str, str]:

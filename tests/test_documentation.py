@@ -1,18 +1,33 @@
-"""What the documentation says is run: Python blocks, configs, and the generated pages."""
+"""What the documentation says is run: Python blocks, commands, configs, and the generated pages."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
+import shlex
 from pathlib import Path
+from textwrap import indent
 
+import numpy as np
 import pytest
+import warm_up
 
+from ae_bn.commands import COMMANDS
 from ae_bn.config import Config, _keys, expand_arms, load_config
+from ae_bn.data.corpus import load_corpus
 from ae_bn.evaluation.metrics import METRICS
+from ae_bn.model.autoencoder import Autoencoder, forward
+from ae_bn.model.model_file import write_model
 from ae_bn.reporting.tables import check_report
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+MADE = {"results/reproduce/", "results/runs/"}  # by commands
+PROGRAMS = {  # the commands of `ae-bn` that scripts of experiments/ run
+    f"experiments/{script}.py": command
+    for script, command in (("run", "run"), ("encode", "encode"), ("inspect_model", "inspect"))
+}
 
 
 def blocks(path, language):
@@ -22,17 +37,107 @@ def blocks(path, language):
         yield "\n" * text.count("\n", 0, match.start(1)) + match.group(1)
 
 
+def run(path, names, only=""):
+    """Run a file's Python blocks that contain some text, one after the other, and return names."""
+    for block in blocks(path, "python"):
+        if only in block:
+            exec(compile(block, path, "exec"), names)
+    return names
+
+
+@pytest.fixture
+def texts(folder):
+    """Return labelled texts and what else the pages take for granted, by name."""
+    texts = [path.read_text() for path in sorted(folder.glob("*/*"))]
+    labels = [path.parent.name for path in sorted(folder.glob("*/*"))]
+    X = np.array([[word in text.split() for word in ("ax", "ay", "az")] for text in texts], float)
+    return {
+        "train_texts": texts[::2],
+        "train_labels": labels[::2],
+        "test_texts": texts[1::2],
+        "test_labels": labels[1::2],
+        "X": X,
+        "labels": labels,
+    }
+
+
 def test_walk_through(float64, monkeypatch):
     monkeypatch.chdir(ROOT)
-    path, names = "docs/walk_through.md", {}
-    for block in blocks(path, "python"):
-        exec(compile(block, path, "exec"), names)
+    names = run("docs/walk_through.md", {})
     assert names["result"].best_epoch > 0
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/configs.md"])
-def test_configs_shown(path, tmp_path):
-    (text,) = blocks(path, "yaml")
+def test_readme_shows_forward():
+    shown, _ = blocks("README.md", "python")
+    assert indent(shown.lstrip("\n"), "    ") in inspect.getsource(forward)
+
+
+def test_readme_estimator(float64, texts):
+    names = run("README.md", texts, only="import")
+    assert names["accuracy"] > 0.5  # of three topics
+
+
+def test_readme_expects_what_the_warm_up_does():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    (loss, accuracy), (about_loss, about_accuracy) = warm_up.EXPECTED["(none)"], warm_up.TOLERANCE
+    assert f"loss of {loss} ± {about_loss} nats" in text
+    assert f"accuracy of {accuracy} ± {about_accuracy};" in text
+
+
+def test_your_text(float64, texts, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config(None, ["data.source=folder", f"data.folder={folder}"])
+    corpus = load_corpus(config.data)
+    autoencoder = Autoencoder(config.model, "sgd", len(corpus.words), "symbolic")
+    autoencoder.update_population_statistics(corpus.train)
+    write_model(tmp_path / "model.safetensors", autoencoder, config, corpus)
+    names = run("docs/your_text.md", texts)
+    assert names["codes"].shape == (2, 128)
+
+
+def test_big_corpora(tmp_path, folder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [" ".join(path.read_text().split()) for path in sorted(folder.glob("*/*"))]
+    (tmp_path / "texts.txt").write_text("\n".join(lines))
+    names = run("docs/big_corpora.md", {})
+    assert names["X"].shape == (len(lines), len(names["words"]))
+
+
+def commands():
+    """Yield the page and the words of every command in a fenced block of a page."""
+    for path in PAGES:
+        for block in blocks(path, "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(re.split("[<>|]", line)[0], comments=True)
+                if words:
+                    yield pytest.param(path, words, id=f"{Path(path).stem}: {' '.join(words)}")
+
+
+@pytest.mark.parametrize("path, words", commands())
+def test_commands_exist(path, words):
+    """Make's targets, the programs and their options are as the pages say; nothing is run."""
+    program, *arguments = words
+    if program == "make":
+        target = arguments[0]
+        rules = re.findall(r"^([a-z_]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert target in rules or (ROOT / "configs" / f"{target}.yaml").exists()
+    elif program in (".venv/bin/ae-bn", "ae-bn", ".venv/bin/python", "python"):
+        command = PROGRAMS[arguments[0]] if "python" in program else arguments[0]
+        parse = importlib.import_module(f"ae_bn.commands.{command}").parse_arguments
+        options = parse(arguments[1:])
+        shown = Path(getattr(options, "config", "configs/core.yaml"))
+        assert (ROOT / shown).exists() or shown.name == "width.yaml"
+    else:
+        assert program in ("pip", "dask")
+
+
+def test_every_command_is_shown():
+    shown = {words[1] for _, words in (case.values for case in commands()) if "ae-bn" in words[0]}
+    assert shown == set(COMMANDS) - {"info"}  # which `make info` shows
+
+
+def test_config_shown(tmp_path):
+    (text,) = blocks("docs/configs.md", "yaml")
     file = tmp_path / "shown.yaml"
     file.write_text(text, encoding="utf-8")
     config = load_config(file)
@@ -40,14 +145,17 @@ def test_configs_shown(path, tmp_path):
     assert len(expand_arms(config)) >= 2
 
 
-@pytest.mark.parametrize("path", ["README.md", *sorted(p.name for p in ROOT.glob("docs/*.md"))])
+@pytest.mark.parametrize("path", PAGES)
 def test_files_named_exist(path):
-    file = ROOT / path if path == "README.md" else ROOT / "docs" / path
+    file = ROOT / path
     text = file.read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+    for link, anchor in re.findall(r"\]\(([^)#:]+)(?:#([\w-]+))?\)", text):
         assert link.startswith("_generated/") or (file.parent / link).exists(), link
-    for name in re.findall(r"`(configs/\w+\.yaml)`", text):
-        assert (ROOT / name).exists() or name == "configs/width.yaml", name
+        if anchor:
+            headings = re.findall(r"^#+ (.*)", (file.parent / link).read_text(), re.MULTILINE)
+            assert anchor in [heading.lower().replace(" ", "-") for heading in headings], anchor
+    for name in re.findall(r"`((?:ae_bn|configs|experiments|tests|results)/[\w/.]*)`", text):
+        assert (ROOT / name).exists() or name == "configs/width.yaml" or name in MADE, name
 
 
 @pytest.fixture
@@ -91,3 +199,20 @@ def test_every_metric_and_module_has_a_place(pages):
     assert all(f"| `{name}` |" in pages.metrics_page() for name in METRICS)
     modules = {path.stem for path in (ROOT / "ae_bn").glob("*.py")} - {"__init__", "__main__"}
     assert {f"api/ae_bn.{name}" for name in modules} <= set(pages.api_pages())
+
+
+def test_every_experiment_has_a_page(pages):
+    found = pages.experiment_pages()
+    for path in ROOT.glob("configs/*.yaml"):
+        text = found[f"experiments/{path.stem}"]
+        assert f"`make {path.stem}`" in text and re.search(r"\*\*Question\.\*\* .{20}", text)
+        assert pages.escape(f"[{path.stem}]({path.stem}.md)") in found["experiments/index"]
+
+
+def test_every_file_has_a_place():
+    text = (ROOT / "docs/where_things_are.md").read_text(encoding="utf-8")
+    files = [*ROOT.glob("ae_bn/*.py"), *ROOT.glob("ae_bn/*/*.py"), *ROOT.glob("experiments/*.py")]
+    for file in files:
+        folder = f"{file.parent.relative_to(ROOT)}/"
+        named = f"`{folder}{file.name}`" in text or f"`{folder}`" in text
+        assert named or file.name.startswith("__"), file

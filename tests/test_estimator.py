@@ -148,10 +148,10 @@ def test_names_of_the_codes(small, documents):
         ({"settings": {"data.input": "tfidf"}}, "no effect"),
         ({"settings": {"evaluation.running_average": 0.9}}, "no effect"),
         ({"settings": {"experiment.seeds": 3}}, "no effect"),
-        ({"settings": {"training.batch_size": 20}}, "is given as batch_size, too"),
+        ({"settings": {"training.batch_size": 20}}, "is also given as batch_size"),
         (
             {"input_dropout": 0.1, "settings": {"model.dropout": {"input": 0.0, "hidden": 0.0}}},
-            "'model.dropout' is given as input_dropout, too",
+            "'model.dropout' is also given as input_dropout",
         ),
     ],
 )
@@ -197,13 +197,13 @@ def test_partial_fit_checks_as_fit(small, documents):
     alike = documents[[0] * 15]
     for chunk, words in (
         (documents[:9], "10 is more than the 9 training documents"),
-        (alike, "all alike"),
-        (documents[[3] * 15], "all alike"),  # all empty
+        (alike, "documents are equal"),
+        (documents[[3] * 15], "documents are equal"),  # all empty
     ):
         with pytest.raises(UserError, match=words):
             small.partial_fit(chunk)
         np.testing.assert_array_equal(small.transform(documents), codes)
-    with pytest.raises(UserError, match="all alike"):
+    with pytest.raises(UserError, match="documents are equal"):
         clone(small).fit(alike)
     small.set_params(batch_size=None)
     with pytest.raises(UserError, match="1 document has no variance"):
@@ -290,8 +290,8 @@ def test_labels_that_cannot_choose_are_told(small, documents):
     one[split_validation(40, 0.1, streams(3).split)[1]] = 1  # in the held-out documents only
     for y, words in (
         (None, r"needs labels: give fit\(X, y\)"),
-        (["a"] * 40, "needs documents of two labels: the 36"),
-        (one, "needs documents of two labels: the 36"),
+        (["a"] * 40, "needs documents of two labels, and the 36"),
+        (one, "needs documents of two labels, and the 36"),
         ([0, 1], "inconsistent"),
         (np.zeros((40, 2)), "1d|shape"),
         (np.linspace(0, 1, 40), "continuous"),

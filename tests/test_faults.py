@@ -338,7 +338,7 @@ def test_an_interrupted_sweep_stops_soon_and_goes_on(small, tmp_path):
         team = workers(process)
         os.killpg(process.pid, number) if code == 130 else process.send_signal(number)
         output = finish(process, code)
-        assert "the same command goes on" in output and "Traceback" not in output
+        assert "the same command resumes" in output and "Traceback" not in output
         wait_for(lambda team=team: not any(worker.is_running() for worker in team), seconds=5)
         assert checkpoints(tmp_path)
     finish(start(*command))

@@ -1,7 +1,7 @@
-"""The program ``ae-bn``: one module per command, and `main`, which chooses.
+"""The program ``ae-bn``: one module per command, and `main`, which chooses the command.
 
-In a checkout the scripts ``run.py``, ``encode.py`` and ``inspect_model.py`` of ``experiments/`` are
-the same.
+In a checkout the scripts ``run.py``, ``encode.py`` and ``inspect_model.py`` in ``experiments/`` run
+the same commands.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from ae_bn.theano_setup import require_theano
 
 
 class Command(NamedTuple):
-    """What there is to know of a command before its module is imported."""
+    """Facts about a command that are needed before its module is imported."""
 
-    about: str
-    if_interrupted: str  # what the user should know then
+    about: str  # for the help text
+    if_interrupted: str  # what the user sees if the command is interrupted
     needs_theano: bool = True
 
 
 COMMANDS = {
     "run": Command(
         "train every arm of an experiment, and write its tables",
-        "what is done is kept; the same command goes on from there",
+        "finished work is kept; the same command resumes from there",
     ),
     "encode": Command("turn raw text into codes", "nothing was written", needs_theano=False),
     "inspect": Command(
         "show what a trained model has learned",
-        "units.csv and the pictures that are there are whole",
+        "units.csv and the pictures written so far are complete",
     ),
-    "info": Command("show what computes here, and how fast", "nothing was written"),
+    "info": Command(
+        "show versions, compiler and BLAS, and measure their speed", "nothing was written"
+    ),
 }
 
 
@@ -53,7 +55,7 @@ def start(name: str) -> None:
     Parameters
     ----------
     name : str
-        A key of `COMMANDS`.
+        The name of the command, a key of `COMMANDS`.
     """
 
     def command(arguments):
@@ -65,7 +67,7 @@ def start(name: str) -> None:
 
 
 def _choose(arguments):
-    """Show help or version, or raise a UserError for what is not a command."""
+    """Show help or version, or raise a UserError for an unknown command."""
     parser = OneLineParser(
         prog="ae-bn",
         usage="ae-bn COMMAND ...",

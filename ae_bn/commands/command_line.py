@@ -1,7 +1,7 @@
-"""What the command-line programs share: mistakes are told in one line, with exit code 2.
+"""What the command-line programs share: a mistake gives one line and exit code 2.
 
-Their output is not worth a failure: characters that it cannot show are replaced, and a reader that
-leaves early, as ``head`` does, misses the rest.
+Output never makes a program fail.  Characters that a stream cannot show are replaced.  If the
+reader leaves early, as ``head`` does, the rest of the output is dropped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ae_bn.errors import UserError
 
 
 class _Output(io.FileIO):
-    """A standard stream; what its reader does not want any more is dropped."""
+    """A standard stream that drops what is written after its reader has left."""
 
     reader_left = False
 
@@ -42,14 +42,14 @@ def nobody_reads() -> bool:
 def _prepare_streams() -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
-        if stream is None:  # it is closed; what is opened next would take its number
+        if stream is None:  # it is closed, and the next file opened would take its number
             setattr(sys, name, open(os.devnull, "w"))
-        elif stream is getattr(sys, f"__{name}__"):  # not one that a test reads
+        elif stream is getattr(sys, f"__{name}__"):  # not a stream that a test has put there
             buffer = io.BufferedWriter(_Output(number, "w", closefd=False))
             at_once = stream.line_buffering or stream.write_through
             prepared = io.TextIOWrapper(buffer, stream.encoding, "replace", line_buffering=at_once)
             setattr(sys, name, prepared)
-    os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"  # of workers
+    os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"  # for workers
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -60,7 +60,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def check_positive(options: argparse.Namespace, *names: str) -> None:
-    """Raise a UserError for the first of some whole numbers that is less than 1."""
+    """Raise a UserError for the first of the named options that is less than 1."""
     for name in names:
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: give 1 or more")
@@ -73,22 +73,22 @@ class Terminated(KeyboardInterrupt):
 def run_program(main: Callable[[list], int | None], if_interrupted: str) -> None:
     """Call ``main`` with the arguments of the command line, and exit with what it returns.
 
-    A `UserError` becomes one line and exit code 2 (with ``--debug`` among the arguments it keeps
-    its traceback), an interruption one line and exit code 130, or 143 if it was SIGTERM.
+    A `UserError` gives one line and exit code 2; with ``--debug`` among the arguments it keeps its
+    traceback.  An interruption gives one line and exit code 130, or 143 if it was SIGTERM.
 
     Parameters
     ----------
-    main : function of a list of str
-        Returns an exit code, or None for 0.
+    main : callable
+        The program.  It takes the arguments, a list of str, and returns an exit code or None for 0.
     if_interrupted : str
-        What the user should know then.
+        The text that the user sees if the program is interrupted.
     """
     _prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         if sys.flags.optimize > 1:
             raise UserError(
-                "Python runs with -OO (PYTHONOPTIMIZE=2), which takes away docstrings that Theano "
+                "Python runs with -OO (PYTHONOPTIMIZE=2), which removes docstrings that Theano "
                 "needs: use -O"
             )
         code = main(sys.argv[1:])

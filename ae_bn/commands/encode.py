@@ -6,15 +6,16 @@ From the command line::
     ae-bn encode --model model.safetensors --text lines.txt --out codes.csv
     cat lines.txt | ae-bn encode --model RUN --text - --similar 5
 
-In a checkout ``python experiments/encode.py`` is the same.  It needs Theano for ``--similar`` only.
+In a checkout ``python experiments/encode.py`` does the same.  Only ``--similar`` needs Theano.
 
-RUN is the directory of a run, or its model.safetensors alone.  The text is a folder (every file
-in it is a document, as deep as it lies), a .csv, .tsv or .jsonl file with a column ``text``, any
-other file or - (standard input): a document per line.  It is read in chunks, so it may be larger
-than memory; only codes.npz is collected first.  What is left out of it is counted.
+RUN is the directory of a run, or its model.safetensors alone.  The text is one of these: a folder
+(every file in it is a document, at any depth); a .csv, .tsv or .jsonl file with a column ``text``;
+any other file, or - for standard input, with one document per line.  Text is read in chunks, so it
+may be larger than memory; only the codes for codes.npz are collected in memory.  Everything that
+is left out is counted.
 
-codes.npz holds ``codes`` (n, n_units) and ``names`` (n,), codes.csv a row per document.  No other
-file than these is replaced.
+codes.npz holds ``codes`` (n, n_units) and ``names`` (n,).  codes.csv has a row per document.  An
+existing file is replaced only if it holds codes.
 Exit code 2: something is wrong with an argument or a file, and one line says what.
 """
 
@@ -35,14 +36,19 @@ CHUNK = 1000  # documents
 
 def parse_arguments(arguments):
     parser = OneLineParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--model", required=True, type=Path, metavar="RUN")
-    parser.add_argument("--text", required=True, metavar="FILE|DIR|-")
+    parser.add_argument(
+        "--model", required=True, type=Path, metavar="RUN", help="its directory or model file"
+    )
+    parser.add_argument(
+        "--text", required=True, metavar="FILE|DIR|-", help="the documents; - is standard input"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="codes.npz or codes.csv")
     parser.add_argument(
         "--similar", type=int, default=0, metavar="N", help="print the nearest training documents"
     )
     parser.add_argument(
-        "--encoding", help="the text's; that of the model's training documents if not given"
+        "--encoding",
+        help="encoding of the text; if not given, that of the model's training documents",
     )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
@@ -51,11 +57,10 @@ def parse_arguments(arguments):
     if options.out is not None and options.out.suffix not in (".npz", ".csv"):
         raise UserError(f"--out {options.out}: end its name in .npz or .csv")
     if options.out is not None and options.out.is_dir():
-        raise UserError(f"--out {options.out}: that is a folder, name a file")
+        raise UserError(f"--out {options.out}: this is a folder: name a file")
     if options.out is not None and options.out.exists() and not holds_codes(options.out):
         raise UserError(
-            f"--out {options.out}: that file is there and holds no codes; it would be lost, so "
-            "name another"
+            f"--out {options.out}: this file exists, holds no codes and would be lost: name another"
         )
     if options.similar < 0:
         raise UserError(f"--similar {options.similar}: give 1 or more")
@@ -63,7 +68,7 @@ def parse_arguments(arguments):
 
 
 def main(arguments: list[str]) -> None:
-    """Encode the documents, chunk by chunk, and write or print what is asked for."""
+    """Encode the documents chunk by chunk, and write their codes or print their neighbours."""
     options = parse_arguments(arguments)
 
     import numpy as np
@@ -95,7 +100,7 @@ def main(arguments: list[str]) -> None:
         bar.close()
         if n == 0:
             reasons = "".join(f"; {remark}" for remark in documents.remarks)
-            raise UserError(f"--text {options.text}: no documents in it{reasons}")
+            raise UserError(f"--text {options.text}: it holds no documents{reasons}")
         print(f"{n} documents, {codes.shape[1]} units", file=sys.stderr)
         if empty:
             print(f"{empty} documents hold no word of the vocabulary", file=sys.stderr)
@@ -107,7 +112,7 @@ def main(arguments: list[str]) -> None:
             if nobody_reads():
                 return
     elif options.out.suffix == ".npz":
-        with atomic_write(options.out, "wb") as file:  # where it cannot, nothing is computed
+        with atomic_write(options.out, "wb") as file:  # fails before anything is computed
             all_names, all_codes = (np.concatenate(chunks) for chunks in zip(*encoded()))
             np.savez_compressed(file, codes=all_codes, names=all_names)
     else:
@@ -120,7 +125,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _neighbours(model: Path):
-    """Return what finds the training documents of a model, which encodes them with Theano."""
+    """Return an object that finds nearest training documents; it encodes them with Theano."""
     require_theano()
     from ae_bn.model.model_file import read_model
     from ae_bn.reporting.inspection import Neighbours

@@ -1,4 +1,4 @@
-"""Show what computes here: versions, compiler, flags and BLAS, and their speed.
+"""Show versions, compiler, flags and BLAS, and measure their speed.
 
 From the command line::
 
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
 
 
 def describe() -> dict[str, str]:
-    """Describe what computes here: versions, compiler, flags and the BLAS, as measured.
+    """Describe the machine's software: versions, compiler, flags and the BLAS really in use.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def describe() -> dict[str, str]:
     Raises
     ------
     UserError
-        As `require_compiler`.
+        If there is no compiler or no cache directory, see `require_compiler`.
     """
     compiler = require_compiler()
     import joblib
@@ -78,15 +78,20 @@ def describe() -> dict[str, str]:
 def measure_product(size: int = 1000) -> dict[str, float]:
     """Time a product of two square matrices of floatX.
 
+    Parameters
+    ----------
+    size : int
+        The number of rows and columns of the matrices.
+
     Returns
     -------
     dict of str to float
-        GFLOP/s, the best of ten, through Theano and through NumPy.
+        The best of ten speeds in GFLOP/s, for Theano and for NumPy.
 
     Raises
     ------
     UserError
-        As `require_compiler`.
+        If there is no compiler or no cache directory, see `require_compiler`.
     """
     import numpy
     import theano
@@ -118,7 +123,7 @@ def _compiled_product():
 
 
 def _linked_blas() -> str:
-    """Return the library that compiled products really call."""
+    """Return the path and version of the BLAS that compiled products really call."""
     import theano
     from theano.link.c.basic import get_module_cache
     from threadpoolctl import threadpool_info
@@ -139,7 +144,7 @@ def _linked_blas() -> str:
 
 
 def _library_of(symbol: str, module: str) -> str | None:
-    """Return the file of the shared library that ``module`` takes ``symbol`` from."""
+    """Return the file of the shared library in which ``module`` finds ``symbol``."""
 
     class Found(ctypes.Structure):
         _fields_ = [

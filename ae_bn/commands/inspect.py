@@ -1,16 +1,16 @@
-"""Look into a trained model: what its units respond to, what it confuses, what it misses.
+"""Show what a trained model has learned: its units, its neighbours and what it misses.
 
 From the command line::
 
-    ae-bn inspect results/dropout/runs/RUN
+    ae-bn inspect results/runs/RUN
     ae-bn inspect RUN --document 17
     cat letter.txt | ae-bn inspect RUN --document -
 
-In a checkout ``python experiments/inspect_model.py`` is the same.
+In a checkout ``python experiments/inspect_model.py`` does the same.
 
-Prints every code unit with its words, then one document (a row of the test part, or raw text in
-a file or in standard input, whole) with its nearest training documents and the words that its
-reconstruction misses most.  Writes to OUT::
+The program prints every code unit with its words.  Then it prints one document with its nearest
+training documents and the words that its reconstruction misses most.  The document is a row of the
+test part, or the whole text of a file or of standard input.  These files are written to OUT::
 
     units.csv                           a row per code unit: words, dead, active, saturated
     map.png                             the test codes in two dimensions, coloured by label
@@ -34,12 +34,14 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("model", type=Path, metavar="RUN", help="its directory, or its model file")
-    parser.add_argument("--document", default="0", metavar="ROW|FILE|-", help="one to look at")
-    parser.add_argument("--similar", type=int, default=5, metavar="N", help="nearest documents")
+    parser.add_argument("model", type=Path, metavar="RUN", help="its directory or model file")
+    parser.add_argument("--document", default="0", metavar="ROW|FILE|-", help="the one to show")
+    parser.add_argument(
+        "--similar", type=int, default=5, metavar="N", help="nearest documents to show"
+    )
     parser.add_argument("--words", type=int, default=8, metavar="N", help="words per list")
     parser.add_argument(
-        "--out", type=Path, help="directory of pictures; RUN/inspection if not given"
+        "--out", type=Path, help="folder for the pictures; if not given, RUN/inspection"
     )
     parser.add_argument("--no-graph", action="store_true", help="do not draw the Theano graph")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
@@ -49,7 +51,7 @@ def parse_arguments(arguments):
 
 
 def choose_document(text: str, model, corpus):
-    """Return what to call a document, and its row, (1, n_words)."""
+    """Return the title of a document and its row, (1, n_words)."""
     from ae_bn.reporting.inspection import describe_document
 
     if text.isdecimal():

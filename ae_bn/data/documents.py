@@ -1,7 +1,7 @@
-"""Documents as they are read, for training and encoding alike, and what was left out of them.
+"""Reading documents, in the same way for training and encoding.
 
-`read_documents` reads a folder, a table or a file of lines.  Nothing is left out without a count:
-the remarks of `Documents` say what was.
+`read_documents` reads a folder, a table or a file of lines.  The remarks of `Documents` count
+everything that was left out.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ OTHER_FORMATS = set(".json .ndjson .tab .xls .xlsx .ods .parquet .npz .npy .pdf 
 OTHER_FORMATS |= set(".zip .gz .bz2 .xz .7z .tar".split())
 COLUMNS = ("text", "label", "part")
 CODES = "name,unit"  # how a table of codes begins; see `holds_codes`
-BYTE_ORDER_MARKS = {  # that of UTF-32 begins as that of UTF-16
+BYTE_ORDER_MARKS = {  # UTF-32 comes first, because its mark begins with that of UTF-16
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-UNREADABLE = "\ufffd"  # stands for bytes that are not in the encoding
-SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, or a byte of a file's name
+UNREADABLE = "\ufffd"  # replaces bytes that are not in the encoding
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, or a raw byte in a file name
 csv.field_size_limit(2**31 - 1)  # a document is one cell
 
 
 class Document(NamedTuple):
-    """A document: its path below the folder, or the number of its row or line; its text."""
+    """A document."""
 
-    name: str
+    name: str  # its path below the folder, or the number of its row or line
     text: str
 
 
 def read_documents(source: str, encoding: str = "utf-8") -> Documents:
-    """Return an iterator over the documents of a source, in their order, read one by one.
+    """Return an iterator that reads the documents of a source one by one, in order.
 
     Parameters
     ----------
     source : str
-        A folder: every file in it is a document, at any depth, linked folders included, but not
-        what is hidden (its name begins with a dot) or is not text.  A ``.csv`` or ``.tsv`` with a
-        header, or a ``.jsonl`` with an object per line: columns text, label and part, of which
-        only text must be there.  Any other file, or ``-`` for standard input: a document per
-        line.
+        The documents, which can be in three kinds of source.  In a folder, every file at any
+        depth is a document; linked folders are read, hidden files (their names begin with a dot)
+        and binary files are left out.  A ``.csv`` or ``.tsv`` with a header, or a ``.jsonl`` with
+        an object per line, has a required column text and optional columns label and part.  Any
+        other file, or ``-`` for standard input, has a document per line.
     encoding : str
-        The text's encoding.  A byte order mark at its start is believed first.  Bytes that
+        The encoding of the text.  A byte order mark at its start takes precedence.  Bytes that
         cannot be decoded become U+FFFD.
 
     Returns
@@ -66,8 +66,8 @@ def read_documents(source: str, encoding: str = "utf-8") -> Documents:
     Raises
     ------
     UserError
-        If there is no such source, or it is of a format that cannot be read; while it is read, if
-        it cannot be read or is not what it claims to be.
+        If the source does not exist or has an unknown format; during the iteration, if it cannot
+        be read or is malformed.
     """
     return Documents(source, encoding)
 
@@ -78,22 +78,22 @@ class Documents:
     Attributes
     ----------
     files : list of str
-        A folder's files, relative to it, in the order of their paths; empty for other sources.
-        What is removed from it before the first document is not read.
+        The files of a folder, relative to it, in the order of their paths; empty for other
+        sources.  A name that is removed before the iteration is not read.
     labels, parts : list of str or None
-        Cells of a table's columns label and part, for every document so far.
+        The cells of a table's columns label and part, for every document read so far.
     """
 
     def __init__(self, source: str, encoding: str):
         if not source:
-            raise UserError("no text is named: give a file, a folder or -")
+            raise UserError("the name of the text is empty: give a file, a folder or -")
         self.source, self.encoding = source, encoding
         self.is_folder = source != "-" and os.path.isdir(source)
         self.suffix = "" if source == "-" else Path(source).suffix.lower()
         self._left_out: defaultdict[tuple[str, str], _Tally] = defaultdict(_Tally)
         self._undecoded, self._empty = _Tally(), _Tally()
-        self._replaced = self._characters = 0  # in the documents that are not decoded
-        self._columns: dict[str, bool] = {}  # as the table has them: whether they are read
+        self._replaced = self._characters = 0  # in documents with undecodable bytes
+        self._columns: dict[str, bool] = {}  # a table's columns, and whether they are read
         if not self.is_folder and self.suffix in OTHER_FORMATS:
             raise UserError(
                 f"{printable(source)}: documents cannot be read from {self.suffix} files; save "
@@ -131,12 +131,20 @@ class Documents:
             ) from None
 
     def leave_out(self, name: str, noun: str, rest: str = "") -> None:
-        """Count something that is not read; ``noun`` and ``rest`` say what it is, in singular."""
+        """Count something that is not read.
+
+        Parameters
+        ----------
+        name : str
+            The name of the first such thing is shown as an example.
+        noun, rest : str
+            What it is, in the singular; the plural adds an s to the noun.
+        """
         self._left_out[noun, rest].add(name)
 
     @property
     def remarks(self) -> list[str]:
-        """What was left out or could not be read, a line each; complete when all has been read."""
+        """Lines on what was left out or unreadable; complete at the end of the iteration."""
         lines = []
         unread = [column for column, is_read in self._columns.items() if not is_read]
         if unread:
@@ -152,7 +160,7 @@ class Documents:
             )
             lines.append(f"left out: {', '.join(kinds)}")
         if self._undecoded.count:
-            few = self._replaced < self._characters / 2  # accents among plain letters
+            few = self._replaced < self._characters / 2  # only accents among plain letters
             lines.append(
                 f"{self._undecoded.count} documents ({self._undecoded.example}) have bytes that "
                 f"are not {self.encoding} and cannot be read: name their encoding, perhaps "
@@ -173,7 +181,7 @@ class Documents:
 
     def _list_files(self) -> list[str]:
         files, seen = [], set()
-        folders, links = [""], deque()  # links come last: a folder keeps its own name
+        folders, links = [""], deque()  # links come last, so folders keep their own names
         while folders or links:
             folder = folders.pop() if folders else links.popleft()
             place = os.path.join(self.source, folder)
@@ -230,12 +238,15 @@ class Documents:
                 yield Document(str(number), line)
 
     def _read_table(self) -> Iterator[Document]:
-        # Line ends inside a quoted cell are the cell's own.
+        # No translation of line ends, because those inside a quoted cell belong to the cell.
         with _open(self.source, self.encoding, "") as file:
             rows = self._read_jsonl(file) if self.suffix == ".jsonl" else self._read_csv(file)
             for number, row in enumerate(rows, start=1):
                 if "\0" in row["text"]:
-                    raise UserError(f"{printable(self.source)}: row {number} is not text")
+                    raise UserError(
+                        f"{printable(self.source)}: row {number} is not text: remove it or convert "
+                        "the file"
+                    )
                 self.labels.append(row.get("label"))
                 self.parts.append(row.get("part"))
                 yield Document(str(number), SURROGATE.sub(UNREADABLE, row["text"]))
@@ -249,15 +260,15 @@ class Documents:
             columns = self._find_columns(header)
             if "text" not in columns:
                 raise UserError(
-                    f"{printable(self.source)} has no column text, only "
-                    f"{', '.join(map(repr, header))[:200] or 'no header'}: name the column of the "
-                    f"documents text, and separate cells by {self._delimiter}s"
+                    f"{printable(self.source)}: no column 'text', only "
+                    f"{', '.join(map(repr, header))[:200] or 'no header'}: rename the column "
+                    f"that holds the text, and separate cells by {self._delimiter}s"
                 )
             for number, row in enumerate(rows, start=1):
                 if len(row) != len(header):
                     raise UserError(
                         f"{printable(self.source)}: row {number} (line {reader.line_num}) has "
-                        f"{len(row)} cells, the header {len(header)}: put a cell that holds a "
+                        f"{len(row)} cells, the header has {len(header)}: put a cell that holds a "
                         f"{self._delimiter} into double quotes"
                     )
                 yield {name: row[place] for name, place in columns.items()}
@@ -292,8 +303,8 @@ class Documents:
             row = {name: pairs[at][1] for name, at in columns.items()}
             if not isinstance(row.get("text"), str):
                 raise UserError(
-                    f"{printable(self.source)}: row {number} has no text: name the column of the "
-                    f"documents text (line {line_number} has "
+                    f"{printable(self.source)}: row {number} has no string 'text': rename the "
+                    f"column that holds the text (line {line_number} has "
                     f"{', '.join(repr(name) for name, _ in pairs)[:200] or 'no columns'})"
                 )
             for name in set(row) - {"text"}:
@@ -303,7 +314,7 @@ class Documents:
             yield row
 
     def _find_columns(self, names: list[str]) -> dict[str, int]:
-        """Return where the columns text, label and part are; blanks and case do not matter."""
+        """Return the places of the columns text, label and part, ignoring blanks and case."""
         found: dict[str, int] = {}
         for place, name in enumerate(names):
             if "\0" in name:
@@ -314,7 +325,7 @@ class Documents:
             column = name.replace("\ufeff", "").strip().lower()
             if column in found:
                 raise UserError(
-                    f"{printable(self.source)} has two columns {column}: rename or remove one"
+                    f"{printable(self.source)} has two columns '{column}': rename or remove one"
                 )
             if column in COLUMNS:
                 found[column] = place
@@ -323,7 +334,7 @@ class Documents:
 
 
 class _Tally:
-    """The number of names, and the first of them."""
+    """A count of names, and the first name as an example."""
 
     def __init__(self):
         self.count, self.first = 0, ""
@@ -338,11 +349,11 @@ class _Tally:
 
 
 class _Pairs(list):
-    """The names and values of a JSON object, repetitions included."""
+    """The names and values of a JSON object, with repeated names."""
 
 
 def decode(content: bytes, encoding: str) -> str:
-    """Return bytes as text, by their byte order mark or else by an encoding."""
+    """Return bytes as text, decoded by their byte order mark if they have one, else by encoding."""
     return content.decode(_marked_encoding(content[:4]) or encoding, "replace")
 
 
@@ -352,7 +363,7 @@ def read_text(source: str, encoding: str = "utf-8") -> str:
     Raises
     ------
     UserError
-        If it cannot be read or is not text.
+        If the file cannot be read or is not text.
     """
     try:
         with _open(source, encoding, None) as file:
@@ -365,7 +376,7 @@ def read_text(source: str, encoding: str = "utf-8") -> str:
 
 
 def holds_codes(path: Path) -> bool:
-    """Return whether a file was written by ``ae-bn encode``, which may replace it."""
+    """Return whether a file was written by ``ae-bn encode``, so that the command may replace it."""
     try:
         if path.suffix == ".csv":
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -377,7 +388,7 @@ def holds_codes(path: Path) -> bool:
 
 
 def printable(name: object) -> str:
-    """Return a name without what UTF-8 cannot hold, such as bytes of a file's name."""
+    """Return a name whose characters UTF-8 can hold; others, such as raw bytes, are replaced."""
     return SURROGATE.sub(UNREADABLE, str(name))
 
 

@@ -1,12 +1,12 @@
 """Corpora larger than memory: documents in a folder, mapped into memory and read row by row.
 
-`write_documents` writes blocks of documents as they come; `open_documents` returns all of them
-as a csr_matrix whose arrays are maps of the files: nothing is read before its rows are taken, and
-`ae_bn.training.fit` takes some minibatches at a time.  A document is a few pages of the disk, in
-the random order of training scattered ones: what does not fit into memory wants an SSD.
+`write_documents` writes documents block by block.  `open_documents` returns all of them as a
+csr_matrix whose arrays are maps of the files, so a row is read only when it is used.
+`ae_bn.training.fit` reads some minibatches at a time.  Training reads documents in random order, a
+few pages of the disk for each, so a corpus larger than memory should be on an SSD.
 
-The blocks come from `vectorise`, which reads text twice and keeps the vocabulary only, or from
-`planted_documents`, which makes corpora of any size up.
+The blocks come from `vectorise`, which reads the text twice and keeps only the vocabulary in
+memory, or from `planted_documents`, which generates corpora of any size.
 """
 
 from __future__ import annotations
@@ -26,30 +26,31 @@ from ae_bn.data.words import INPUTS, count_words, weigh, word_splitter
 from ae_bn.errors import UserError
 from ae_bn.files import read_json, write_json
 
-BLOCK = 10_000  # documents made at a time
-MOST = 2**31 - 1  # non-zeros: SciPy and Theano count them in int32
+BLOCK = 10_000  # number of documents in a block
+MOST = 2**31 - 1  # largest number of non-zeros, because SciPy and Theano count them in int32
 ARRAYS = {"data": np.float32, "indices": np.int32, "indptr": np.int32}
 
 
 def write_documents(folder: Path, blocks: Iterable[csr_matrix]) -> None:
-    """Write documents to a folder, which appears once it is complete.
+    """Write documents to a folder, which appears only when it is complete.
 
     Parameters
     ----------
     folder : Path
-        Must not be there yet.
+        The folder to make.  It must not exist.
     blocks : iterable of csr_matrix, (any number of documents, n_words)
+        The documents.  All blocks have the same words.
 
     Raises
     ------
     UserError
-        If the folder is there, cannot be written, or would hold more than `MOST` non-zeros; if
-        there is no document, or a block has another number of words than the first or a value
+        If the folder exists, cannot be written, or would hold more than `MOST` non-zeros; if
+        there are no documents; if a block has another number of words than the first, or a value
         that is not finite.
     """
     folder = Path(folder)
     if folder.exists():
-        raise UserError(f"{folder} is there already: remove it or name another")
+        raise UserError(f"{folder} exists already: remove it or name another folder")
     n_documents = n_words = size = 0
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,13 +65,13 @@ def write_documents(folder: Path, blocks: Iterable[csr_matrix]) -> None:
                     _check_block(X, n_documents, n_words, folder)
                     X.sum_duplicates()  # also sorts
                     if size + X.nnz > MOST:
-                        raise UserError(f"{folder}: more than {MOST} non-zeros; write two folders")
+                        raise UserError(f"{folder}: more than {MOST} non-zeros: write two folders")
                     for array in ("data", "indices"):
                         files[array].write(getattr(X, array)[: X.nnz].astype(ARRAYS[array]).data)
                     files["indptr"].write((X.indptr[1:] + size).astype(np.int32).data)
                     n_documents, n_words, size = n_documents + X.shape[0], X.shape[1], size + X.nnz
                 if not n_documents:
-                    raise UserError(f"{folder}: there is no document to write; give some blocks")
+                    raise UserError(f"{folder}: no documents to write: give at least one")
                 for file in files.values():
                     file.flush()
                     os.fsync(file.fileno())
@@ -97,8 +98,13 @@ def _check_block(X: csr_matrix, n_documents: int, n_words: int, folder: Path) ->
 def open_documents(folder: Path) -> csr_matrix:
     """Return the documents that `write_documents` wrote, mapped into memory.
 
-    Only where documents begin and end is read and checked here; the words of a document are
-    checked by whatever kernel they come to.
+    This reads and checks only where documents begin and end.  The kernel that uses a document
+    checks its words.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that `write_documents` made.
 
     Returns
     -------
@@ -107,7 +113,7 @@ def open_documents(folder: Path) -> csr_matrix:
     Raises
     ------
     UserError
-        If the folder cannot be read, or its files do not fit together.
+        If the folder cannot be read, or its files do not match each other.
     """
     folder = Path(folder)
     shape = read_json(folder / "shape.json")
@@ -120,7 +126,7 @@ def open_documents(folder: Path) -> csr_matrix:
         }
         indptr = arrays["indptr"]
         if indptr[0] != 0 or indptr[-1] != size or (np.diff(indptr) < 0).any():
-            raise ValueError("documents begin where none ends")
+            raise ValueError("the starts of the documents do not follow each other")
         X = csr_matrix((n_documents, n_words), dtype=np.float32)
     except OSError as error:
         raise UserError(f"cannot read {folder}: {error.strerror or error}") from None
@@ -133,7 +139,7 @@ def open_documents(folder: Path) -> csr_matrix:
 
 def _mapped(path, dtype, length):
     if path.stat().st_size != length * np.dtype(dtype).itemsize:
-        raise ValueError(f"{path.name} is not of its size")
+        raise ValueError(f"{path.name} does not have the size that shape.json gives")
     if length == 0:
         return np.zeros(0, dtype)
     return np.asarray(np.memmap(path, dtype, "r", shape=(length,)))
@@ -147,19 +153,21 @@ def vectorise(
 ) -> tuple[list[str], Iterator[csr_matrix]]:
     """Vectorise a stream of texts as `ae_bn.data.corpus` does, in two passes, with progress bars.
 
-    The first pass is made at once and counts words; the second as the blocks are asked for.
+    The first pass counts words, before this returns.  The second pass makes the blocks, when the
+    iterator is used.
 
     Parameters
     ----------
     texts : callable
-        Returns the texts from the first on, every time it is called; an open file or a generator
-        would be at its end.
+        A function that returns all texts, from the first on, each time it is called.  An open file
+        or a generator does not do, because it is at its end after the first pass.
     vocabulary_size : int
-        So many of the most frequent words are kept; of equals the first by alphabet.
+        The number of words to keep, the most frequent ones.  Of equally frequent words the first
+        in the alphabet are kept.
     kind : {"tfidf", "binary", "log_count", "as_is"}
-        As ``data.input``.
+        The values of the matrix, as for the setting ``data.input``.
     stop_words : {"english", "smart", "none", None}
-        ``"english"`` leaves them out.
+        The list of words to leave out, as for the setting ``data.stop_words``; None is ``"none"``.
 
     Returns
     -------
@@ -170,8 +178,8 @@ def vectorise(
     Raises
     ------
     UserError
-        If there is no word in the texts, or an argument is of another kind or value than these;
-        from the blocks, if the second pass has other texts than the first.
+        If the texts have no words, or an argument has another type or value than these; during
+        the iteration, if the second pass has other texts than the first.
     """
     if kind not in INPUTS:
         raise UserError(f"kind {kind!r}: choose one of {', '.join(INPUTS)}")
@@ -191,7 +199,7 @@ def vectorise(
         documents.update(set(tokens))
         n += 1
     if not counts:
-        raise UserError("no vocabulary: the texts must hold words of two or more letters")
+        raise UserError("no vocabulary: give texts with words of two or more letters")
     words = sorted(sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary_size])
     frequency = np.array([documents[word] for word in words])
     idf = np.log((1 + n) / (1 + frequency)) + 1  # as scikit-learn's TfidfTransformer
@@ -204,15 +212,15 @@ def vectorise(
                 bar.update(len(block))
         if second.value != first.value:
             raise UserError(
-                f"texts() gave {second.n} documents after {n}, or other ones: return all texts "
-                "from the first on every time, such as `lambda: open(path)`"
+                f"texts() returned {n} documents at first, then {second.n} or other ones: return "
+                "all texts from the first on each time, as `lambda: open(path)` does"
             )
 
     return words, blocks()
 
 
 class _Digest:
-    """The number and a checksum of the texts that went by."""
+    """The number and the checksum of the texts that were iterated over."""
 
     def __init__(self):
         self.n, self._hash = 0, hashlib.blake2b()
@@ -246,11 +254,20 @@ def _blocks(texts):
 def planted_documents(
     n_documents: int, n_words: int, n_topics: int = 20, length: int = 100, seed: int = 0
 ) -> Iterator[tuple[csr_matrix, np.ndarray]]:
-    """Make up binary documents whose words follow Zipf's law, with topics planted in them.
+    """Generate binary documents with planted topics, whose words follow Zipf's law.
 
     A document has one topic and about ``length`` tokens.  Half of them are drawn from all words
-    with probabilities proportional to 1 / rank; the other half in the same way, but with the
-    topic's own ranking, which starts at another word.  Every seed has the same topics.
+    with probabilities proportional to 1 / rank.  The other half is drawn in the same way, but with
+    the ranking of the topic, which starts at another word.  All seeds have the same topics.
+
+    Parameters
+    ----------
+    n_documents, n_words, n_topics : int
+        The numbers of documents, of words in the vocabulary and of topics.
+    length : int
+        The mean number of tokens of a document.
+    seed : int
+        The seed of the documents.
 
     Yields
     ------

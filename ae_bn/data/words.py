@@ -1,10 +1,10 @@
 """From text to word counts, and from counts to the network's input.
 
-Training and encoding both read text through these functions, so a document gets the same row
-wherever it is seen.  They need NumPy and SciPy only: `ae_bn.encoder` runs where nothing else is.
+Training and encoding both read text with these functions, so a document always gets the same row.
+They need only NumPy and SciPy, because `ae_bn.encoder` must run without anything else.
 
-Letters of any script, with the marks that belong to them (vowel signs, points, accents), are words.
-Composed and decomposed accents are the same, and soft hyphens inside words are not seen.
+A word is made of letters of any script with their marks (vowel signs, points, accents).  Composed
+and decomposed accents are the same, and soft hyphens inside words are ignored.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ae_bn.errors import UserError
 
 INPUTS = ("tfidf", "binary", "log_count", "as_is")
 
-# The characters of Unicode's category M and the letters between them, but not the marks that turn
-# symbols into emoji.  Python's regular expressions have no name for them.
+# The characters of Unicode's category M and the letters between them, without the marks that turn
+# symbols into emoji.  Python's regular expressions have no name for this category.
 MARKS = (
     r"\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7\u0610-\u061a"
     r"\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0711-\u07b0\u07eb-\u07f3\u07fd"
@@ -54,27 +54,29 @@ MARKS = (
 LETTER = r"[^\W\d_]"
 JOINER = rf"[\u200c\u200d](?={LETTER})"  # zero width, inside words of Persian or Malayalam
 
-# Two or more letters and marks, a letter first; neither digits nor underscores touch them.
+# Two or more letters and marks, a letter first, with no digit or underscore beside them.
 TOKEN_PATTERN = (
     rf"\b(?<![{MARKS}])(?={LETTER}(?:[\w{MARKS}]|{JOINER}))"
     rf"{LETTER}+(?:(?:(?!\w)[{MARKS}]|{JOINER}){LETTER}*)*(?![\w{MARKS}])"
 )
-# A word of two letters is not divided: between two single ones it is a letter in another encoding.
+# Not between two single letters: there it is a letter in another encoding.
 SOFT_HYPHEN = r"(?<=\S\S)\u00ad|\u00ad(?=\S\S)"
-# The pattern of models before; on text without marks it gives the same words, and is faster.
+# The pattern of earlier models.  On text without marks it gives the same words, and is faster.
 LETTERS_ONLY = r"(?u)\b[^\W\d_]{2,}\b"
 
 _find = {pattern: re.compile(pattern).findall for pattern in (TOKEN_PATTERN, LETTERS_ONLY)}
 
 
 def split_words(text: str, token_pattern: str = TOKEN_PATTERN) -> list[str]:
-    """Return the words of a text in lower case, in their order, repetitions included.
+    """Return the words of a text in lower case and in their order, with repetitions.
 
     Parameters
     ----------
     text : str
+        The text to split.
     token_pattern : {TOKEN_PATTERN, LETTERS_ONLY}
-        `LETTERS_ONLY` cuts words at their marks, as models do that were trained with it.
+        The pattern of a word.  `LETTERS_ONLY` cuts words at their marks; earlier models were
+        trained with it.
     """
     text = text.lower()
     if text.isascii() or token_pattern == LETTERS_ONLY:
@@ -83,16 +85,16 @@ def split_words(text: str, token_pattern: str = TOKEN_PATTERN) -> list[str]:
 
 
 def has_letters_only(text: str) -> bool:
-    """Return whether both patterns give the same words, as for most text of few accents."""
+    """Return whether both patterns give the same words, as they do for most European text."""
     return text.isascii() or split_words(text) == split_words(text, LETTERS_ONLY)
 
 
 def word_splitter(
     stop_words: str = "none", stem: str | None = None, token_pattern: str = TOKEN_PATTERN
 ) -> Callable[[str], list[str]]:
-    """Return the function that splits a text into the words that count.
+    """Return a function that splits a text into words, without stop words, and stems them.
 
-    Stop words are left out first, and the others are stemmed then, as Chen and Zaki (2017) do.
+    Stop words are left out before the other words are stemmed, as Chen and Zaki (2017) do.
 
     Parameters
     ----------
@@ -102,17 +104,17 @@ def word_splitter(
     stem : {"porter"}, optional
         The stemmer: NLTK's Porter stemmer, which KATE used.
     token_pattern : {TOKEN_PATTERN, LETTERS_ONLY}
-        What a word is, see `split_words`.
+        The pattern of a word, see `split_words`.
 
     Returns
     -------
     callable
-        It takes a str and returns a list of str, in the order of the text.
+        A function that takes a str and returns a list of str, in the order of the text.
 
     Raises
     ------
     UserError
-        If a package that has the list or the stemmer is not installed.
+        If the package with the list or the stemmer is not installed.
     """
     left_out = _stop_words(stop_words)
     stemmed = (lambda word: word) if stem is None else _stemmer()
@@ -142,7 +144,7 @@ def _stop_words(name: str) -> frozenset[str]:
 @lru_cache(maxsize=None)
 def _stemmer():
     try:
-        from nltk.stem.porter import PorterStemmer  # takes seconds, and few need it
+        from nltk.stem.porter import PorterStemmer  # here, because the import takes seconds
     except ImportError as error:
         raise _missing("data.stem=porter", error) from None
     return lru_cache(maxsize=2**18)(PorterStemmer().stem)  # texts repeat their words
@@ -166,7 +168,7 @@ def count_words(
     words : list of str
         The vocabulary in column order, every word once.
     split : callable
-        It splits a text into its words, see `word_splitter`.
+        The function that splits a text into words, see `word_splitter`.
 
     Returns
     -------
@@ -174,7 +176,7 @@ def count_words(
         Column indices sorted; words outside the vocabulary are ignored.
     """
     column = {word: number for number, word in enumerate(words)}
-    found, ends = array("i"), array("q", [0])  # columns of all texts one after another
+    found, ends = array("i"), array("q", [0])  # columns of all texts, and where each text ends
     for text in texts:
         found.extend(column[word] for word in split(text) if word in column)
         ends.append(len(found))
@@ -190,13 +192,16 @@ def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
     Parameters
     ----------
     counts : csr_matrix of int, shape (n_documents, n_words)
+        How often each word occurs in each document.
     kind : {"tfidf", "binary", "log_count", "as_is"}
+        The kind of input.
         ``tfidf``: counts times ``idf``, scaled to Euclidean length 1 per document.
         ``binary``: 1 where the word occurs.
-        ``log_count``: log(1 + count) over its largest value in the document, in [0, 1]
+        ``log_count``: log(1 + count) divided by its largest value in the document, in [0, 1]
         (KATE; Chen and Zaki, 2017).
-        ``as_is``: the counts themselves, or whatever a ready matrix holds.
+        ``as_is``: the counts themselves, or whatever values a ready matrix holds.
     idf : ndarray of float, shape (n_words,)
+        Inverse document frequencies of the words; used by ``tfidf`` only.
 
     Returns
     -------
@@ -206,7 +211,7 @@ def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
     Raises
     ------
     UserError
-        If there is no such kind.
+        If the kind is unknown.
     """
     if kind not in INPUTS:
         raise UserError(f"kind {kind!r}: choose one of {', '.join(INPUTS)}")
@@ -226,7 +231,7 @@ def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
 
 
 def _divide_rows(X: csr_matrix, divisors) -> csr_matrix:
-    """Divide every row of X by its divisor, (n, 1); rows whose divisor is 0 stay as they are."""
+    """Divide every row of X by its divisor, (n, 1); a row whose divisor is 0 is unchanged."""
     divisors = np.ravel(divisors)
     each = np.repeat(np.where(divisors == 0, 1, divisors), np.diff(X.indptr))  # of the non-zeros
     return csr_matrix((X.data / each, X.indices, X.indptr), X.shape)

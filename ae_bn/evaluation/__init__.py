@@ -1,1 +1,1 @@
-"""What codes are worth: probes, retrieval, references, curvature."""
+"""Evaluation of codes: probes, retrieval, references, curvature."""

@@ -1,21 +1,21 @@
-r"""How good codes are, fast enough to be measured after every epoch.
+r"""Metrics of codes that are fast enough to be taken after every epoch.
 
-Three numbers, all in closed form or by one matrix product:
+There are three, each in closed form or by one matrix product:
 
-- `ridge_accuracy`: the accuracy of a linear probe.  With codes Z standardised by the fit
-  documents and Y the labels as indicators less their shares, the ridge regression
+- `ridge_accuracy`: the accuracy of a linear probe.  Let Z be the codes standardised by the fit
+  documents, and Y the labels as indicators minus their shares.  The ridge regression
 
       B = (Z^T Z / n + strength I)^-1 Z^T Y / n
 
-  scores each label, and the highest score names it.  The strength is chosen on the validation
-  documents.
-- `precision_at`: the share of a query's nearest documents that have its label, by cosine, of the
-  codes as they are (raw) and of the codes less the database's mean (centred).
-- `mean_share`: ``|mu|^2 / E|z|^2``, how much of the codes is their mean mu.  Cosines of raw codes
-  see the mean: with a share near 1 all documents point the same way.
+  scores the labels, and the label with the highest score is predicted.  The strength is chosen on
+  the validation documents.
+- `precision_at`: the share of a query's nearest documents that have its label, by cosine of the
+  codes as they are (raw), and of the codes minus the mean of the database (centred).
+- `mean_share`: ``|mu|^2 / E|z|^2``, the share of the codes' energy in their mean mu.  With a share
+  near 1 all raw codes point in nearly the same direction, and the mean decides their cosines.
 
-`PathMeter` takes them after an epoch, of validation documents; `snapshot_metrics` takes them at
-the end of a run, of test documents.
+`PathMeter` measures validation documents after an epoch.  `snapshot_metrics` measures test
+documents at the end of a run.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from ae_bn.evaluation.probes import (
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.retrieval import CountRelevant
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the ridge, as a share of a code unit's variance
-QUERIES = 256  # queries scored at a time
-PATH_QUERIES = 500  # validation documents, at most, that are queries after every epoch
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # ridge strengths, as shares of a unit's variance
+QUERIES = 256  # number of queries scored at a time
+PATH_QUERIES = 500  # largest number of validation documents that are queries after an epoch
 
 
 class Precision(NamedTuple):
     """Mean precision over queries at one number of retrieved documents."""
 
     raw: float  # cosine of the codes as they are
-    centred: float  # cosine of the codes less the database's mean
+    centred: float  # cosine of the codes minus the mean of the database
 
 
 def ridge_accuracy(fit: Split, valid: Split, test: Split | None = None) -> float:
@@ -59,17 +59,18 @@ def ridge_accuracy(fit: Split, valid: Split, test: Split | None = None) -> float
     Parameters
     ----------
     fit : Split
-        The probe is fitted on these codes, which also give the mean and the deviation that all
-        codes are standardised by.  Sparse codes are not standardised.
+        The codes that the probe is fitted on.  All codes are standardised by their mean and
+        deviation.  Sparse codes are not standardised.
     valid : Split
-        The strength of the ridge is the one of `STRENGTHS` with the best accuracy on these codes
-        (the strongest of equals).
+        The codes that choose the ridge strength: the one of `STRENGTHS` with the best accuracy, and
+        the strongest among equals.
     test : Split, optional
-        The accuracy is measured on these codes, or without them on valid.
+        The codes that the accuracy is measured on; by default those of valid.
 
     Returns
     -------
     float
+        The share of documents whose label is predicted.
     """
     score = _sparse_ridge(fit) if issparse(fit.codes) else _dense_ridge(fit)
 
@@ -82,7 +83,7 @@ def ridge_accuracy(fit: Split, valid: Split, test: Split | None = None) -> float
 
 
 def _dense_ridge(fit):
-    """Return a function from codes and a strength to the labels that the probe names."""
+    """Return a function from codes and a strength to the labels that the probe predicts."""
     n = len(fit.labels)
     labels, indicator = np.unique(fit.labels, return_inverse=True)
     mean = fit.codes.mean(axis=0)
@@ -117,21 +118,22 @@ def _sparse_ridge(fit):
 
 
 def precision_at(database: Split, queries: Split, fraction: float = FRACTION) -> Precision:
-    """Return the share of relevant documents among each query's nearest, mean over queries.
+    """Return the share of relevant documents among those nearest to a query, mean over queries.
 
-    Relevant are the documents with the query's label.  A code of zeros has cosine 0 with all
-    others, and of equal cosines the first documents are the nearest.
+    A document is relevant if it has the query's label.  A code of zeros has cosine 0 with all
+    others.  Of documents with equal cosines the first are the nearest.
 
     Parameters
     ----------
     database, queries : Split
-        Codes to find, and codes to find them for; dense or sparse.
+        The codes that are retrieved, and the codes that they are retrieved for; dense or sparse.
     fraction : float
-        How much of the database is retrieved, in (0, 1]; at least one document.
+        The share of the database that is retrieved, in (0, 1]; at least one document.
 
     Returns
     -------
     Precision
+        The raw and the centred precision.
     """
     n = len(database.labels)
     k = max(1, round(fraction * n))
@@ -167,7 +169,7 @@ def _inverse_norms(codes):
 
 @lru_cache(maxsize=None)
 def _counter():
-    """Return the compiled function that counts relevant documents by both cosines, summed."""
+    """Return the compiled function that sums the relevant documents of queries, by both cosines."""
     Q, D = T.matrices("Q", "D")
     offsets = T.vectors("query_offset", "document_offset")
     raw, centred = T.vectors("raw_Q", "raw_D"), T.vectors("centred_Q", "centred_D")
@@ -190,6 +192,7 @@ def mean_share(codes) -> float:
     Parameters
     ----------
     codes : ndarray or sparse matrix, (n, n_units)
+        The codes, one document per row.
     """
     mu = np.asarray(codes.mean(axis=0), dtype=np.float64).ravel()
     squares = codes.multiply(codes).sum() if issparse(codes) else np.vdot(codes, codes)
@@ -198,17 +201,17 @@ def mean_share(codes) -> float:
 
 
 class PathMeter:
-    """What an epoch's codes are worth, on validation documents alone.
+    """Measures an epoch's codes, on validation documents only.
 
-    At most `PATH_QUERIES` of them, evenly spaced and the same in every epoch, are the queries
-    whose precision is taken; the fit documents are the database.
+    Queries are at most `PATH_QUERIES` of the validation documents, evenly spaced and the same in
+    every epoch.  The fit documents are the database.
 
     Parameters
     ----------
     fit_labels, valid_labels : ndarray of int, (n_fit,) and (n_valid,)
-        Labels of the documents that train the autoencoder, and of those held out.
+        The labels of the documents that train the autoencoder, and of those held out.
     activation : str
-        The activation of the code units; one without bounds has no saturated share.
+        The activation of the code units; without bounds it has no saturated share.
     """
 
     def __init__(self, fit_labels, valid_labels, activation: str):
@@ -223,14 +226,15 @@ class PathMeter:
         Parameters
         ----------
         fit_codes, valid_codes : ndarray, (n_fit, n_units) and (n_valid, n_units)
+            The codes of the documents that train the autoencoder, and of those held out.
 
         Returns
         -------
         dict of float
-            ``valid_accuracy``, ``valid_precision`` and ``valid_centred_precision``, which are
-            left out if the fit documents have fewer than two labels; ``mean_share`` of the fit
-            documents' codes; ``dead_units`` and, with a bounded activation, ``saturated`` of the
-            validation documents' codes.
+            ``valid_accuracy``, ``valid_precision`` and ``valid_centred_precision``, unless the fit
+            documents have fewer than two labels; ``mean_share`` of the fit documents' codes;
+            ``dead_units`` and, with a bounded activation, ``saturated`` of the validation
+            documents' codes.
         """
         parts: dict[str, Callable[[], object]] = {}
         if np.ptp(self.fit_labels) > 0:
@@ -255,24 +259,24 @@ class PathMeter:
 def snapshot_metrics(
     train: Split, test: Split, fit_rows, valid_rows, softmax: bool = False
 ) -> dict:
-    """Return what codes are worth on test documents.
+    """Return the metrics of codes on test documents.
 
     Parameters
     ----------
     train, test : Split
-        All training documents are the database that test documents are queries to.
+        The codes of all training documents, which are the database, and of the test documents,
+        which are the queries.
     fit_rows, valid_rows : int arrays
-        Rows of train: the probe is fitted on the first, its strength is chosen on the second.
+        The rows of train that the probe is fitted on, and those that choose its strength.
     softmax : bool
-        Also measure the accuracy of KATE's classifier, which takes seconds.
+        Whether to measure the accuracy of KATE's classifier too, which takes seconds.
 
     Returns
     -------
     dict of float
-        ``probe_accuracy``, ``raw_precision``, ``centred_precision`` and, if asked for,
-        ``softmax_accuracy`` (all left out if the fit documents have fewer than two labels), and
-        ``mean_share`` of the training codes.  See `ae_bn.evaluation.measured` for metrics that
-        fail.
+        ``probe_accuracy``, ``raw_precision``, ``centred_precision`` and, with ``softmax``,
+        ``softmax_accuracy``, unless the fit documents have fewer than two labels; ``mean_share``
+        of the training codes.  See `ae_bn.evaluation.probes.measured` for metrics that fail.
     """
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
 

@@ -1,15 +1,15 @@
-r"""How curved the training loss is: eigenvalues of its Hessian, by products with vectors.
+r"""Curvature of the training loss: eigenvalues of its Hessian, from products with vectors.
 
-All parameters (W, a, b of every layer) make one vector :math:`\theta`.  The loss is the mean over
-fixed minibatches, nothing dropped, with one of two kinds of statistics: ``batch``, those of each
-minibatch, through which derivatives pass; ``population``, constants of the whole training part.
-With H the Hessian of that loss, what is measured is
+All parameters (W, a, b of every layer) form one vector :math:`\theta`.  The loss is the mean over
+fixed minibatches, with nothing dropped.  Its statistics are of one of two kinds: ``batch``, those
+of each minibatch, through which derivatives pass; or ``population``, constants of the whole
+training part.  With H the Hessian of this loss, this module measures
 
 .. math::
 
     \tilde H = D H D, \qquad D = \mathrm{diag}(d), \qquad                            (1)
 
-the Hessian in the coordinates :math:`D^{-1} \theta`.  H itself would compare nothing where Batch
+the Hessian in the coordinates :math:`D^{-1} \theta`.  H itself cannot be compared where Batch
 Normalization (BN) makes weights scale-free.  For a column :math:`w_j` of W that feeds a normalised
 unit, and any s > 0,
 
@@ -19,25 +19,25 @@ unit, and any s > 0,
         = \frac{(w_j / s)^T x - \mathrm{mean}_j / s}
                {\sqrt{\mathrm{var}_j / s^2 + \epsilon / s^2}}                         (2)
 
-is the same function, so that the loss does not change with s, but H grows with :math:`s^2`.
-Choosing s = ||w_j|| and :math:`d = ||w_j||` there, :math:`\tilde H` is the Hessian at weights of
-unit norm: exactly of the right hand side of (2), and of a network with the same
-:math:`\epsilon` as far as :math:`\mathrm{var}_j \gg \epsilon`.
+is the same function, so the loss does not change with s, but H grows with :math:`s^2`.  With
+s = ||w_j|| and :math:`d = ||w_j||`, :math:`\tilde H` is the Hessian at weights of unit norm.  This
+is exact for the right hand side of (2), and holds for a network with the same :math:`\epsilon` as
+far as :math:`\mathrm{var}_j \gg \epsilon`.
 
-There are two choices of d, 1 wherever it is not a norm:
+There are two choices of d, which is 1 where it is not a norm:
 
 - ``unit``: :math:`||w_j||` for the columns that feed a normalised unit.  Weights without BN are
-  taken as they are, as an optimiser meets them.  Without BN :math:`\tilde H = H`.
-- ``relative``: :math:`||w_j||` for every column, BN or not: the curvature along relative changes of
-  the weights (filter normalisation: Li et al. 2018, arXiv 1712.09913).  Only this one compares
-  arms in the same coordinates.  For units with BN both are the same.
+  left as they are, as an optimiser sees them.  Without BN :math:`\tilde H = H`.
+- ``relative``: :math:`||w_j||` for every column, with or without BN.  This is the curvature along
+  relative changes of the weights (filter normalisation: Li et al. 2018, arXiv 1712.09913).  Only
+  this choice compares arms in the same coordinates.  For units with BN both choices agree.
 
-The largest eigenvalues are those of ARPACK (`scipy.sparse.linalg.eigsh`).  The density is by
-stochastic Lanczos quadrature (Ghorbani et al. 2019, arXiv 1901.10159); with half a million
-parameters, a random vector or two are enough, since its variance falls with their number.
+ARPACK (`scipy.sparse.linalg.eigsh`) computes the largest eigenvalues.  Stochastic Lanczos
+quadrature (Ghorbani et al. 2019, arXiv 1901.10159) estimates the density.  Its variance falls with
+the number of parameters, so with half a million of them one or two random vectors are enough.
 
-At 2,000 words and 128 units, a product over 500 documents takes about 0.05 s of one core, without
-BN less than with BN everywhere (0.1 s), and one measurement 200 to 300 products.
+At 2,000 words and 128 units, a product over 500 documents takes about 0.05 s on one core without BN
+and 0.1 s with BN in all layers.  One measurement takes 200 to 300 products.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ from ae_bn.data.corpus import batches
 from ae_bn.errors import UserError
 from ae_bn.model.autoencoder import Autoencoder
 
-SEED = 0  # of documents and of starting vectors, the same for every run
-TOLERANCE = 1e-2  # of ARPACK's residual; the error of an eigenvalue is of its square
+SEED = 0  # seed of the documents and starting vectors, the same for every run
+TOLERANCE = 1e-2  # ARPACK's bound of the residual; the error of an eigenvalue is of its square
 KINDS = ("batch", "population")
 
-# Eigenvalues are shown on one grid for all runs, even in asinh(x / (2 LINEAR)) / log(10): close
-# to linear within +-LINEAR, in powers of ten beyond.  Lanczos tells nothing smaller apart when the
-# largest is some hundreds: after k steps it resolves about the spectrum's range / k^2.
+# All runs show eigenvalues on one grid, evenly spaced in asinh(x / (2 LINEAR)) / log(10): nearly
+# linear within +-LINEAR, powers of ten beyond.  With a largest eigenvalue of some hundreds, Lanczos
+# resolves nothing smaller than LINEAR: after k steps, about the range of the spectrum / k^2.
 LINEAR = 0.1
 WIDTH = 0.1  # standard deviation of the broadening, in powers of ten
 POINTS = np.linspace(-6, 6, 241)  # in powers of ten: up to an eigenvalue of 1e5
@@ -73,55 +73,58 @@ def check(config: Config, n_train: int) -> None:
     Parameters
     ----------
     config : Config
+        The settings of the run.
     n_train : int
-        Number of training documents.
+        The number of training documents.
     """
     settings = config.evaluation.curvature
     if settings is None:
         return
     if config.model.tied:
         raise UserError(
-            "evaluation.curvature: weights that are tied have no norm of their own; "
-            "set model.tied to false"
+            "evaluation.curvature: model.tied is true, and tied weights have no norm of their "
+            "own: set model.tied to false"
         )
     if config.model.batch_norm.gradient != "full":
         raise UserError(
-            "evaluation.curvature: no loss has the gradient of "
-            f"model.batch_norm.gradient {config.model.batch_norm.gradient}; set it to full"
+            "evaluation.curvature: no loss has the gradient that "
+            f"model.batch_norm.gradient={config.model.batch_norm.gradient} gives: set it to full"
         )
     if config.model.batch_norm.over is not None:
         raise UserError(
-            "evaluation.curvature: only units normalised over documents are free of scale; "
-            "set model.batch_norm.over to null"
+            f"evaluation.curvature: with model.batch_norm.over={config.model.batch_norm.over} "
+            "weights are not free of scale: set it to null"
         )
     if not config.training.batch_size <= settings.documents <= n_train:
         raise UserError(
-            f"evaluation.curvature.documents: {settings.documents} is not between "
-            f"training.batch_size, {config.training.batch_size}, and the {n_train} documents to "
-            "train on"
+            f"evaluation.curvature.documents: {settings.documents} is out of range: give a number "
+            f"from training.batch_size, {config.training.batch_size}, to the number of training "
+            f"documents, {n_train}"
         )
 
 
 class Hessian:
     """Products of the Hessian with vectors, for autoencoders of one architecture.
 
-    The graph is that of `ae_bn.model.autoencoder.forward` in its symbolic stages: the gradient of
-    the gradient's product with the vector (Pearlmutter 1994).
+    A product is the gradient of the product of the gradient with the vector (Pearlmutter 1994), on
+    the graph of `ae_bn.model.autoencoder.forward` with symbolic stages.
 
     Parameters
     ----------
     config : ModelConfig
+        The architecture; sampled reconstruction is switched off.
     n_words : int
+        The number of words.
     """
 
     def __init__(self, config: ModelConfig, n_words: int):
-        config = config.model_copy(update={"sampling": None})  # of the loss, not its estimate
+        config = config.model_copy(update={"sampling": None})  # the loss, not its estimate
         self.twin = Autoencoder(config, "sgd", n_words, "symbolic")
         self._compiled = {}  # kind of statistics: function
 
     @property
     def uses_statistics(self) -> bool:
-        """Whether the two kinds of statistics differ at all."""
+        """Whether the two kinds of statistics differ."""
         return any(layer.batch_normalization.needs_statistics for layer in self.twin.layers)
 
     def scales(self, relative: bool) -> np.ndarray:
@@ -130,7 +133,8 @@ class Hessian:
         Parameters
         ----------
         relative : bool
-            The norm of every column of W, not only of those that feed a normalised unit.
+            Whether every column of W is scaled by its norm, or only columns that feed a normalised
+            unit.
         """
         normalised = {
             layer.projection.W: layer.batch_normalization.normalize for layer in self.twin.layers
@@ -152,10 +156,13 @@ class Hessian:
         Parameters
         ----------
         X : csr_matrix, (n, n_words), floatX
-            Cut into minibatches in the order of its rows; a remainder is left out.
+            The documents, cut into minibatches in the order of the rows; a remainder is left out.
         batch_size : int
+            The number of documents in a minibatch.
         kind : {"batch", "population"}
+            The kind of statistics.
         scales : ndarray, (n_parameters,)
+            The diagonal of D, from `scales`.
         """
         function, minibatches = self._function(kind), list(batches(X, batch_size))
         shapes = [parameter.get_value(borrow=True).shape for parameter in self.twin.parameters]
@@ -194,19 +201,22 @@ def measure(
     Parameters
     ----------
     hessian : Hessian
+        The products for the architecture of this autoencoder.
     state : dict of str to ndarray
-        What `ae_bn.model.autoencoder.Autoencoder.get_state` returned.
+        The parameters and statistics, from `ae_bn.model.autoencoder.Autoencoder.get_state`.
     X : csr_matrix, (n_train, n_words), floatX
-        The documents are a fixed random choice from these rows.
+        The training documents; a fixed random choice of them is used.
     batch_size : int
+        The number of documents in a minibatch.
     settings : CurvatureConfig
+        The numbers of documents, eigenvalues, random vectors and Lanczos steps.
 
     Returns
     -------
     dict or None
-        ``eigenvalues``: {"unit" or "relative": {kind of statistics: the largest, falling}};
-        ``density``: {kind of statistics: see `density`}, of the ``relative`` Hessian.  None if
-        the state has no finite Hessian.
+        ``eigenvalues``: {"unit" or "relative": {kind of statistics: the largest, in falling
+        order}}; ``density``: {kind of statistics: see `density`}, for the ``relative`` Hessian.
+        None if the state has no finite Hessian.
     """
     hessian.twin.set_state(state)
     rows = np.random.default_rng(SEED).permutation(X.shape[0])[: settings.documents]
@@ -229,7 +239,7 @@ def measure(
 
 
 def top_eigenvalues(operator: LinearOperator, k: int) -> list[float]:
-    """Return the k largest eigenvalues of a symmetric operator, the largest first."""
+    """Return the k largest eigenvalues of a symmetric operator, in falling order."""
     v = np.random.default_rng(SEED).normal(size=operator.shape[0])
     values = eigsh(operator, k, which="LA", v0=v, tol=TOLERANCE, return_eigenvectors=False)
     return sorted(values.tolist(), reverse=True)
@@ -238,22 +248,23 @@ def top_eigenvalues(operator: LinearOperator, k: int) -> list[float]:
 def density(operator: LinearOperator, draws: int, steps: int) -> np.ndarray:
     """Return the density of the eigenvalues of a symmetric operator on `GRID`.
 
-    It is the mean over random unit vectors of the quadrature of Gauss and Lanczos, a weight at
-    each eigenvalue of the tridiagonal matrix, broadened to a Gaussian of standard deviation
-    `WIDTH` (Ghorbani et al. 2019, equations 4 to 7).
+    Gauss-Lanczos quadrature gives a weight at each eigenvalue of a tridiagonal matrix.  Each weight
+    is broadened to a Gaussian of standard deviation `WIDTH`, and the density is the mean over
+    random unit vectors (Ghorbani et al. 2019, equations 4 to 7).
 
     Parameters
     ----------
     operator : LinearOperator
+        The symmetric operator.
     draws : int
-        Number of random vectors.
+        The number of random vectors.
     steps : int
-        Of Lanczos, a product each.
+        The number of Lanczos steps; each takes one product.
 
     Returns
     -------
     ndarray, (len(GRID),)
-        Share of the eigenvalues per power of ten; its integral over `POINTS` is 1.
+        The share of the eigenvalues per power of ten; its integral over `POINTS` is 1.
     """
     rng, total = np.random.default_rng(SEED), np.zeros(len(POINTS))
     for _ in range(draws):
@@ -271,15 +282,17 @@ def lanczos(operator: LinearOperator, v: np.ndarray, steps: int) -> tuple:
 
     Parameters
     ----------
-    operator : LinearOperator, symmetric, (n, n)
+    operator : LinearOperator, (n, n)
+        The symmetric operator.
     v : ndarray, (n,)
         The first vector.
     steps : int
+        The largest number of steps.
 
     Returns
     -------
-    diagonal, off_diagonal : ndarray
-        Of the sizes steps and steps - 1, or smaller if the space of v is exhausted before.
+    diagonal, off_diagonal : ndarray, (steps,) and (steps - 1,)
+        Both are shorter if the Krylov space of v has fewer dimensions.
     """
     steps = min(steps, len(v))
     basis = np.empty((steps, len(v)))
@@ -305,15 +318,15 @@ def summarize(measurements: dict, best: dict | None) -> dict:
     Parameters
     ----------
     measurements : dict of int to dict
-        What `measure` returned after epochs, those that were asked for.
+        The results of `measure` by epoch, for the epochs that the config names.
     best : dict or None
-        What it returned at the best epoch, if there is one.
+        The result of `measure` at the best epoch, if there is one.
 
     Returns
     -------
     dict
-        Keys of `ae_bn.evaluation.metrics.METRICS`, and ``spectra``: {name: {"x": [...], "y":
-        [...]}}, the densities over `GRID` and the largest eigenvalues over epochs.
+        Metrics named as in `ae_bn.evaluation.metrics.METRICS`, and ``spectra``: {name: {"x": [...],
+        "y": [...]}}, which are the densities over `GRID` and the largest eigenvalues over epochs.
     """
     grid = [float(f"{x:.6g}") for x in GRID]
     names = {"unit": "top_eigenvalue", "relative": "relative_eigenvalue"}

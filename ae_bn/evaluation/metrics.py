@@ -1,6 +1,6 @@
-"""The metrics by name: how each is shown, and what it means.
+"""Titles and meanings of all metrics, by name.
 
-Tables, ``results.csv`` and the page of metrics in the documentation follow from `METRICS`.
+Tables, ``results.csv`` and the page of metrics in the documentation use `METRICS`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ class Metric(NamedTuple):
     title: str
     digits: int
     meaning: str
-    unit: str = ""  # on axes
-    censored: bool = False  # empty means "not met", longer than any number
+    unit: str = ""  # for axes
+    censored: bool = False  # an empty cell means "not met", which is longer than any number
 
 
 METRICS = {

@@ -1,4 +1,4 @@
-"""Where pre-activations and gradients are while an autoencoder trains."""
+"""Pre-activations and gradients of an autoencoder during training."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import numpy as np
 from ae_bn.evaluation.probes import saturated
 from ae_bn.model.autoencoder import Autoencoder
 
-PERCENTILES = [15, 50, 85]  # of pre-activations, as Ioffe and Szegedy (2015) show them
+PERCENTILES = [15, 50, 85]  # those that Ioffe and Szegedy (2015) show
 
 
 def observe(autoencoder: Autoencoder, X) -> dict[str, float]:
-    """Return where pre-activations and gradients are, on one batch, as training sees it.
+    """Return percentiles of pre-activations and norms of gradients, on one training minibatch.
 
     Parameters
     ----------
     autoencoder : Autoencoder
-        The autoencoder in training; nothing of it changes.
+        The autoencoder in training, which this does not change.
     X : csr_matrix, (n, n_words)
-        The batch.
+        The minibatch.
 
     Returns
     -------
     dict of float
         For each hidden layer, from 1: ``z1_p15``, ``z1_p50``, ``z1_p85``, percentiles of
         a * h(g) + b over documents and units; ``saturated1``, the share of outputs within 1 % of
-        a bound of the activation, if it has any.  For every layer: ``gradient1``, the Euclidean
+        a bound of the activation, if it has bounds.  For every layer: ``gradient1``, the Euclidean
         norm of the gradient of W.
     """
     observed, (hidden_z, hidden_out, norms) = {}, autoencoder.signals(X)

@@ -1,6 +1,6 @@
-"""How good codes are: a linear probe, retrieval, and dead and saturated units.
+"""Metrics of codes: logistic probe, retrieval curve, KATE's classifier, dead and saturated units.
 
-Every function takes codes, (n, n_units), dense or sparse, and does not care where they come from.
+Every function takes codes, (n, n_units), dense or sparse, from any method.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from ae_bn.config import EvaluationConfig
 
-FRACTION = 0.02  # of the database retrieved, for `precision` (Larochelle and Lauly 2012)
+FRACTION = 0.02  # share of the database retrieved for `precision` (Larochelle and Lauly 2012)
 BOUNDS = {"sigmoid": (0, 1), "tanh": (-1, 1)}
-QUERY_CHUNK = 500  # queries ranked at a time
+QUERY_CHUNK = 500  # number of queries ranked at a time
 
 
 class Split(NamedTuple):
@@ -32,24 +32,24 @@ class Split(NamedTuple):
 
 
 def measured(parts: Mapping[str, Callable[[], object]]) -> dict:
-    """Return the metrics that can be measured; one that fails costs no other.
+    """Return the metrics that can be measured; one that fails does not affect the others.
 
     Parameters
     ----------
     parts : mapping of str to function
-        The function that measures each metric, by the metric's name; a function may also return a
-        dict of several metrics.
+        The function that measures each metric, by the name of the metric.  A function may also
+        return a dict of several metrics.
 
     Returns
     -------
     dict
-        With ``reason``, a text, if some metrics are left out.
+        The metrics by name, and a text ``reason`` if some of them failed.
     """
     metrics: dict[str, object] = {}
     for name, function in parts.items():
         try:
             value = function()
-        except Exception as error:  # whatever it is, the other metrics and the run are worth more
+        except Exception as error:  # of any kind: the other metrics and the run must survive it
             metrics = merged(metrics, {"reason": f"{name} could not be measured ({error!r:.200})"})
         else:
             metrics.update(value if isinstance(value, dict) else {name: value})
@@ -57,7 +57,7 @@ def measured(parts: Mapping[str, Callable[[], object]]) -> dict:
 
 
 def merged(*parts: dict) -> dict:
-    """Return metrics of several parts as one dict, with every ``reason`` once."""
+    """Return several dicts of metrics as one, with each ``reason`` once."""
     metrics = {name: value for part in parts for name, value in part.items() if name != "reason"}
     reasons = dict.fromkeys(part["reason"] for part in parts if "reason" in part)
     return {**metrics, **({"reason": "; ".join(reasons)} if reasons else {})}
@@ -76,20 +76,22 @@ def evaluate_codes(
     Parameters
     ----------
     train, test : Split
-        Retrieval finds documents of train for queries from test.
+        The codes of all training documents, which are the database of retrieval, and of the test
+        documents, which are its queries.
     fit_rows, valid_rows : int arrays
-        Rows of train: the probe is fitted on the first, its C chosen on the second.
+        The rows of train that the probe is fitted on, and those that choose its C.
     hidden_activation : str
-        Of the code units, for the saturated share.
+        The activation of the code units, for the saturated share.
     config : EvaluationConfig
+        The settings that choose the metrics.
 
     Returns
     -------
     dict
-        ``dead_units``, ``saturated`` (None where the activation has no bounds), and if the config
-        asks for them ``accuracy`` with ``classifier_c`` and ``precision`` with ``curve``, see
-        `retrieval_curve`.  With one label to fit on, or none (all -1), none of `LABEL_METRICS`, no
-        curve.  See `measured` for metrics that fail.
+        ``dead_units``; ``saturated`` (None where the activation has no bounds); and, if the config
+        asks for them, ``accuracy`` with ``classifier_c`` and ``precision`` with ``curve``, see
+        `retrieval_curve`.  If all fit documents have one label, or none (-1), the metrics of
+        labels and the curve are left out.  See `measured` for metrics that fail.
     """
     parts: dict[str, Callable[[], object]] = {
         "dead_units": lambda: dead_units(test.codes),
@@ -121,7 +123,8 @@ def softmax_accuracy(train: Split, test: Split) -> float:
     Parameters
     ----------
     train, test : Split
-        The classifier learns and stops on train alone.
+        The codes that the classifier is trained on, with its own held-out part, and the codes that
+        the accuracy is measured on.
     """
     return float(softmax_classifier(train).score(test.codes, test.labels))
 
@@ -130,16 +133,16 @@ def softmax_classifier(train: Split) -> MLPClassifier:
     """Return KATE's classifier (Chen and Zaki 2017, as released) with its last weights.
 
     It is softmax regression on the codes as they are, trained by Adam with its usual settings in
-    batches of 100.  1,000 documents (at most a tenth) are held out.  Training ends after 100
-    epochs, or after 5 in a row whose loss on the documents held out is not at least 1e-5 below
-    the best.  The weights are those of the last epoch, not of the best.  The release also lowers
-    the learning rate on a plateau, but never to less than ten times the rate that it starts from,
-    so that this does nothing.
+    minibatches of 100.  1,000 documents (at most a tenth) are held out.  Training ends after 100
+    epochs, or after 5 epochs in a row whose held-out loss is not at least 1e-5 below the lowest.
+    The weights are those of the last epoch, not of the best.  The release also lowers the learning
+    rate on a plateau, but its lower bound is ten times the initial learning rate, so this has no
+    effect.
 
     Parameters
     ----------
     train : Split
-        At least two documents; the same ones are held out every time.
+        The codes of at least two documents.  The same ones are held out every time.
     """
     rng, n = np.random.default_rng(7), len(train.labels)
     held_out = np.zeros(n, dtype=bool)
@@ -163,15 +166,16 @@ def softmax_classifier(train: Split) -> MLPClassifier:
 def probe_accuracy(fit: Split, valid: Split, test: Split, cs: list) -> tuple:
     """Return the test accuracy of a logistic regression on codes, and the C chosen for it.
 
-    Dense codes are standardised by the codes of fit, so that C means the same in every arm;
-    sparse ones are taken as they are.  C is the one with the best accuracy on valid (the
-    smallest of equals).
+    Dense codes are standardised by the codes of fit, so that C means the same in every arm.
+    Sparse codes are used as they are.
 
     Parameters
     ----------
     fit, valid, test : Split
+        The codes that the probe is fitted on, those that choose C by accuracy (the smallest C among
+        equals), and those that the accuracy is measured on.
     cs : list of float
-        Values of C, the inverse strength of regularisation, to choose from.
+        The values of C, the inverse strength of regularisation, to choose from.
 
     Returns
     -------
@@ -184,8 +188,8 @@ def probe_accuracy(fit: Split, valid: Split, test: Split, cs: list) -> tuple:
         )
     n, probes = len(fit.labels), []
     for c in sorted(cs):
-        # The same minimum as with C=c and weights of 1.  But it is reached when the gradient of
-        # the documents' mean, not of their sum, is small: in half the iterations.
+        # The minimum is the same as with C=c and weights of 1.  But the solver stops when the
+        # gradient of the mean is small, not that of the sum, which takes half the iterations.
         probe = LogisticRegression(C=c * n, max_iter=200)
         with warnings.catch_warnings():  # 200 iterations are enough for a comparison
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -198,12 +202,13 @@ def probe_accuracy(fit: Split, valid: Split, test: Split, cs: list) -> tuple:
 def retrieval_curve(database: Split, queries: Split) -> dict:
     """Return precision and recall over the fraction of the database that is retrieved.
 
-    For each query the documents of the database are ranked by cosine; relevant are those with
-    the query's label.  A document with a code of zeros has cosine 0 with all others.
+    For each query the documents of the database are ranked by cosine.  A document is relevant if
+    it has the query's label.  A code of zeros has cosine 0 with all others.
 
     Parameters
     ----------
     database, queries : Split
+        The codes that are retrieved, and the codes that they are retrieved for.
 
     Returns
     -------
@@ -236,15 +241,17 @@ def retrieval_curve(database: Split, queries: Split) -> dict:
 
 
 def _places(distances, documents):
-    """Return the places of some documents, from 0, rising, in the ranking of all.
+    """Return the places of some documents in the ranking of all, counted from 0, in rising order.
 
-    The documents of one label are few: sorting the distances and looking these up is several
-    times faster than ranking all of them.  Of equal distances the first document is the first.
+    A label has few documents, so sorting the distances and looking up these documents is several
+    times faster than ranking all.  Of documents at equal distances the first comes first.
 
     Parameters
     ----------
     distances : ndarray, (n,)
+        The distance of every document from the query.
     documents : ndarray of int
+        The numbers of the documents to find.
     """
     ranked, own = np.sort(distances), distances[documents]
     places = np.searchsorted(ranked, own)
@@ -267,8 +274,9 @@ def saturated(codes: np.ndarray, activation: str) -> float | None:
     Parameters
     ----------
     codes : ndarray, (n, n_units)
+        The codes, one document per row.
     activation : str
-        Without two bounds (ReLU, linear) the share is None.
+        The activation of the code units.  Without two bounds (ReLU, linear) the share is None.
     """
     if activation not in BOUNDS:
         return None
@@ -280,9 +288,16 @@ def saturated(codes: np.ndarray, activation: str) -> float | None:
 def chance_metrics(
     train_labels: np.ndarray, test_labels: np.ndarray, config: EvaluationConfig
 ) -> dict:
-    """Return the metrics of codes that say nothing, the score of a run without finite weights.
+    """Return the metrics of codes without information, which a run without finite weights gets.
 
-    The classifiers name the commonest training label, retrieval returns documents at random.
+    Classifiers predict the most frequent training label, and retrieval returns random documents.
+
+    Parameters
+    ----------
+    train_labels, test_labels : ndarray of int, (n_train,) and (n_test,)
+        The labels of both parts.
+    config : EvaluationConfig
+        The settings that choose the metrics.
     """
     units = {"dead_units": 1.0, "saturated": None}
     losses = {"test_loss": float("inf"), "valid_loss": float("inf")}
@@ -304,7 +319,7 @@ def chance_metrics(
 
 
 def _first_queries(test: Split, number) -> Split:
-    """Return the same random test documents for every run, or all."""
+    """Return a number of test documents, the same random choice for every run, or all."""
     if number >= len(test.labels):
         return test
     rows = np.sort(np.random.default_rng(0).permutation(len(test.labels))[:number])

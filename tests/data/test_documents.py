@@ -78,7 +78,7 @@ def test_empty_documents_are_counted(tmp_path):
 
 
 def test_a_source_that_is_not_there(tmp_path):
-    with refused("no text is named"):
+    with refused("name of the text is empty"):
         read("")
     with refused("cannot read", "nowhere"):
         read(tmp_path / "nowhere")
@@ -164,20 +164,20 @@ def test_columns_are_found_whatever_their_case_and_named_if_not_read(tmp_path):
 
 
 TABLES = {
-    "twice.csv": ("text,label,Text\nx,y,\n", ["two columns text"]),
-    "twice.jsonl": ('{"text": "x", "text": ""}', ["two columns text"]),
-    "body.csv": ("body,label\nx,y\n", ["no column text", "'body', 'label'"]),
-    "semicolon.csv": ("text;label\nx;y\n", ["no column text", "'text;label'", "commas"]),
-    "body.jsonl": ('{"body": "x"}', ["row 1 has no text", "'body'"]),
-    "empty.csv": ("", ["no column text", "no header"]),
-    "long.csv": ("text,label\nx,y\nx, z,y\n", ["row 2 (line 3) has 3 cells, the header 2"]),
+    "twice.csv": ("text,label,Text\nx,y,\n", ["two columns 'text'"]),
+    "twice.jsonl": ('{"text": "x", "text": ""}', ["two columns 'text'"]),
+    "body.csv": ("body,label\nx,y\n", ["no column 'text'", "'body', 'label'"]),
+    "semicolon.csv": ("text;label\nx;y\n", ["no column 'text'", "'text;label'", "commas"]),
+    "body.jsonl": ('{"body": "x"}', ["row 1 has no string 'text'", "'body'"]),
+    "empty.csv": ("", ["no column 'text'", "no header"]),
+    "long.csv": ("text,label\nx,y\nx, z,y\n", ["row 2 (line 3) has 3 cells, the header has 2"]),
     "long.tsv": ("text\tlabel\nx\ty\tz\n", ["row 1 (line 2) has 3 cells", "tab"]),
     "last.csv": ("label,text\ny,x,\n", ["row 1 (line 2) has 3 cells"]),
-    "short.csv": ('text,label\n"a\nb",y\nx\n', ["row 2 (line 4) has 1 cells, the header 2"]),
+    "short.csv": ('text,label\n"a\nb",y\nx\n', ["row 2 (line 4) has 1 cells, the header has 2"]),
     "quote.csv": ('text,label\nx,y\n"x,y\n', ["not a csv file", "row 2"]),
     "list.jsonl": ('{"text": "x"}\n["x"]', ["row 2 (line 2) is not an object"]),
     "cut.jsonl": ('{"text": "x"}\n\n{"text"', ["not a jsonl file", "row 2, line 3"]),
-    "number.jsonl": ('{"text": 3}', ["row 1 has no text"]),
+    "number.jsonl": ('{"text": 3}', ["row 1 has no string 'text'"]),
     "labels.jsonl": ('{"text": "x", "label": ["y", "z"]}', ["row 1", "label must be one"]),
     "zero.jsonl": (r'{"text": "x\u0000"}', ["row 1 is not text"]),
 }

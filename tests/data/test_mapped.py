@@ -56,15 +56,15 @@ def test_nothing_is_left_of_what_fails(tmp_path):
         write_documents(tmp_path / "X", failing())
     assert list(tmp_path.iterdir()) == []
     write_documents(tmp_path / "X", blocks())
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         write_documents(tmp_path / "X", blocks())
 
 
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("data", b"abc", "data.bin is not of its size"),
-        ("indptr", b"\xff" * 26 * 4, "begin where none ends"),
+        ("data", b"abc", "data.bin does not have the size"),
+        ("indptr", b"\xff" * 26 * 4, "starts of the documents"),
         ("shape", b"{}", "checksum"),
         ("indices", None, "cannot read"),
     ],
@@ -102,14 +102,14 @@ def test_the_second_pass_must_have_the_texts_of_the_first(tmp_path):
     texts, calls = ["gull", "wren"], []
     with open(tmp_path / "t.txt") as file:
         _, matrices = vectorise(lambda: file, 10, "binary")
-        with pytest.raises(UserError, match="0 documents after 5"):
+        with pytest.raises(UserError, match="5 documents at first, then 0"):
             write_documents(tmp_path / "X", matrices)
 
     def other_words():
         calls.append(1)
         return texts if len(calls) == 1 else ["gull", "gull"]
 
-    with pytest.raises(UserError, match="2 documents after 2, or other ones"):
+    with pytest.raises(UserError, match="2 documents at first, then 2 or other ones"):
         list(vectorise(other_words, 10, "binary")[1])
     assert not (tmp_path / "X").exists()
     _, matrices = vectorise(lambda: open(tmp_path / "t.txt"), 10, "as_is")
@@ -148,7 +148,7 @@ def test_weigh_refuses_another_kind():
             "from document 10 on has 8 words, those before have 30",
         ),
         ([blocks()[0], blocks()[1] * np.nan], "not finite"),
-        ([], "no document to write"),
+        ([], "no documents to write"),
     ],
 )
 def test_blocks_that_do_not_fit_are_not_written(tmp_path, made, words):

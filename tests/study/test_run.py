@@ -390,7 +390,7 @@ def test_tuning_leaves_the_test_data_alone(config_file, tmp_path):
         (["--config", "CONFIG", "--seeds", "x"], ["--seeds x"]),
         (["--config", "CONFIG", "--seeds", "0"], ["--seeds 0"]),
         (["--config", "CONFIG", "--seeds", "2,2"], ["--seeds 2,2"]),
-        (["--config", "CONFIG", "--seeds", "7"], ["--seeds 7", "tuned with 7"]),
+        (["--config", "CONFIG", "--seeds", "7"], ["--seeds 7", "seed 7 tunes"]),
         (["--config", "CONFIG", "--jobs", "0"], ["--jobs 0"]),
         (["--config", "CONFIG", "--tune", "--seeds", "2"], ["--tune"]),
         (["--config", "CONFIG", "--set", "training.batch_size=1000"], ["training.batch_size"]),
