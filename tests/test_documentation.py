@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ae_bn.config import Config, _keys, expand_arms, load_config
+from ae_bn.config import Config, _keys, load_config
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.reporting.tables import check_report
+from ae_bn.study.arms import expand_arms
 
 ROOT = Path(__file__).resolve().parent.parent
 
