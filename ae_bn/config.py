@@ -1,16 +1,21 @@
 """Settings: their types and limits here, their defaults in ``ae_bn/defaults.yaml``.
 
-An experiment's file holds only what it changes.  `load_config` lays it over the defaults, then
-``key=value`` overrides over both, and checks the result: unknown keys, wrong types and settings
-that exclude each other are errors of one line that names the key.
+An experiment's file holds only what it changes.  `load_config` lays four things over each other:
+the defaults, the protocols that the file names under ``use``, the file, and ``key=value``
+overrides.  Then it checks the result: unknown keys, wrong types and settings that exclude each
+other are errors of one line that names the key.  ``ae_bn/shared.yaml`` holds the protocols, and
+the levels of factors that experiments share.
 """
 
 from __future__ import annotations
 
+import copy
+import csv
 import difflib
-import itertools
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, List, Literal, NamedTuple, Optional, Union
+from statistics import fmean
+from typing import Any, Dict, List, Literal, Optional, Union
 
 from pydantic import (
     BaseModel,
@@ -28,6 +33,7 @@ from ae_bn.errors import UserError
 LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
 
 DEFAULTS = Path(__file__).resolve().with_name("defaults.yaml")
+SHARED = DEFAULTS.with_name("shared.yaml")  # levels and protocols that experiments name
 
 Activation = Literal["relu", "sigmoid", "tanh", "linear"]
 OutputActivation = Literal["relu", "sigmoid", "tanh", "linear", "softmax"]
@@ -180,14 +186,22 @@ class EvaluationConfig(Section):
     curvature: Optional[CurvatureConfig]
 
 
-class TuningConfig(Section):
-    learning_rates: List[float] = Field(min_length=1)
-    seeds: List[int] = Field(min_length=1)
-
-
 class ContrastConfig(Section):
     plus: List[str] = Field(min_length=1)
     minus: List[str] = Field(min_length=1)
+
+
+class ComparisonConfig(Section):
+    """Contrasts to generate (`ae_bn.study.arms.contrasts`); its further keys are factors.
+
+    A factor with two levels is compared, from the first to the second; one with a single level
+    keeps it.  There is a contrast for every combination of levels of the factors in ``within``.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: Dict[str, Union[str, List[str]]]
+
+    within: Union[str, List[str], Dict[str, List[str]]] = []
 
 
 class HeadlineConfig(Section):
@@ -249,15 +263,25 @@ class ExperimentConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     seeds: int = Field(ge=1)
     headline: HeadlineConfig
+    question: Optional[str]
     factors: Dict[str, Dict[str, Dict[str, Any]]]
-    skip: List[Dict[str, str]]
+    include: List[Dict[str, Union[str, List[str]]]]
+    skip: List[Dict[str, Union[str, List[str]]]]
+    compare: Dict[str, ComparisonConfig]
     references: List[Literal["tfidf", "svd", "nmf", "denoiser"]]
     reference_masking: float = Field(gt=0, lt=1)
-    tuning: TuningConfig
-    learning_rates: Dict[str, float]
+    learning_rates: Dict[str, PositiveFloat]
     rate_grid: List[PositiveFloat]
     keep_models: bool
     report: ReportConfig
+
+    @field_validator("factors", mode="before")
+    @classmethod
+    def _expand(cls, factors):
+        """Write out the short forms of levels."""
+        if not isinstance(factors, dict):
+            return factors
+        return {factor: _expand_levels(factor, levels) for factor, levels in factors.items()}
 
 
 class Config(Section):
@@ -283,7 +307,9 @@ class Config(Section):
 
 
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple = ()) -> Config:
-    """Read a config: defaults, then the file, then the overrides.
+    """Read a config: defaults, then the protocols it uses, then the file, then the overrides.
+
+    A file without ``experiment.name`` is an experiment of the file's name.
 
     Parameters
     ----------
@@ -300,14 +326,19 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
     Raises
     ------
     UserError
-        For a file that cannot be read, an unknown key (with the nearest valid one), a wrong
-        type or value, and settings that exclude each other.
+        For a file that cannot be read, an unknown key, level or protocol (with the nearest valid
+        one), a wrong type or value, and settings that exclude each other.
     """
     tree = _read_yaml(DEFAULTS)
     origin = ""
     if path is not None:
-        origin = f"{path}: "
-        _merge(tree, _read_yaml(Path(path)))
+        origin, path = f"{path}: ", Path(path)
+        tree["experiment"]["name"] = path.stem
+        changes = _read_yaml(path)
+        for protocol in _protocols(changes.pop("use", []), origin):
+            _merge(tree, protocol)
+        _merge(tree, changes)
+        _read_rates(tree["experiment"], path)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -346,75 +377,6 @@ def check_encoding(name: str) -> str:
     return name
 
 
-class Arm(NamedTuple):
-    """One combination of an experiment's factors."""
-
-    name: str  # its levels' names in the order of the factors, such as "BN / input .3"
-    levels: Dict[str, str]  # by factor
-    config: Config
-
-
-def expand_arms(config: Config) -> list[Arm]:
-    """Return the arms of an experiment: all combinations of its factors' levels.
-
-    Parameters
-    ----------
-    config : Config
-
-    Returns
-    -------
-    list of Arm
-        An arm with an entry in ``experiment.learning_rates`` has that learning rate.
-
-    Raises
-    ------
-    UserError
-        For a level with an invalid setting, two arms of one name, or a name in ``skip``,
-        ``headline``, ``learning_rates`` or ``report.contrasts`` that no factor or arm has; skipped
-        arms may be named.
-    """
-    experiment = config.experiment
-    factors = experiment.factors
-    for combination in experiment.skip:
-        for factor, level in combination.items():
-            check_name(factor, factors, "experiment.skip")
-            check_name(level, factors[factor], f"experiment.skip.{factor}")
-    arms, combinations = [], []
-    for names in itertools.product(*factors.values()):
-        levels = dict(zip(factors, names))
-        name = " / ".join(names) or experiment.name
-        combinations.append(name)
-        if any(skipped.items() <= levels.items() for skipped in experiment.skip):
-            continue
-        settings = {}
-        for factor, level in levels.items():
-            settings.update(factors[factor][level])
-        if "training.seed" in settings:
-            raise UserError(f"arm {name}: training.seed is the same for all arms; take it out")
-        if name in experiment.learning_rates:
-            settings["training.learning_rate"] = experiment.learning_rates[name]
-        try:
-            arms.append(Arm(name, levels, config.replace(settings)))
-        except UserError as error:
-            raise UserError(f"arm {name}: {error}") from None
-    check_distinct([arm.name for arm in arms])
-    for name in experiment.learning_rates:
-        check_name(name, combinations, "experiment.learning_rates")
-    for name in experiment.headline.arms:
-        check_name(name, combinations, "experiment.headline.arms")
-    for title, contrast in experiment.report.contrasts.items():
-        for name in contrast.plus + contrast.minus:
-            check_name(name, combinations, f"experiment.report.contrasts.{title}")
-    return arms
-
-
-def check_distinct(arms: list[str]) -> None:
-    """Raise a UserError if two arms have the same name: tables and contrasts would mix them."""
-    for number, name in enumerate(arms):
-        if name in arms[:number]:
-            raise UserError(f"two arms are called {name!r}: rename a level of experiment.factors")
-
-
 def check_name(name: str, known, where: str) -> None:
     """Raise a UserError with the nearest known name if a name is not known."""
     if name not in known:
@@ -424,6 +386,78 @@ def check_name(name: str, known, where: str) -> None:
 def _nearest(name: str, known) -> str:
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _expand_levels(factor: str, levels: Any) -> Any:
+    """Return the levels of a factor written out as {level: {setting: value, ...}, ...}.
+
+    ``{set: SETTING, values: {LEVEL: value, ...}}`` gives one setting a value for each level; a list
+    of values names each level after its value.  A level without settings of its own, in a list of
+    names or as an empty value, is the shared level of that name.
+    """
+    if isinstance(levels, dict) and set(levels) == {"set", "values"}:
+        setting, values = levels["set"], levels["values"]
+        if isinstance(values, list):
+            values = {str(value): value for value in values}
+        if isinstance(setting, str) and isinstance(values, dict):
+            return {str(level): {setting: value} for level, value in values.items()}
+    if isinstance(levels, list) and all(isinstance(level, str) for level in levels):
+        levels = dict.fromkeys(levels)
+    if not isinstance(levels, dict) or not all(isinstance(name, str) for name in [factor, *levels]):
+        return levels  # which is refused later
+    shared = _shared()["levels"].get(factor, {})
+    for level, settings in levels.items():
+        if settings is None and level not in shared:
+            raise UserError(
+                f"level {level!r} of {factor} has no settings, and no shared level has its name"
+                f"{_nearest(level, shared)}"
+            )
+    return {
+        level: shared[level] if settings is None else settings for level, settings in levels.items()
+    }
+
+
+def _protocols(names: Any, origin: str) -> list[dict]:
+    """Return the settings of the protocols that a file uses."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{origin}use: write a list of names, such as [path], not {names!r:.40}")
+    protocols = _shared()["protocols"]
+    for name in names:
+        check_name(name, protocols, f"{origin}use")
+    return [protocols[name] for name in names]
+
+
+def _shared() -> dict:
+    """Return the levels and protocols that experiments share; a copy, for the caller to change."""
+    return copy.deepcopy(_read_shared())
+
+
+@lru_cache(maxsize=1)
+def _read_shared() -> dict:
+    return _read_yaml(SHARED)
+
+
+def _read_rates(experiment: dict, path: Path) -> None:
+    """Put tuned learning rates in the place of the name of a file with validation losses."""
+    if not isinstance(experiment, dict) or not isinstance(experiment["learning_rates"], str):
+        return
+    file = path.parent / experiment["learning_rates"]
+    losses: dict[str, dict[float, list[float]]] = {}  # by arm and learning rate
+    try:
+        with open(file, encoding="utf-8", newline="") as lines:
+            for row in csv.DictReader(lines):
+                by_rate = losses.setdefault(row["arm"], {})
+                by_rate.setdefault(float(row["learning_rate"]), []).append(float(row["valid_loss"]))
+    except OSError as error:
+        raise UserError(f"experiment.learning_rates: {file}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(
+            f"experiment.learning_rates: {file} is not a table with the columns arm, learning_rate "
+            f"and valid_loss ({error!r:.80}): name one that is"
+        ) from None
+    experiment["learning_rates"] = {
+        arm: min(by_rate, key=lambda rate: fmean(by_rate[rate])) for arm, by_rate in losses.items()
+    }
 
 
 def _read_yaml(path: Path) -> dict:

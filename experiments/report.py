@@ -23,7 +23,7 @@ import pandas as pd
 from markdown import Markdown
 
 from ae_bn.commands.command_line import OneLineParser, run_program
-from ae_bn.config import ExperimentConfig, check_name, expand_arms, load_config
+from ae_bn.config import ExperimentConfig, check_name, load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.files import atomic_write
@@ -40,6 +40,7 @@ from ae_bn.reporting.tables import (
     with_censored,
     write_report,
 )
+from ae_bn.study.arms import contrasts, expand_arms
 
 HERE = Path(__file__).resolve().parent
 TEMPLATE = "report.md.j2"
@@ -98,10 +99,10 @@ def helpers(experiments: dict[str, Experiment]) -> dict:
         config, results, _ = experiments[name]
         check_name(metric, METRICS, f"{TEMPLATE}, {name}")
         margin = config.report.margins.get(metric)
-        return compare(with_censored(results), config.report.contrasts, metric, margin)
+        return compare(with_censored(results), contrasts(config), metric, margin)
 
     def comparison(name, contrast, metric):
-        check_name(contrast, experiments[name].config.report.contrasts, f"{TEMPLATE}, {name}")
+        check_name(contrast, contrasts(experiments[name].config), f"{TEMPLATE}, {name}")
         return comparisons(name, metric).get(contrast)
 
     def effect(name: str, contrast: str, metric: str) -> str:

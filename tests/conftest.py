@@ -27,7 +27,6 @@ experiment:
   factors:
     bn: {"off": {model.batch_norm.hidden: false}, "on": {}}
     dropout: {none: {}, input: {model.dropout.input: .3}}
-  tuning: {learning_rates: [.001, .01], seeds: [7]}
   report:
     contrasts: {gain: {plus: [on / input], minus: [on / none]}}
 """

@@ -1,4 +1,4 @@
-"""Reading configs: defaults, overrides, arms, and errors of one line."""
+"""Reading configs: defaults, protocols, overrides, levels, and errors of one line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from ae_bn.config import Config, _keys, complete, expand_arms, load_config
+from ae_bn.config import Config, _keys, complete, load_config
 from ae_bn.errors import UserError
+from ae_bn.study.arms import expand_arms
 
 CONFIGS = sorted(Path(__file__).resolve().parent.parent.glob("configs/*.yaml"))
 
@@ -135,7 +136,7 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path, text, words):
     ],
 )
 def test_an_empty_section_is_the_defaults(tmp_path, text):
-    assert load_config(write(tmp_path, text)) == load_config()
+    assert load_config(write(tmp_path, text)) == load_config(None, ["experiment.name=config"])
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -146,71 +147,106 @@ def test_a_missing_file_is_named(tmp_path):
         load_config(tmp_path / "latin.yaml")
 
 
-EXPERIMENT = """
-experiment:
-  factors:
-    noise: {"0": {}, "1": {model.dropout.input: .5}}
-    width: {small: {model.layers: [4]}, large: {model.layers: [9], training.epochs: 2}}
-  skip: [{noise: "1", width: small}]
-  learning_rates: {0 / large: .25, 1 / small: .5}  # of a skipped arm, too
-"""
+def test_the_name_of_an_experiment_is_that_of_its_file(tmp_path):
+    path = write(tmp_path, "training: {epochs: 3}")
+    assert load_config(path).experiment.name == "config"
+    path = write(tmp_path, "experiment: {name: other}")
+    assert load_config(path).experiment.name == "other"
+    assert load_config(path, ["experiment.name=third"]).experiment.name == "third"
 
 
-def test_arms_are_all_combinations_less_the_skipped(tmp_path):
-    expanded = expand_arms(load_config(write(tmp_path, EXPERIMENT)))
-    assert expanded[0].levels == {"noise": "0", "width": "small"}
-    arms = {arm.name: arm.config for arm in expanded}
-    assert list(arms) == ["0 / small", "0 / large", "1 / large"]
-    assert arms["1 / large"].model.dropout.input == 0.5
-    assert arms["1 / large"].model.layers == [9]
-    assert arms["1 / large"].training.epochs == 2
-    assert arms["0 / small"].model.layers == [4]
-    assert arms["0 / large"].training.learning_rate == 0.25
-    assert arms["1 / large"].training.learning_rate == load_config().training.learning_rate
-
-
-def test_without_factors_there_is_one_arm():
-    assert [(arm.name, arm.levels) for arm in expand_arms(load_config())] == [("run", {})]
+def test_protocols_lie_under_the_file(tmp_path):
+    config = load_config(write(tmp_path, "use: [short]\ntraining: {epochs: 7}"))
+    assert (config.training.epochs, config.training.patience) == (7, 3)
+    both = load_config(write(tmp_path, "use: [path, two losses]"))
+    names = [figure.file_name for figure in both.experiment.report.figures]
+    assert names == ["paths_cross_entropy.png", "paths_squared_error.png"]
+    assert both.experiment.seeds == 8
 
 
 @pytest.mark.parametrize(
-    "setting, words",
+    "text, words",
     [
-        ("experiment.skip=[{nois: '1'}]", ["skip", "nois", "'noise'"]),
-        ("experiment.skip=[{noise: '2'}]", ["skip.noise", "'2'"]),
-        ("experiment.learning_rates={0 / larg: 1}", ["learning_rates", "0 / larg", "'0 / large'"]),
-        ("experiment.headline.arms=[0 / larg]", ["headline.arms", "'0 / large'"]),
-        ("experiment.report.contrasts={c: {plus: [x], minus: [y]}}", ["contrasts.c", "'x'"]),
+        ("use: [shrt]", ["config.yaml", "use", "'shrt'", "'short'"]),
+        ("use: short", ["config.yaml", "use", "list of names"]),
+        ("use: [[short]]", ["config.yaml", "use", "list of names"]),
     ],
 )
-def test_bad_arms_are_named(tmp_path, setting, words):
-    config = load_config(write(tmp_path, EXPERIMENT.replace("learning_rates", "#")), [setting])
+def test_bad_protocols_are_named(tmp_path, text, words):
     with pytest.raises(UserError) as error:
-        expand_arms(config)
+        load_config(write(tmp_path, text))
+    for word in words:
+        assert word in str(error.value)
+
+
+def factors(text):
+    return load_config(None, [f"experiment.factors={text}"]).experiment.factors
+
+
+def test_levels_that_experiments_share():
+    both = {"model.batch_norm.hidden": True, "model.batch_norm.top": True}
+    assert factors("{bn: [hidden + output]}") == {"bn": {"hidden + output": both}}
+    other = {"model.tied": True}
+    mixed = factors("{bn: {other: {model.tied: true}, hidden + output: }}")
+    assert mixed == {"bn": {"other": other, "hidden + output": both}}
+
+
+def test_levels_with_values():
+    depth = factors("{depth: {set: model.layers, values: {1: [8], 2: [9, 8]}}}")["depth"]
+    assert depth == {"1": {"model.layers": [8]}, "2": {"model.layers": [9, 8]}}
+    rate = factors("{rate: {set: training.learning_rate, values: [0.01, 2]}}")["rate"]
+    assert rate == {"0.01": {"training.learning_rate": 0.01}, "2": {"training.learning_rate": 2}}
+
+
+def test_levels_written_out_are_written_out_again():
+    config = load_config(
+        None, ["experiment.factors={bn: [none], x: {set: model.tied, values: [true]}}"]
+    )
+    assert config.replace({"training.epochs": 3}).experiment.factors == config.experiment.factors
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("{bn: [none, hiden]}", ["experiment.factors", "'hiden' of bn", "'hidden'"]),
+        ("{bm: [none]}", ["experiment.factors", "'none' of bm", "no settings"]),
+        ("{bn: [[none]]}", ["experiment.factors.bn"]),
+        ("{x: {set: [a], values: [1]}}", ["experiment.factors.x.set"]),
+        ("{bn: 3}", ["experiment.factors.bn"]),
+    ],
+)
+def test_bad_levels_are_named(text, words):
+    with pytest.raises(UserError) as error:
+        factors(text)
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
 
 
-def test_two_arms_of_one_name_are_refused():
-    factors = {"one": {"a": {}, "a / b": {"training.epochs": 2}}, "two": {"b / c": {}, "c": {}}}
-    config = load_config().replace({"experiment.factors": factors})
-    with pytest.raises(UserError, match="two arms are called 'a / b / c': rename a level"):
-        expand_arms(config)
-    skip = [{"one": "a / b", "two": "c"}]
-    assert len(expand_arms(config.replace({"experiment.skip": skip}))) == 3
+def test_tuned_learning_rates_have_the_lowest_mean_loss(tmp_path):
+    rows = ["arm,learning_rate,seed,valid_loss", "a,.1,1,5", "a,.1,2,3", "a,.2,1,1", "a,.2,2,8"]
+    (tmp_path / "tuned.csv").write_text("\n".join([*rows, "b,.1,1,inf", "b,.2,1,7"]))
+    path = write(tmp_path, "experiment: {learning_rates: tuned.csv}")
+    assert load_config(path).experiment.learning_rates == {"a": 0.1, "b": 0.2}
 
 
-def test_a_bad_setting_in_a_level_names_the_arm():
-    config = load_config(None, ["experiment.factors={a: {b: {model.layer: [3]}}}"])
-    with pytest.raises(UserError, match="arm b: unknown key 'model.layer'.*'model.layers'"):
-        expand_arms(config)
-
-
-def test_arms_share_their_seeds():
-    config = load_config(None, ["experiment.factors={a: {b: {training.seed: 3}}}"])
-    with pytest.raises(UserError, match="arm b: training.seed"):
-        expand_arms(config)
+@pytest.mark.parametrize(
+    "table, words",
+    [
+        (None, ["tuned.csv", "No such file"]),
+        ("arm,learning_rate\na,.1", ["tuned.csv", "valid_loss"]),
+        ("arm,learning_rate,valid_loss\na,x,1", ["tuned.csv", "columns"]),
+        ("arm,learning_rate,valid_loss\na", ["tuned.csv", "columns"]),
+    ],
+)
+def test_a_bad_table_of_learning_rates_is_named(tmp_path, table, words):
+    if table is not None:
+        (tmp_path / "tuned.csv").write_text(table)
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, "experiment: {learning_rates: tuned.csv}"))
+    assert "\n" not in str(error.value)
+    for word in ["experiment.learning_rates", *words]:
+        assert word in str(error.value)
 
 
 @pytest.mark.parametrize(

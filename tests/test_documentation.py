@@ -14,12 +14,13 @@ import pytest
 import warm_up
 
 from ae_bn.commands import COMMANDS
-from ae_bn.config import Config, _keys, expand_arms, load_config
+from ae_bn.config import Config, _keys, load_config
 from ae_bn.data.corpus import load_corpus
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.model.autoencoder import Autoencoder, forward
 from ae_bn.model.model_file import write_model
 from ae_bn.reporting.tables import check_report
+from ae_bn.study.arms import expand_arms
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]

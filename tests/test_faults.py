@@ -161,7 +161,7 @@ def empty(path):
 
 @pytest.mark.parametrize("damage", [damage_byte, cut, empty])
 def test_a_damaged_checkpoint_is_not_used(damage, one, tmp_path, capsys, monkeypatch):
-    attempt(one, True)
+    attempt(one)
     expected = metrics(one)
     again = replace(one, directory=tmp_path / "again")
     checkpoint = again.directory / "checkpoint.safetensors"
@@ -171,9 +171,9 @@ def test_a_damaged_checkpoint_is_not_used(damage, one, tmp_path, capsys, monkeyp
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(experiment, "write_model", stop)
-        attempt(again, True)
+        attempt(again)
     damage(checkpoint)
-    attempt(again, True)
+    attempt(again)
     lines = [line for line in capsys.readouterr().out.splitlines() if str(checkpoint) in line]
     assert len(lines) == 1 and "from the start" in lines[0]
     assert metrics(again) == expected and not checkpoint.exists()
@@ -183,11 +183,11 @@ def test_a_checkpoint_of_another_run_is_not_used(one, tmp_path, capsys):
     other = replace(one, identity="other", directory=tmp_path / "other")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Path, "unlink", lambda *_, **__: None)
-        attempt(other, True)
+        attempt(other)
     (other.directory / "checkpoint.safetensors").rename(tmp_path / "checkpoint.safetensors")
     one.directory.mkdir(parents=True)
     (tmp_path / "checkpoint.safetensors").rename(one.directory / "checkpoint.safetensors")
-    attempt(one, True)
+    attempt(one)
     assert "of another run" in capsys.readouterr().out and one.finished
 
 
@@ -202,14 +202,14 @@ def metrics(run):
 @pytest.mark.parametrize("damage", [damage_byte, cut, empty, Path.unlink])
 @pytest.mark.parametrize("name", ["metrics.json", "model-last.safetensors", "model.safetensors"])
 def test_damaged_results_are_told_and_made_again(name, damage, one, capsys):
-    attempt(one, True)
+    attempt(one)
     expected = metrics(one)
     damage(one.directory / name)
     assert not one.finished
     if (name, damage) != ("metrics.json", Path.unlink):
         with pytest.raises(UserError, match=name):
             results_table([one])
-    assert attempt(one, True) == "done"
+    assert attempt(one) == "done"
     assert metrics(one) == expected
 
 
@@ -228,15 +228,15 @@ def test_a_full_disk_fails_the_run_and_loses_nothing(one, monkeypatch):
     names = ["run.json", "checkpoint.safetensors", "model.safetensors"]
     for name in [*names, "metrics.json"]:
         monkeypatch.setattr(files.os, "replace", full([name]))
-        assert attempt(one, True) == "done" and not one.finished
+        assert attempt(one) == "done" and not one.finished
         row = results_table([one]).iloc[0]
         assert row["status"] == "failed"
         assert name in row["reason"] and "No space left" in row["reason"]
     monkeypatch.setattr(files.os, "replace", full(["metrics.json", "failure.json"]))
     with pytest.raises(UserError, match="failure.json: No space left"):
-        attempt(one, True)
+        attempt(one)
     monkeypatch.setattr(files.os, "replace", replace_file)
-    attempt(one, True)
+    attempt(one)
     assert one.finished and not list(one.directory.glob("failure*"))
     assert not list(one.directory.glob(".*.tmp"))
 
@@ -244,25 +244,25 @@ def test_a_full_disk_fails_the_run_and_loses_nothing(one, monkeypatch):
 def test_leftovers_of_killed_processes_go(one):
     one.directory.mkdir(parents=True)
     (one.directory / ".metrics.json.0.tmp").write_text("half a fil")
-    attempt(one, True)
+    attempt(one)
     assert not list(one.directory.glob(".*.tmp"))
 
 
 def test_a_clock_that_runs_backwards_changes_nothing(one, monkeypatch):
     now = iter(range(10**6, 0, -100))
     monkeypatch.setattr(time, "time", lambda: next(now))
-    attempt(one, True)
+    attempt(one)
     assert one.read_metrics()["seconds"] > 0
 
 
 def test_a_corpus_is_prepared_again_where_it_is_missing_and_must_be_the_same(one, tmp_path):
-    attempt(one, True)
+    attempt(one)
     expected = metrics(one)
     moved = replace(one, corpus=tmp_path / "gone.npz", directory=tmp_path / "moved")
-    attempt(moved, True)
+    attempt(moved)
     assert metrics(moved) == expected
     other = replace(moved, data_fingerprint="0" * 64, directory=tmp_path / "other")
-    attempt(other, True)
+    attempt(other)
     assert "another corpus" in results_table([other]).iloc[0]["reason"]
 
 
@@ -307,7 +307,7 @@ def test_altered_results_table_is_written_anew(tmp_path, config_file):
 
 
 def test_paths_do_not_leave_the_directory(one, tmp_path):
-    attempt(one, True)
+    attempt(one)
     (tmp_path / "secret").write_text("x")
     for name in ("../../secret", str(tmp_path / "secret")):
         tree = {**read_json(one.directory / "metrics.json"), "files": {name: "0"}}
@@ -321,10 +321,10 @@ def test_paths_do_not_leave_the_directory(one, tmp_path):
 
 
 def test_a_run_of_another_process_is_waited_for(one, monkeypatch):
-    attempt(one, True)
+    attempt(one)
     with FileLock(one.directory / "lock"):
-        assert attempt(one, True) == "held"
-    assert attempt(one, True) == "finished"
+        assert attempt(one) == "held"
+    assert attempt(one) == "finished"
 
 
 def test_an_interrupted_sweep_stops_soon_and_goes_on(small, tmp_path):
@@ -439,11 +439,11 @@ class Failing:
     def __init__(self, directory):
         self.directory, self.processes = directory, set()
 
-    def __call__(self, run, test):
+    def __call__(self, run):
         self.processes.add(os.getpid())
         if str(run.directory) == self.directory:
             raise UserError("no disk")
-        return attempt(run, test)
+        return attempt(run)
 
 
 class Poisoned:
@@ -452,10 +452,10 @@ class Poisoned:
     def __init__(self, directory):
         self.directory = directory
 
-    def __call__(self, run, test):
+    def __call__(self, run):
         if str(run.directory) == self.directory:
             os.kill(os.getpid(), signal.SIGKILL)
-        return attempt(run, test)
+        return attempt(run)
 
 
 def test_a_cluster_that_is_not_there(config_file, tmp_path):

@@ -61,11 +61,6 @@ def parse_arguments(arguments):
         help="record the finished runs and write their tables, without training",
     )
     parser.add_argument("--dry-run", action="store_true", help="list the runs, without training")
-    parser.add_argument(
-        "--tune",
-        action="store_true",
-        help="choose the arms' learning rates by validation loss and print them",
-    )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return parser.parse_args(arguments)
 
@@ -88,12 +83,6 @@ def choose_seeds(text: str | None, config) -> tuple[list[int], list[int]]:
         seeds = [config.training.seed + count for count in range(seeds[0])]
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {text}: give a number such as 5, or a list such as 1,2,5")
-    tuned = set(seeds) & set(config.experiment.tuning.seeds)
-    if tuned:
-        raise UserError(
-            f"--seeds {text}: seed {min(tuned)} tunes the learning rates: take other seeds, or "
-            "change experiment.tuning.seeds"
-        )
     return seeds, []
 
 
@@ -124,18 +113,13 @@ def main(arguments: list[str]) -> int:
     from ae_bn.reporting.tables import check_report, read_tables, table_rows, write_report
     from ae_bn.study.record import Record
     from ae_bn.study.run import plan_runs, results_table
-    from ae_bn.study.sweep import sweep, tune
+    from ae_bn.study.sweep import sweep
 
     config = load_config(options.config, options.set)
     experiment = config.experiment
     check_report(experiment)
     check_inputs(options.out, experiment.name, config.data)
     directory = options.out / experiment.name
-    if options.tune:
-        if options.seeds or options.dry_run or options.collect:
-            raise UserError("--tune has its own seeds: leave out --seeds, --dry-run and --collect")
-        print(tune(config, directory / "tuning", options.jobs, options.cluster))
-        return 0
     seeds, headline = choose_seeds(options.seeds, config)
     runs, record = plan_runs(config, seeds, options.out, headline), Record(options.out / "record")
     if options.dry_run:

@@ -338,7 +338,8 @@ def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> list[Recipe]:
         half /= np.sqrt(scores["n"])
         scores = scores.assign(low=scores["mean"] - half, high=scores["mean"] + half)
         scores = scores.drop(columns="deviation")
-        recipes.append(Recipe(purpose, *best, epoch=epoch, scores=scores)  # type: ignore[misc])
+        loss, bn, masking, rate = best
+        recipes.append(Recipe(purpose, loss, bn, masking, rate, epoch, scores))
     return recipes
 
 

@@ -6,7 +6,7 @@ written to ``NAME.png`` (the kind, if there is no name).  The kinds, and their f
 - ``metrics``: every arm: a point and an interval; ``metrics``
 - ``differences``: every contrast likewise, with the margin shaded; filled if Holm's p is below .05;
   ``metrics``
-- ``response``: metrics over the numbers in the names of factor ``x``'s levels; ``metrics``
+- ``response``: metrics over the values that factor ``x``'s levels set; ``metrics``
 - ``curves``: ``curves: {name: label, ...}``, the names as in ``curves.csv``, over their x
 - ``paths``: ``curves`` likewise, of epochs, over the validation loss instead of the epoch, so that
   arms are compared at equal loss; `MARKED` epochs have a marker
@@ -18,14 +18,13 @@ written to ``NAME.png`` (the kind, if there is no name).  The kinds, and their f
 (other than x) has the panels.  ``only: {factor: [level, ...]}`` leaves levels out, ``log: [x, y]``
 makes scales logarithmic, ``x_label`` names the x axis.
 
-A level's number is the one in its name, and what stands before it names a panel: ``input .3`` is
-.3 in panel ``input``, ``64`` is 64.  One level may have no number, such as ``none``: it is 0, in
-every panel.
+The number of a level is the value of the setting that it changes, or the length of that value if
+it is a list, such as ``model.layers``.  Levels that change different settings have panels of their
+own.  A level that changes nothing, such as ``none``, is 0, in every panel.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import matplotlib
@@ -42,13 +41,13 @@ from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.files import atomic_write
 from ae_bn.reporting.statistics import ALPHA, compare, summarize
+from ae_bn.study.arms import contrasts
 
 # Okabe and Ito's colours, told apart by colour-blind readers; without their yellow, pale on white.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 STYLES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
 GREY = "0.55"
-NUMBER = re.compile(r"\d+\.?\d*(e[-+]?\d+)?|\.\d+(e[-+]?\d+)?")
 SHOWN_DECADES = 6  # of a logarithmic y
 MARKED = [1, 2, 3, 5, 10, 20, 50, 100]  # epochs of a path
 LINEAR = 0.1  # a logarithmic x of both signs is linear between plus and minus this
@@ -142,7 +141,7 @@ def _draw_differences(trained, references, curves, experiment, config):
     """A panel per metric, a row per contrast; filled if significant, the margin shaded."""
     report = experiment.report
     compared = {
-        metric: compare(trained, report.contrasts, metric, report.margins.get(metric))
+        metric: compare(trained, contrasts(experiment), metric, report.margins.get(metric))
         for metric in config.metrics or report.metrics
     }
     names = list(compared[next(iter(compared))])[::-1]
@@ -173,23 +172,24 @@ def _draw_differences(trained, references, curves, experiment, config):
 
 
 def _draw_response(trained, references, curves, experiment, config):
-    """A column per metric, a row of panels per combination of other factors and x's prefix.
+    """A column per metric, a row of panels per combination of other factors and x's setting.
 
     Panels are side by side if there is only one metric.
     """
     metrics = config.metrics or experiment.report.metrics
-    numbers = _numbers(trained[config.x].unique(), config)
+    levels = {level: experiment.factors[config.x][level] for level in trained[config.x].unique()}
+    numbers = _numbers(levels, config)
     x = trained[config.x].map(lambda level: numbers[level][1])
-    prefix = trained[config.x].map(lambda level: numbers[level][0])
+    setting = trained[config.x].map(lambda level: numbers[level][0])
     line_factors, panel_factors = _lines_and_panels(experiment, config)
-    prefixes = list(dict.fromkeys(prefix.dropna()))
+    names = list(dict.fromkeys(setting.dropna()))
     panels = [
         (
-            " / ".join(filter(None, [title, name if len(prefixes) > 1 else ""])),
-            rows.assign(x=x)[prefix[rows.index].isin([name, None])],
+            " / ".join(filter(None, [title, name if len(names) > 1 else ""])),
+            rows.assign(x=x)[setting[rows.index].isin([name, None])],
         )
         for title, rows in _panels(trained, panel_factors)
-        for name in prefixes
+        for name in names
     ]
     lines = _line_styles(trained, line_factors)
     shape = (len(panels), len(metrics)) if len(metrics) > 1 else (1, len(panels))
@@ -390,19 +390,32 @@ def _curve(curves: pd.DataFrame, name: str) -> pd.DataFrame:
     return points[(points["n"] * 2 >= most) & np.isfinite(points["mean"])]
 
 
-def _numbers(levels, config: FigureConfig) -> dict[str, tuple]:
-    """Return (prefix, number) of each level; (None, 0) for one without a number."""
-    numbers = {}
-    for level in levels:
-        match = NUMBER.search(level)
-        numbers[level] = (level[: match.start()].strip(), float(match[0])) if match else (None, 0.0)
-    without = [level for level in levels if numbers[level][0] is None]
-    if len(without) > 1 or (without and "x" in config.log) or len(without) == len(numbers):
-        raise UserError(
-            f"experiment.report.figures, {config.file_name}: level {without[-1]!r} of {config.x} "
-            "has no number; give it one, or leave it out with only"
-        )
+def _numbers(levels: dict[str, dict], config: FigureConfig) -> dict[str, tuple]:
+    """Return (setting, number) of each level; (None, 0) for one that changes nothing."""
+    numbers = {level: _number(settings) for level, settings in levels.items()}
+    where = f"experiment.report.figures, {config.file_name}"
+    for level, (setting, number) in numbers.items():
+        if number is None or (setting is None and "x" in config.log):
+            raise UserError(
+                f"{where}: level {level!r} of {config.x} has no number; let it set one setting to "
+                "a number, or leave it out with only"
+            )
+    if not any(setting for setting, _ in numbers.values()):
+        raise UserError(f"{where}: no level of {config.x} sets a number; take another x")
     return numbers
+
+
+def _number(settings: dict) -> tuple:
+    """Return the setting that a level changes, and its value as a number, or None."""
+    if not settings:
+        return None, 0.0
+    if len(settings) > 1:
+        return None, None
+    [(setting, value)] = settings.items()
+    if isinstance(value, list):
+        return setting, float(len(value))
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return setting, float(value) if number else None
 
 
 def _point(values: pd.Series, metric: str) -> tuple:

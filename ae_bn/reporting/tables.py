@@ -22,6 +22,7 @@ from ae_bn.files import atomic_write
 from ae_bn.reporting.figures import draw_figures
 from ae_bn.reporting.selection import CRITERIA, best_rates, select
 from ae_bn.reporting.statistics import CONFIDENCE, RESAMPLES, Summary, compare, summarize
+from ae_bn.study.arms import contrasts
 
 CAPPED = 0.05  # share of an arm's runs that may end at the cap before the report names the arm
 
@@ -247,10 +248,11 @@ def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
 def difference_tables(results: pd.DataFrame, experiment: ExperimentConfig) -> list[Table]:
     """Return a table per metric that arms share: the contrasts, with tests and verdicts."""
     report, tables = experiment.report, []
-    for metric in report.metrics if report.contrasts else []:
+    pairs = contrasts(experiment)
+    for metric in report.metrics if pairs else []:
         margin = report.margins.get(metric)
         rows = []
-        compared = compare(with_censored(results), report.contrasts, metric, margin)
+        compared = compare(with_censored(results), pairs, metric, margin)
         for name, comparison in compared.items():
             n, iqm = comparison.summary.n, comparison.summary.iqm
             undefined = f", {comparison.undefined} undefined" if comparison.undefined else ""
@@ -300,7 +302,7 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
         "often. A diverged run scores the weights of its best epoch; without a finite epoch, "
         "chance and an infinite loss."
     )
-    if report.contrasts:
+    if contrasts(experiment):
         parts.append(
             "Differences are taken seed by seed. p: signs of the differences flipped (exact up to "
             "13 seeds); Holm: corrected for all contrasts of the metric. Verdict: higher or lower "

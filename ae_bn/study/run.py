@@ -31,14 +31,7 @@ from typing import Any, Iterable
 import pandas as pd
 
 import ae_bn
-from ae_bn.config import (
-    Arm,
-    Config,
-    DataConfig,
-    DropoutConfig,
-    check_distinct,
-    expand_arms,
-)
+from ae_bn.config import Config, DataConfig, DropoutConfig
 from ae_bn.data.corpus import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
 from ae_bn.evaluation import curvature
@@ -56,6 +49,7 @@ from ae_bn.files import (
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.model_file import NAME, write_model
 from ae_bn.randomness import streams
+from ae_bn.study.arms import Arm, check_distinct, expand_arms
 from ae_bn.study.compiled import compiled, hessian
 from ae_bn.study.record import Record
 from ae_bn.training import SNAPSHOTS, Result, check_batch_size, fit

@@ -33,12 +33,11 @@ from filelock import FileLock, Timeout
 from joblib.externals.loky import ProcessPoolExecutor
 from tqdm import tqdm
 
-from ae_bn.config import Config
 from ae_bn.errors import UserError
-from ae_bn.files import atomic_write, write_json
+from ae_bn.files import write_json
 from ae_bn.study.compiled import graph
 from ae_bn.study.record import Record
-from ae_bn.study.run import Run, perform, plan_runs, results_of, results_table
+from ae_bn.study.run import Run, perform, results_of
 from ae_bn.theano_setup import require_compiler
 
 DEATHS = 3  # number of workers that may die with a run before it counts as failed
@@ -52,7 +51,6 @@ def sweep(
     runs: list[Run],
     jobs: int,
     cluster: str | None = None,
-    test: bool = True,
     name: str = "runs",
     record: Record | None = None,
 ) -> None:
@@ -72,8 +70,6 @@ def sweep(
         The number of worker processes on this machine; the threads are shared equally among them.
     cluster : str, optional
         The address of a Dask scheduler; "local" starts one on this machine, with ``jobs`` workers.
-    test : bool
-        Whether the runs are measured on the test documents, as for `perform`.
     name : str
         The text in front of the progress bar.
     record : Record, optional
@@ -105,10 +101,10 @@ def sweep(
                 pending.remove(run)
                 compiled[executor].add(graphs[run.directory])
                 try:
-                    future = executor.submit(attempt, run, test)
-                except BrokenExecutor:  # the worker died while it was idle
+                    future = executor.submit(attempt, run)
+                except BrokenExecutor:  # it died while it was idle
                     executor = start()
-                    future = executor.submit(attempt, run, test)
+                    future = executor.submit(attempt, run)
                 running[future] = run, executor
             if not running:
                 bar.set_postfix_str(f"waiting for {len(held)} runs of another process")
@@ -137,15 +133,8 @@ def sweep(
     _await_files(runs, record)
 
 
-def attempt(run: Run, test: bool) -> str:
+def attempt(run: Run) -> str:
     """Do a run in a worker, unless another process has its lock.
-
-    Parameters
-    ----------
-    run : Run
-        The run to do.
-    test : bool
-        Whether it is measured on the test documents, as for `perform`.
 
     Returns
     -------
@@ -171,7 +160,7 @@ def attempt(run: Run, test: bool) -> str:
         for leftover in run.directory.glob(".*.tmp"):  # from a process that was killed
             leftover.unlink()
         try:
-            perform(run, test)
+            perform(run)
         except Exception as error:  # a mistake or a bug, which must not stop the other runs
             message = str(error) if isinstance(error, UserError) else repr(error)
             write_failure(run, message, traceback.format_exc())
@@ -344,51 +333,3 @@ def _cluster_workers(address: str, jobs: int) -> Iterator[Callable[[], Executor]
             if client.cluster is not None:
                 with suppress(asyncio.TimeoutError):
                     client.cluster.close(timeout=2 * GRACE)
-
-
-def tune(config: Config, directory: Path, jobs: int, cluster: str | None = None) -> str:
-    """Choose every arm's learning rate by its validation loss; the test data are not touched.
-
-    Parameters
-    ----------
-    config : Config
-        Its ``experiment.tuning`` has the rates and the seeds.
-    directory : Path
-    jobs : int
-    cluster : str, optional
-        As for `sweep`.
-
-    Returns
-    -------
-    str
-        The rates, with the losses they were chosen by, ready to paste into the config.  A rate
-        at the end of the range is marked, since a better one may lie beyond.
-
-    Raises
-    ------
-    UserError
-        If a run failed: the rates could not be compared.
-    """
-    tuning = config.experiment.tuning
-    config = config.replace({"experiment.references": [], "experiment.learning_rates": {}})
-    runs = []
-    for rate in tuning.learning_rates:
-        at_rate = config.replace({"training.learning_rate": rate})
-        planned = plan_runs(at_rate, tuning.seeds, directory)
-        # Not the arms whose levels have a rate of their own.
-        runs += [run for run in planned if run.config.training.learning_rate == rate]
-    sweep(runs, jobs, cluster, test=False, name="tuning")
-    results = results_table(runs)
-    with atomic_write(directory / "results.csv") as file:
-        results.to_csv(file, index=False)
-    failed = results[results["status"] == "failed"]
-    if len(failed):
-        raise UserError(f"{len(failed)} of {len(runs)} runs failed: {failed['reason'].iloc[0]}")
-    losses = results.groupby(["arm", "learning_rate"], sort=False)["valid_loss"].mean().unstack()
-    lines = ["  learning_rates:"]
-    for arm, row in losses.iterrows():
-        best = row.idxmin()
-        beyond = "; at the end of the range" if best in (row.index[0], row.index[-1]) else ""
-        shown = ", ".join(f"{rate:g}: {loss:.2f}" for rate, loss in row.items())
-        lines.append(f'    "{arm}": {best:g}  # {shown}{beyond}')
-    return "\n".join(lines)

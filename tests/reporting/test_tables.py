@@ -18,7 +18,8 @@ from ae_bn.reporting.figures import _draw_metrics, _numbers
 
 SETTINGS = [
     "experiment.name=toy",
-    "experiment.factors={bn: {'off': {}, 'on': {}}, noise: {none: {}, input .3: {}}}",
+    "experiment.factors={bn: {'off': {}, 'on': {}}, "
+    "noise: {none: {}, input .3: {model.dropout.input: 0.3}}}",
     "experiment.report.metrics=[test_loss, accuracy]",
     "experiment.report.contrasts={gain: {plus: [on / input .3], minus: [on / none]}, inter: "
     "{plus: [on / input .3, off / none], minus: [on / none, off / input .3]}}",
@@ -242,24 +243,26 @@ def test_damaged_tables_are_told(results, curves, tmp_path, experiment, damage, 
 
 
 def test_levels_are_numbers_and_panels():
-    config = load_config(
-        None,
-        [
-            "experiment.factors={a: {none: {}}}",
-            "experiment.report.figures=[{kind: response, x: a}]",
-        ],
-    ).experiment.report.figures[0]
-    numbers = _numbers(["none", "input .3", "hidden 0.5", "x10", "64", "1e-3"], config)
-    assert list(numbers.values()) == [
+    settings = ["experiment.factors={a: {none: {}}}"]
+    settings += ["experiment.report.figures=[{kind: response, x: a}]"]
+    config = load_config(None, settings).experiment.report.figures[0]
+    levels = {
+        "none": {},
+        "input .3": {"model.dropout.input": 0.3},
+        "deep": {"model.layers": [8, 4]},
+        "8": {"training.batch_size": 100},
+    }
+    assert list(_numbers(levels, config).values()) == [
         (None, 0),
-        ("input", 0.3),
-        ("hidden", 0.5),
-        ("x", 10),
-        ("", 64),
-        ("", 0.001),
+        ("model.dropout.input", 0.3),
+        ("model.layers", 2),
+        ("training.batch_size", 100),
     ]
-    with pytest.raises(UserError, match="level 'some' of a has no number"):
-        _numbers(["none", "some", "3"], config)
+    for settings in ({"model.tied": True}, {"model.loss": "multinomial"}, {"a.b": 1, "a.c": 2}):
+        with pytest.raises(UserError, match="level 'some' of a has no number"):
+            _numbers({**levels, "some": settings}, config)
+    with pytest.raises(UserError, match="no level of a sets a number"):
+        _numbers({"none": {}}, config)
 
 
 FIGURES = """experiment.report.figures=[

@@ -32,7 +32,7 @@ from ae_bn.study.run import (
     plan_runs,
     results_table,
 )
-from ae_bn.study.sweep import attempt, tune
+from ae_bn.study.sweep import attempt
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SHARED_COPY = REPOSITORY.parent / "shared" / "scikit_learn_data"
@@ -316,7 +316,7 @@ def test_a_rare_label_costs_only_the_metrics_of_labels(rare, tmp_path):
     config, (without, with_both) = rare
     runs = plan_runs(config, [without, with_both], tmp_path)
     for one in runs:
-        assert attempt(one, True) == "done"
+        assert attempt(one) == "done"
     table = results_table(runs)
     assert set(table["status"]) == {"finished"} and "reason" not in table
     trained = table[table["learning_rate"].notna()].set_index(["seed", "snapshot"])
@@ -349,7 +349,7 @@ def test_what_fails_after_training_costs_only_itself(config_file, tmp_path, monk
     monkeypatch.setattr("ae_bn.evaluation.probes.probe_accuracy", fail)
     monkeypatch.setattr("ae_bn.evaluation.curvature.top_eigenvalues", fail)
     for one in runs:
-        assert attempt(one, True) == "done"
+        assert attempt(one) == "done"
     table = results_table(runs)
     assert set(table["status"]) == {"finished"} and "accuracy" not in table
     measured = table[table["snapshot"].isna() | (table["snapshot"] == "loss")]
@@ -359,22 +359,6 @@ def test_what_fails_after_training_costs_only_itself(config_file, tmp_path, monk
     probe = "accuracy could not be measured (LinAlgError('no convergence'))"
     assert reference == probe and trained == f"{probe}; curvature{probe[len('accuracy') :]}"
     assert np.isfinite(measured["test_loss"].iloc[1])
-
-
-def test_tuning_leaves_the_test_data_alone(config_file, tmp_path):
-    config = load_config(config_file, ["experiment.learning_rates={on / none: .5}"])
-    text = tune(config, tmp_path, jobs=1)
-    results = pd.read_csv(tmp_path / "results.csv")
-    results = results[results["snapshot"] == "loss"].reset_index()
-    assert len(results) == 4 * 2 and set(results["seed"]) == {7}
-    assert set(results["learning_rate"]) == {0.001, 0.01}
-    assert not {"test_loss", "accuracy", "precision"} & set(results.columns)
-    best = results.loc[results[results["arm"] == "on / none"]["valid_loss"].idxmin()]
-    assert f'"on / none": {best["learning_rate"]:g}  # ' in text
-    # What is printed is valid as a setting.
-    settings = tmp_path / "tuned.yaml"
-    settings.write_text(config_file.read_text() + text)
-    assert load_config(settings).experiment.learning_rates["on / none"] == best["learning_rate"]
 
 
 @pytest.mark.parametrize(
@@ -390,9 +374,7 @@ def test_tuning_leaves_the_test_data_alone(config_file, tmp_path):
         (["--config", "CONFIG", "--seeds", "x"], ["--seeds x"]),
         (["--config", "CONFIG", "--seeds", "0"], ["--seeds 0"]),
         (["--config", "CONFIG", "--seeds", "2,2"], ["--seeds 2,2"]),
-        (["--config", "CONFIG", "--seeds", "7"], ["--seeds 7", "seed 7 tunes"]),
         (["--config", "CONFIG", "--jobs", "0"], ["--jobs 0"]),
-        (["--config", "CONFIG", "--tune", "--seeds", "2"], ["--tune"]),
         (["--config", "CONFIG", "--set", "training.batch_size=1000"], ["training.batch_size"]),
         (["--config", "CONFIG", "--jbos", "2"], ["--jbos"]),
     ],

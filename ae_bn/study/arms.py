@@ -1,0 +1,177 @@
+"""From an experiment's factors to its arms, and to the contrasts between them.
+
+An arm is a combination of levels, one of each factor.  A contrast adds up some arms and subtracts
+others, seed by seed: `contrasts` generates effects and interactions from factors, so that no config
+has to spell them out arm by arm.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+from ae_bn.config import ComparisonConfig, Config, ContrastConfig, ExperimentConfig, check_name
+from ae_bn.errors import UserError
+
+
+class Arm(NamedTuple):
+    """One combination of an experiment's factors."""
+
+    name: str  # its levels' names in the order of the factors, such as "hidden / masking .3"
+    levels: dict[str, str]  # by factor
+    config: Config
+
+
+def expand_arms(config: Config) -> list[Arm]:
+    """Return the arms of an experiment: the combinations of its factors' levels.
+
+    With ``experiment.include`` these are the combinations that match one of its entries; those
+    that match an entry of ``experiment.skip`` are left out.  An entry names, for some factors, a
+    level or a list of levels.
+
+    Parameters
+    ----------
+    config : Config
+        The experiment.  An arm with an entry in ``experiment.learning_rates`` has that learning
+        rate.
+
+    Returns
+    -------
+    list of Arm
+
+    Raises
+    ------
+    UserError
+        For a level with an invalid setting, two arms of one name, or a name in ``include``,
+        ``skip``, ``headline``, ``learning_rates``, ``compare`` or ``report.contrasts`` that no
+        factor or arm has; arms that are left out may be named.
+    """
+    experiment = config.experiment
+    factors = experiment.factors
+    for key in ("include", "skip"):
+        for entry in getattr(experiment, key):
+            for factor, levels in entry.items():
+                _check_levels(factor, _as_list(levels), experiment, f"experiment.{key}")
+    arms, combinations = [], []
+    for names in itertools.product(*factors.values()):
+        levels = dict(zip(factors, names))
+        name = _arm_name(levels) or experiment.name
+        combinations.append(name)
+        if experiment.include and not _matches(levels, experiment.include):
+            continue
+        if _matches(levels, experiment.skip):
+            continue
+        settings = {}
+        for factor, level in levels.items():
+            settings.update(factors[factor][level])
+        if "training.seed" in settings:
+            raise UserError(f"arm {name}: training.seed is the same for all arms; take it out")
+        if name in experiment.learning_rates:
+            settings["training.learning_rate"] = experiment.learning_rates[name]
+        try:
+            arms.append(Arm(name, levels, config.replace(settings)))
+        except UserError as error:
+            raise UserError(f"arm {name}: {error}") from None
+    check_distinct([arm.name for arm in arms])
+    for name in experiment.learning_rates:
+        check_name(name, combinations, "experiment.learning_rates")
+    for name in experiment.headline.arms:
+        check_name(name, combinations, "experiment.headline.arms")
+    for title, contrast in experiment.report.contrasts.items():
+        for name in contrast.plus + contrast.minus:
+            check_name(name, combinations, f"experiment.report.contrasts.{title}")
+    contrasts(experiment)  # which checks experiment.compare
+    return arms
+
+
+def check_distinct(arms: list[str]) -> None:
+    """Raise a UserError if two arms have the same name: tables and contrasts would mix them."""
+    for number, name in enumerate(arms):
+        if name in arms[:number]:
+            raise UserError(f"two arms are called {name!r}: rename a level of experiment.factors")
+
+
+def contrasts(experiment: ExperimentConfig) -> dict[str, ContrastConfig]:
+    """Return all contrasts of an experiment, by name.
+
+    They are those that ``experiment.compare`` generates, and those that
+    ``experiment.report.contrasts`` spells out.  With factors bn (none, hidden) and depth (1, 2),
+
+    - ``hidden BN: {bn: [none, hidden], within: depth}`` generates two effects, "hidden BN, depth 1"
+      and "hidden BN, depth 2": at each depth the arm with hidden BN less the arm without;
+    - ``interaction: {bn: [none, hidden], depth: [1, 2]}`` generates the interaction of the two
+      factors: the effect of hidden BN at depth 2 less its effect at depth 1;
+    - ``hidden BN: {bn: [none, hidden], depth: 1}`` generates one effect, at depth 1 alone.
+
+    ``within`` is a factor, a list of factors, or {factor: [level, ...]} for some of their levels.
+
+    Raises
+    ------
+    UserError
+        If an entry of ``experiment.compare`` names a factor or a level that does not exist, or
+        leaves a factor out, or has the name of a contrast that is spelt out.
+    """
+    found: dict[str, ContrastConfig] = {}
+    for title, comparison in experiment.compare.items():
+        found.update(_generate(title, comparison, experiment))
+    for name in experiment.report.contrasts:
+        if name in found:
+            raise UserError(f"two contrasts are called {name!r}: rename one of them")
+    return {**found, **experiment.report.contrasts}
+
+
+def _generate(title: str, comparison: ComparisonConfig, experiment) -> dict[str, ContrastConfig]:
+    """Return the contrasts of one entry of ``experiment.compare``."""
+    where, factors = f"experiment.compare.{title}", experiment.factors
+    chosen = {f: _as_list(levels) for f, levels in (comparison.model_extra or {}).items()}
+    within = comparison.within
+    if not isinstance(within, dict):
+        within = {factor: list(factors.get(factor, ())) for factor in _as_list(within)}
+    for factor, names in [*chosen.items(), *within.items()]:
+        _check_levels(factor, names, experiment, where)
+    for factor, names in chosen.items():
+        if not 1 <= len(set(names)) == len(names) <= 2 or factor in within:
+            raise UserError(
+                f"{where}.{factor}: name two levels to compare, or one to keep, or name the factor "
+                "in within"
+            )
+    for factor in factors:
+        if factor not in chosen and factor not in within:
+            raise UserError(f"{where}: name {factor}, too, or add it to within")
+    if not any(len(names) == 2 for names in chosen.values()):
+        raise UserError(f"{where}: name two levels of a factor to compare")
+    generated = {}
+    for place in itertools.product(*within.values()):
+        plus: list[str] = []
+        minus: list[str] = []
+        for levels in itertools.product(*chosen.values()):
+            arm = {**dict(zip(within, place)), **dict(zip(chosen, levels))}
+            first = sum(pair[-1] != level for pair, level in zip(chosen.values(), levels))
+            side = minus if first % 2 else plus  # each first level of a pair turns the sign
+            side.append(_arm_name({factor: arm[factor] for factor in factors}))
+        at = [f"{factor.replace('_', ' ')} {level}" for factor, level in zip(within, place)]
+        generated[", ".join([title, *at])] = ContrastConfig(plus=plus, minus=minus)
+    return generated
+
+
+def _check_levels(factor: str, levels: list[str], experiment: ExperimentConfig, where: str) -> None:
+    """Raise a UserError if there is no such factor, or if it has not all of these levels."""
+    check_name(factor, experiment.factors, where)
+    for level in levels:
+        check_name(level, experiment.factors[factor], f"{where}.{factor}")
+
+
+def _matches(levels: dict[str, str], entries: list) -> bool:
+    """Return whether a combination of levels matches one of several entries."""
+    return any(
+        all(levels[factor] in _as_list(wanted) for factor, wanted in entry.items())
+        for entry in entries
+    )
+
+
+def _arm_name(levels: dict[str, str]) -> str:
+    return " / ".join(levels.values())
+
+
+def _as_list(names) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)

@@ -1,0 +1,180 @@
+"""`ae_bn.study.arms`: arms and contrasts from factors, and errors of one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ae_bn.config import load_config
+from ae_bn.errors import UserError
+from ae_bn.study.arms import contrasts, expand_arms
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def write(tmp_path, text) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+EXPERIMENT = """
+experiment:
+  factors:
+    noise: {"0": {}, "1": {model.dropout.input: .5}}
+    width: {small: {model.layers: [4]}, large: {model.layers: [9], training.epochs: 2}}
+  skip: [{noise: "1", width: small}]
+  learning_rates: {0 / large: .25, 1 / small: .5}  # of a skipped arm, too
+"""
+
+
+def test_arms_are_all_combinations_less_the_skipped(tmp_path):
+    expanded = expand_arms(load_config(write(tmp_path, EXPERIMENT)))
+    assert expanded[0].levels == {"noise": "0", "width": "small"}
+    arms = {arm.name: arm.config for arm in expanded}
+    assert list(arms) == ["0 / small", "0 / large", "1 / large"]
+    assert arms["1 / large"].model.dropout.input == 0.5
+    assert arms["1 / large"].model.layers == [9]
+    assert arms["1 / large"].training.epochs == 2
+    assert arms["0 / small"].model.layers == [4]
+    assert arms["0 / large"].training.learning_rate == 0.25
+    assert arms["1 / large"].training.learning_rate == load_config().training.learning_rate
+
+
+def test_without_factors_there_is_one_arm():
+    assert [(arm.name, arm.levels) for arm in expand_arms(load_config())] == [("run", {})]
+
+
+@pytest.mark.parametrize(
+    "setting, words",
+    [
+        ("experiment.skip=[{nois: '1'}]", ["skip", "nois", "'noise'"]),
+        ("experiment.skip=[{noise: '2'}]", ["skip.noise", "'2'"]),
+        ("experiment.include=[{noise: ['1', '2']}]", ["include.noise", "'2'"]),
+        ("experiment.learning_rates={0 / larg: 1}", ["learning_rates", "0 / larg", "'0 / large'"]),
+        ("experiment.headline.arms=[0 / larg]", ["headline.arms", "'0 / large'"]),
+        ("experiment.report.contrasts={c: {plus: [x], minus: [y]}}", ["contrasts.c", "'x'"]),
+    ],
+)
+def test_bad_arms_are_named(tmp_path, setting, words):
+    config = load_config(write(tmp_path, EXPERIMENT.replace("learning_rates", "#")), [setting])
+    with pytest.raises(UserError) as error:
+        expand_arms(config)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_two_arms_of_one_name_are_refused():
+    factors = {"one": {"a": {}, "a / b": {"training.epochs": 2}}, "two": {"b / c": {}, "c": {}}}
+    config = load_config().replace({"experiment.factors": factors})
+    with pytest.raises(UserError, match="two arms are called 'a / b / c': rename a level"):
+        expand_arms(config)
+    skip = [{"one": "a / b", "two": "c"}]
+    assert len(expand_arms(config.replace({"experiment.skip": skip}))) == 3
+
+
+def test_a_bad_setting_in_a_level_names_the_arm():
+    config = load_config(None, ["experiment.factors={a: {b: {model.layer: [3]}}}"])
+    with pytest.raises(UserError, match="arm b: unknown key 'model.layer'.*'model.layers'"):
+        expand_arms(config)
+
+
+def test_arms_share_their_seeds():
+    config = load_config(None, ["experiment.factors={a: {b: {training.seed: 3}}}"])
+    with pytest.raises(UserError, match="arm b: training.seed"):
+        expand_arms(config)
+
+
+def test_included_arms_match_an_entry_and_skipped_ones_do_too(tmp_path):
+    include = "experiment.include=[{noise: '1'}, {noise: ['0', '1'], width: small}]"
+    config = load_config(write(tmp_path, EXPERIMENT), [include])
+    assert [arm.name for arm in expand_arms(config)] == ["0 / small", "1 / large"]
+
+
+FACTORS = """
+experiment:
+  factors:
+    bn: [none, hidden]
+    noise: {"0": {}, "1": {model.dropout.input: .5}}
+    depth: {set: model.layers, values: {1: [4], 2: [8, 4]}}
+  compare:
+"""
+
+
+def generated(tmp_path, comparison):
+    """Return the contrasts of one entry of experiment.compare, as (plus, minus) by name."""
+    found = contrasts(load_config(write(tmp_path, FACTORS + f"    BN: {comparison}")).experiment)
+    return {name: (contrast.plus, contrast.minus) for name, contrast in found.items()}
+
+
+def test_an_effect_within_a_factor(tmp_path):
+    assert generated(tmp_path, "{bn: [none, hidden], noise: '1', within: depth}") == {
+        "BN, depth 1": (["hidden / 1 / 1"], ["none / 1 / 1"]),
+        "BN, depth 2": (["hidden / 1 / 2"], ["none / 1 / 2"]),
+    }
+
+
+def test_effects_within_several_factors_and_some_of_their_levels(tmp_path):
+    every = generated(tmp_path, "{bn: [none, hidden], within: [noise, depth]}")
+    assert list(every) == [f"BN, noise {n}, depth {d}" for n in "01" for d in "12"]
+    some = generated(tmp_path, "{bn: [none, hidden], within: {depth: ['2'], noise: ['0']}}")
+    assert some == {"BN, depth 2, noise 0": (["hidden / 0 / 2"], ["none / 0 / 2"])}
+
+
+def test_an_interaction_is_the_difference_of_two_effects(tmp_path):
+    found = generated(tmp_path, "{bn: [none, hidden], noise: ['0', '1'], depth: '1'}")
+    plus, minus = found["BN"]
+    assert set(plus) == {"hidden / 1 / 1", "none / 0 / 1"}
+    assert set(minus) == {"none / 1 / 1", "hidden / 0 / 1"}
+
+
+def test_generated_and_spelt_out_contrasts_are_one_list(tmp_path):
+    path = write(tmp_path, FACTORS + "    BN: {bn: [none, hidden], noise: '0', depth: '1'}")
+    other = "{plus: [hidden / 1 / 1], minus: [none / 0 / 2]}"
+    config = load_config(path, [f"experiment.report.contrasts={{other: {other}}}"])
+    assert list(contrasts(config.experiment)) == ["BN", "other"]
+    config = load_config(path, [f"experiment.report.contrasts={{BN: {other}}}"])
+    with pytest.raises(UserError, match="two contrasts are called 'BN'"):
+        expand_arms(config)
+
+
+@pytest.mark.parametrize(
+    "comparison, words",
+    [
+        ("{bm: [none, hidden], within: [noise, depth]}", ["compare.BN", "'bm'", "'bn'"]),
+        ("{bn: [none, hiden], within: [noise, depth]}", ["compare.BN.bn", "'hiden'", "'hidden'"]),
+        ("{bn: [none, hidden], within: nois}", ["compare.BN", "'nois'", "'noise'"]),
+        ("{bn: [none, hidden], within: {depth: ['3']}}", ["compare.BN.depth", "'3'"]),
+        ("{bn: [none, hidden], within: depth}", ["compare.BN", "name noise, too"]),
+        ("{bn: none, within: [noise, depth]}", ["compare.BN", "two levels"]),
+        ("{bn: [none, none], within: [noise, depth]}", ["compare.BN.bn", "two levels"]),
+        ("{bn: [none, hidden], noise: '0', within: [noise, depth]}", ["BN.noise", "within"]),
+    ],
+)
+def test_bad_comparisons_are_named(tmp_path, comparison, words):
+    config = load_config(write(tmp_path, FACTORS + f"    BN: {comparison}"))
+    with pytest.raises(UserError) as error:
+        expand_arms(config)
+    for word in words:
+        assert word in str(error.value)
+
+
+RESULTS = sorted(ROOT.glob("results/*/results.csv"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
+def test_committed_results_are_of_the_arms_of_their_config(path):
+    """Arms, levels and learning rates: a config still describes the runs that were made with it."""
+    config = load_config(ROOT / "configs" / f"{path.parent.name}.yaml")
+    results = pd.read_csv(path, dtype=str, keep_default_na=False)
+    trained = results[results["learning_rate"] != ""]
+    factors = list(config.experiment.factors)
+    found = {row["arm"]: dict(row[factors]) for _, row in trained.iterrows()}
+    arms = expand_arms(config)
+    assert found == {arm.name: arm.levels for arm in arms}
+    for arm in arms if not config.experiment.rate_grid else []:
+        rates = set(trained.loc[trained["arm"] == arm.name, "learning_rate"].astype(float))
+        assert rates == {arm.config.training.learning_rate}
