@@ -42,6 +42,9 @@ BLAS = (
     "sys_platform == 'linux' and platform_machine in 'x86_64 aarch64'"
 )
 
+# The interactive figures of results/report.html.
+REPORT = ["altair>=5.4", "vl-convert-python>=1.7"]
+
 setup(
     name="ae_bn",
     version=re.search(r'^__version__ = "(.+)"', source, re.MULTILINE).group(1),
@@ -58,7 +61,9 @@ setup(
     ],
     extras_require={
         "fast": ["mkl>=2024; platform_machine == 'x86_64' and sys_platform == 'linux'"],
+        "report": REPORT,
         "test": [
+            *REPORT,
             "pytest>=7",
             "pytest-cov>=5",
             "pytest-xdist>=3.6",
