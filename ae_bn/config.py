@@ -261,9 +261,9 @@ class TheanoConfig(Section):
 
 class ExperimentConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    question: Optional[str]
     seeds: int = Field(ge=1)
     headline: HeadlineConfig
-    question: Optional[str]
     factors: Dict[str, Dict[str, Dict[str, Any]]]
     include: List[Dict[str, Union[str, List[str]]]]
     skip: List[Dict[str, Union[str, List[str]]]]
@@ -314,7 +314,7 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
     Parameters
     ----------
     path : path-like, optional
-        A YAML file of overrides; without it the defaults alone.
+        A YAML file of settings; without it the defaults alone.
     overrides : list of str
         ``section.key=value`` each, the value in YAML, or as it is where it is text such as
         data.folder.
@@ -338,7 +338,7 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
         for protocol in _protocols(changes.pop("use", []), origin):
             _merge(tree, protocol)
         _merge(tree, changes)
-        _read_rates(tree["experiment"], path)
+        _read_learning_rates(tree["experiment"], path)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -405,6 +405,8 @@ def _expand_levels(factor: str, levels: Any) -> Any:
         levels = dict.fromkeys(levels)
     if not isinstance(levels, dict) or not all(isinstance(name, str) for name in [factor, *levels]):
         return levels  # which is refused later
+    if None not in levels.values():
+        return levels
     shared = _shared()["levels"].get(factor, {})
     for level, settings in levels.items():
         if settings is None and level not in shared:
@@ -437,8 +439,8 @@ def _read_shared() -> dict:
     return _read_yaml(SHARED)
 
 
-def _read_rates(experiment: dict, path: Path) -> None:
-    """Put tuned learning rates in the place of the name of a file with validation losses."""
+def _read_learning_rates(experiment: dict, path: Path) -> None:
+    """Replace the name of a file with validation losses by the learning rates that it chooses."""
     if not isinstance(experiment, dict) or not isinstance(experiment["learning_rates"], str):
         return
     file = path.parent / experiment["learning_rates"]
@@ -465,7 +467,7 @@ def _read_yaml(path: Path) -> dict:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        advice = "name a YAML file such as configs/dropout.yaml"
+        advice = "name a YAML file such as configs/core.yaml"
         raise UserError(f"config {path}: {reason}; {advice}") from None
     tree = _parse_yaml(text, f"config {path}")
     if tree is None:

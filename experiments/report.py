@@ -2,11 +2,15 @@
 
     python experiments/report.py
 
-Every ``results/NAME`` that has ``results.csv`` and ``curves.csv``, and a ``configs/NAME.yaml``,
-gets its ``table.md``, ``table.tex`` and figures.  Then ``experiments/report.md.j2``, whose prose is
-written by hand and whose numbers are computed, becomes ``results/REPORT.md``, and that
-``results/report.html``, one file with the figures inside.  Exit code 2: a file is missing or
-damaged, or the template names something that does not exist, and one line says so.
+Every experiment in ``configs/`` with ``results/NAME/results.csv`` and ``curves.csv`` gets its
+``table.md``, ``table.tex`` and figures there, and a section of the report: its question, and the
+text in ``experiments/report/NAME.md.j2``, a fragment whose prose is written by hand and whose
+numbers are computed (`Numbers`).  Without a fragment the section has the experiment's figures and
+tables.  ``experiments/report.md.j2``, the frame, puts the sections together as
+``results/REPORT.md``, and ``results/report.html`` is the same as one file with the figures inside.
+
+Exit code 2: a file is missing or damaged, a fragment names something that does not exist, or a
+sentence expects something of the numbers that they do not say; one line tells which.
 """
 
 from __future__ import annotations
@@ -37,14 +41,17 @@ from ae_bn.reporting.tables import (
     notes,
     read_tables,
     show,
+    table_rows,
     with_censored,
+    without_labels,
     write_report,
 )
 from ae_bn.study.arms import contrasts, expand_arms
 
 HERE = Path(__file__).resolve().parent
-TEMPLATE = "report.md.j2"
-NOT_RUN = "not run yet"
+FRAME = "report.md.j2"
+EXPECTED = ("higher", "lower", "equivalent", "undecided")  # what a sentence can say of a difference
+MARK = "\0"  # around the number of a sentence whose expectation is not met
 
 
 class Experiment(NamedTuple):
@@ -53,6 +60,16 @@ class Experiment(NamedTuple):
     config: ExperimentConfig
     results: pd.DataFrame
     directory: Path
+
+
+class Section(NamedTuple):
+    """What the frame shows of an experiment."""
+
+    name: str
+    title: str
+    question: str
+    text: str
+    claims: list  # of dict: question, answer, effect, verdict
 
 
 def parse_arguments(arguments):
@@ -68,81 +85,103 @@ def parse_arguments(arguments):
 def rebuild(results: Path) -> dict[str, Experiment]:
     """Write tables and figures of all experiments that have results, and return them by name."""
     experiments = {}
-    for directory in sorted(path.parent for path in results.glob("*/results.csv")):
-        path = HERE.parent / "configs" / f"{directory.name}.yaml"
-        missing = [file for file in (directory / "curves.csv", path) if not file.exists()]
-        if missing:
-            print(f"{directory} is left out: there is no {missing[0]}")
+    for path in sorted(HERE.parent.glob("configs/*.yaml")):
+        directory = results / path.stem
+        if not (directory / "results.csv").exists() or not (directory / "curves.csv").exists():
             continue
         config = load_config(path)
         expand_arms(config)  # which checks their names
         check_report(config.experiment)
         table, curves = read_tables(directory, config.experiment)
         write_report(table, curves, config.experiment, directory)
-        experiments[directory.name] = Experiment(config.experiment, table, directory)
-        print(f"{directory}: {len(table)} runs")
+        rows = table_rows(table, config.experiment)
+        experiments[path.stem] = Experiment(
+            without_labels(config.experiment, rows), rows, directory
+        )
+        print(f"{directory}: {len(rows)} runs")
     return experiments
 
 
-def helpers(experiments: dict[str, Experiment]) -> dict:
-    """Return the functions that the template can use, and ``metrics``.
+class Numbers:
+    """What a fragment can use: the numbers, tables and figures of its experiment.
 
-    All take an experiment's name first, and return `NOT_RUN`, or ``figure`` nothing, if it has no
-    results.  Other names have to be in its config.
+    A sentence that states a direction says what it expects of the numbers.  Expectations that are
+    not met are noted in `unmet`, and marked in the text, so that their sentences can be found.
+
+    Parameters
+    ----------
+    name : str
+        The name of the experiment.
+    experiment : Experiment
+        Its config and results.
     """
 
-    def ran(name: str) -> bool:
-        return name in experiments
+    def __init__(self, name: str, experiment: Experiment):
+        self.name, self.where = name, f"experiments/report/{name}.md.j2"
+        self.config, self.results, self.directory = experiment
+        self.measured = with_censored(self.results)
+        self.claims: list[dict] = []
+        self.unmet: list[str] = []  # what each is about
+        self._comparisons = lru_cache(maxsize=None)(self._compare)
 
-    @lru_cache(maxsize=None)
-    def comparisons(name, metric):
-        config, results, _ = experiments[name]
-        check_name(metric, METRICS, f"{TEMPLATE}, {name}")
-        margin = config.report.margins.get(metric)
-        return compare(with_censored(results), contrasts(config), metric, margin)
+    def names(self) -> dict:
+        """Return the functions that a fragment can call, by name."""
+        functions = (
+            self.effect, self.verdict, self.score, self.claim, self.table, self.rates, self.figure
+        )  # fmt: skip
+        return {function.__name__: function for function in functions}
 
-    def comparison(name, contrast, metric):
-        check_name(contrast, contrasts(experiments[name].config), f"{TEMPLATE}, {name}")
-        return comparisons(name, metric).get(contrast)
+    def effect(self, contrast: str, metric: str, expect: str | None = None) -> str:
+        """Return a contrast's mean difference, its interval and n."""
+        found = self._comparison(contrast, metric)
+        text = f"{show(found.summary, metric, '+')}, n = {found.summary.n}"
+        return text + self._check(contrast, metric, expect)
 
-    def effect(name: str, contrast: str, metric: str) -> str:
-        """The mean difference, its interval and n."""
-        found = comparison(name, contrast, metric) if ran(name) else None
-        if found is None or found.summary.n == 0:
-            return NOT_RUN
-        return f"{show(found.summary, metric, '+')}, n = {found.summary.n}"
+    def verdict(self, contrast: str, metric: str, expect: str | None = None) -> str:
+        """Return a contrast's verdict, such as "higher"."""
+        found = self._comparison(contrast, metric)
+        return found.verdict + self._check(contrast, metric, expect)
 
-    def verdict(name: str, contrast: str, metric: str) -> str:
-        found = comparison(name, contrast, metric) if ran(name) else None
-        return NOT_RUN if found is None else found.verdict
+    def score(self, arm: str, metric: str, above: str = "", below: str = "") -> str:
+        """Return an arm's mean and its interval; it should lie above or below another arm's."""
+        text = show(self._summary(arm, metric), metric)
+        for other, sign, word in ((above, 1, "above"), (below, -1, "below")):
+            if other:
+                difference = self._centre(arm, metric) - self._centre(other, metric)
+                if not sign * difference > 0:
+                    title = METRICS[metric].title
+                    text += self._mark(f"{title} of {arm!r} is not {word} that of {other!r}")
+        return text
 
-    def score(name: str, arm: str, metric: str) -> str:
-        """An arm's mean and its interval."""
-        if not ran(name):
-            return NOT_RUN
-        results = with_censored(experiments[name].results)
-        check_name(arm, set(results["arm"]), f"{TEMPLATE}, {name}")
-        check_name(metric, METRICS, f"{TEMPLATE}, {name}")
-        runs = results[(results["arm"] == arm) & (results["status"] != "failed")]
-        return show(summarize(runs[metric]), metric)
+    def claim(
+        self, answer: str, contrast: str, metric: str, expect: str, question: str = ""
+    ) -> str:
+        """Add a row to the table of claims at the top of the report; nothing is shown here.
 
-    def table(name: str) -> str:
-        """All differences, and, folded, all arms and what the columns mean."""
-        if not ran(name):
-            return f"*{NOT_RUN.capitalize()}.*"
-        config, results, _ = experiments[name]
+        Without a question it answers that of the experiment.
+        """
+        row = {"question": question or self.config.question, "contrast": contrast}
+        row.update(metric=METRICS[metric].title, effect=self.effect(contrast, metric))
+        row["verdict"] = self.verdict(contrast, metric)
+        row["answer"] = answer + self._check(contrast, metric, expect)
+        self.claims.append(row)
+        return ""
+
+    def table(self) -> str:
+        """Return all differences, and, folded, all arms and what the columns mean."""
         parts = []
-        for differences in difference_tables(results, config):
+        for differences in difference_tables(self.results, self.config):
             parts += [f"**{differences.title}**", markdown(differences)]
         parts += ['<details markdown="1"><summary>All arms, and what the columns mean</summary>']
-        parts += [markdown(arms_table(results, config)), notes(results, config), "</details>"]
+        parts += [markdown(arms_table(self.results, self.config))]
+        parts += [notes(self.results, self.config), "</details>"]
         return "\n\n".join(parts)
 
-    def rates(name: str) -> str:
-        """The validation loss of every arm at every learning rate tried, folded."""
-        path = experiments[name].directory / "tuning" / "results.csv" if ran(name) else None
-        if path is None or not path.exists():
-            return ""
+    def rates(self) -> str:
+        """Return the validation loss of every arm at every learning rate tried, folded."""
+        path = self.directory / "tuning" / "results.csv"
+        if not path.exists():
+            raise UserError(f"{self.where}: rates() needs {path}, which does not exist")
         tried = pd.read_csv(path)
         losses = tried.pivot_table("valid_loss", "arm", "learning_rate", sort=False)
         losses, digits = losses[sorted(losses)], METRICS["valid_loss"].digits
@@ -155,24 +194,90 @@ def helpers(experiments: dict[str, Experiment]) -> dict:
         head = f'<details markdown="1"><summary>{title}</summary>'
         return "\n\n".join([head, markdown(shown), "</details>"])
 
-    def figure(name: str, file: str, caption: str) -> str:
-        if not ran(name):
-            return ""
-        config, _, directory = experiments[name]
-        known = [figure.file_name for figure in config.report.figures]
-        check_name(f"{file}.png", known, f"{TEMPLATE}, {name}")
-        return f"![{caption}]({name}/{file}.png)\n\n*{caption}*"
+    def figure(self, name: str, caption: str) -> str:
+        """Return an image with its caption."""
+        known = [figure.file_name for figure in self.config.report.figures]
+        check_name(f"{name}.png", known, self.where)
+        return f"![{caption}]({self.name}/{name}.png)\n\n*{caption}*"
 
-    return {
-        "ran": ran,
-        "effect": effect,
-        "verdict": verdict,
-        "score": score,
-        "table": table,
-        "rates": rates,
-        "figure": figure,
-        "metrics": METRICS,
-    }
+    def everything(self) -> str:
+        """Return all figures that could be drawn, and the tables."""
+        names = [figure.file_name for figure in self.config.report.figures]
+        stems = [Path(name).stem for name in names if (self.directory / name).exists()]
+        figures = [self.figure(stem, f"{stem.replace('_', ' ').capitalize()}.") for stem in stems]
+        return "\n\n".join([*figures, self.table()])
+
+    def _compare(self, metric):
+        check_name(metric, METRICS, self.where)
+        margin = self.config.report.margins.get(metric)
+        return compare(self.measured, contrasts(self.config), metric, margin)
+
+    def _comparison(self, contrast, metric):
+        check_name(contrast, self._comparisons(metric), self.where)
+        return self._comparisons(metric)[contrast]
+
+    def _summary(self, arm, metric):
+        check_name(arm, set(self.measured["arm"]), self.where)
+        check_name(metric, METRICS, self.where)
+        runs = self.measured[self.measured["arm"] == arm]
+        return summarize(runs.loc[runs["status"] != "failed", metric])
+
+    def _centre(self, arm, metric):
+        summary = self._summary(arm, metric)
+        return summary.median if summary.infinite or METRICS[metric].censored else summary.mean
+
+    def _check(self, contrast, metric, expect):
+        """Return a mark if a contrast's verdict is not as a sentence expects."""
+        if expect is None:
+            return ""
+        check_name(expect, EXPECTED, f"{self.where}, expect")
+        found = self._comparison(contrast, metric)
+        if found.verdict.split(",")[0] == expect:
+            return ""
+        difference = show(found.summary, metric, "+")
+        return self._mark(
+            f"{METRICS[metric].title}, {contrast}: expected {expect}, but it is {found.verdict} "
+            f"({difference})"
+        )
+
+    def _mark(self, reason):
+        self.unmet.append(reason)
+        return f"{MARK}{len(self.unmet) - 1}{MARK}"
+
+
+def make_section(name: str, experiment: Experiment) -> Section:
+    """Return the section of an experiment.
+
+    Raises
+    ------
+    UserError
+        If the fragment has a mistake, or expects something that the numbers do not say.
+    """
+    numbers = Numbers(name, experiment)
+    if (HERE / "report" / f"{name}.md.j2").exists():
+        text = render(f"report/{name}.md.j2", **numbers.names())
+    else:
+        text = numbers.everything()
+    if numbers.unmet:
+        sentences = [*(claim["answer"] for claim in numbers.claims), *split_sentences(text)]
+        number, sentence = next(
+            (int(match[1]), re.sub(f"{MARK}\\d+{MARK}", "", sentence))
+            for sentence in sentences
+            for match in re.finditer(f"{MARK}(\\d+){MARK}", sentence)
+        )
+        more = len(numbers.unmet) - 1
+        raise UserError(
+            f"{numbers.where}: the numbers do not say {' '.join(sentence.split())!r} "
+            f"[{numbers.unmet[number]}]" + (f" (and {more} more)" if more else "")
+        )
+    title = name.replace("_", " ").capitalize()
+    question = experiment.config.question or title
+    return Section(name, title, question, text.strip("\n"), numbers.claims)
+
+
+def split_sentences(text: str) -> list[str]:
+    """Return the sentences of a text in Markdown."""
+    return re.split(r"(?<=[.!?])\s+|\n\s*\n|\n- ", text)
 
 
 def render(template: str, **values) -> str:
@@ -184,12 +289,15 @@ def render(template: str, **values) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    where = HERE.name + "/" + template
     try:
         return environment.get_template(template).render(**values)
     except jinja2.TemplateSyntaxError as error:
-        raise UserError(f"{HERE / template}, line {error.lineno}: {error.message}") from None
+        raise UserError(f"{where}, line {error.lineno}: {error.message}") from None
     except jinja2.TemplateError as error:
-        raise UserError(f"{HERE / template}: {error.message}") from None
+        raise UserError(f"{where}: {error.message}") from None
+    except TypeError as error:  # a function was given the wrong arguments
+        raise UserError(f"{where}: {error}") from None
 
 
 def to_html(text: str, directory: Path) -> str:
@@ -210,7 +318,10 @@ def main(arguments: list[str]) -> int:
     options = parse_arguments(arguments)
     if not options.results.is_dir():
         raise UserError(f"--results {options.results}: no such directory")
-    text = render(TEMPLATE, **helpers(rebuild(options.results)))
+    experiments = rebuild(options.results)
+    sections = [make_section(*named) for named in experiments.items()]
+    known = sorted(path.stem for path in HERE.parent.glob("configs/*.yaml"))
+    text = render(FRAME, sections=sections, not_run=[n for n in known if n not in experiments])
     page = to_html(text, options.results)
     for name, content in (("REPORT.md", text), ("report.html", page)):
         with atomic_write(options.results / name) as file:
@@ -220,4 +331,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_program(main, "the same command makes everything anew")
+    run_program(main, "the same command makes everything again")

@@ -303,6 +303,7 @@ def make(tmp_path):
         pytest.skip("no make")
     for name in ("Makefile", "setup.py", "constraints.txt"):
         shutil.copy(str(ROOT / name), str(tmp_path))
+    shutil.copytree(str(ROOT / "configs"), str(tmp_path / "configs"))
 
     def run(*arguments):
         environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
@@ -390,6 +391,16 @@ def test_make_without_any_python_gives_advice(make, only_python_3_13):
     (only_python_3_13 / "python3.13").unlink()
     words = "no working Python 3.8 to 3.11 with venv found: install one"
     assert_one_line_and_exit_code_2(make("setup"), words)
+
+
+def test_make_finds_a_new_experiment_by_itself(make, python_of, tmp_path):
+    config = tmp_path / "configs" / "mine.yaml"
+    config.write_text("experiment:\n  question: Does it matter?\n")
+    assert "\n  mine                 Does it matter?\n" in make("help").stdout
+    *_, command = make("-n", "mine", python_of((3, 11))).stdout.splitlines()
+    assert "--config configs/mine.yaml --out results" in command
+    config.unlink()
+    assert "mine" not in make("help").stdout
 
 
 def test_make_passes_on_only_what_the_user_set(make, python_of):

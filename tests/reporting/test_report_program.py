@@ -8,37 +8,39 @@ import pandas as pd
 import pytest
 import report as program  # experiments/report.py
 
+from ae_bn.commands.command_line import run_program
 from ae_bn.errors import UserError
 
 CONFIG = """
 experiment:
-  name: toy
+  question: Does noise help?
   factors: {noise: {none: {}, some: {}}}
+  compare:
+    gain: {noise: [none, some]}
   report:
     metrics: [accuracy]
-    contrasts: {gain: {plus: [some], minus: [none]}}
     figures: [{kind: differences}]
 """
-TEMPLATE = """# Title
+FRAGMENT = """{{ claim("It does", "gain", "accuracy", expect="higher") }}
 
-{{ effect("toy", "gain", "accuracy") }}; {{ verdict("toy", "gain", "accuracy") }};
-{{ score("toy", "some", "accuracy") }}; {{ effect("later", "gain", "accuracy") }}
+Noise adds {{ effect("gain", "accuracy", expect="higher") }}: {{ verdict("gain", "accuracy") }}. So
+accuracy is {{ score("some", "accuracy", above="none") }}.
 
-{{ figure("toy", "differences", "A caption.") }}
+{{ figure("differences", "A caption.") }}
 
-{{ table("toy") }}
+{{ table() }}
 """
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A repository with one experiment: accuracy .5, and .6 in six seeds."""
-    for name in ("experiments", "configs", "results/toy"):
+    for name in ("experiments/report", "configs", "results/toy"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "configs" / "toy.yaml").write_text(CONFIG)
-    (tmp_path / "experiments" / "report.md.j2").write_text(TEMPLATE)
-    page = (program.HERE / "report.html.j2").read_text()
-    (tmp_path / "experiments" / "report.html.j2").write_text(page)
+    (tmp_path / "experiments" / "report" / "toy.md.j2").write_text(FRAGMENT)
+    for name in ("report.md.j2", "report.html.j2"):
+        (tmp_path / "experiments" / name).write_text((program.HERE / name).read_text())
     rows = [
         {"arm": arm, "noise": arm, "seed": seed, "accuracy": accuracy}
         for arm, accuracy in (("none", 0.5), ("some", 0.6))
@@ -61,82 +63,162 @@ def repository(tmp_path, monkeypatch):
     return tmp_path
 
 
-def build(repository):
+def build(repository, fragment=None):
+    """Return Markdown and HTML of the report, with another fragment if one is given."""
+    if fragment is not None:
+        (repository / "experiments" / "report" / "toy.md.j2").write_text(fragment)
     program.main(["--results", str(repository / "results")])
     return [(repository / "results" / name).read_text() for name in ("REPORT.md", "report.html")]
 
 
 def test_numbers_of_the_report_are_computed(repository):
-    text, page = build(repository)
-    assert "+0.100 [+0.100, +0.100], n = 6; higher;\n0.600 [0.600, 0.600]; not run yet" in text
+    text, _ = build(repository)
+    assert "Noise adds +0.100 [+0.100, +0.100], n = 6: higher. So" in text
+    assert "accuracy is 0.600 [0.600, 0.600]." in text
     assert "| gain " in text and "![A caption.](toy/differences.png)" in text
     for name in ("table.md", "table.tex", "differences.png"):
         assert (repository / "results" / "toy" / name).exists()
 
 
+def test_the_frame_has_question_claim_and_command(repository):
+    text, _ = build(repository)
+    assert "## Toy\n\n**Question.** Does noise help?\n\nNoise adds" in text
+    assert "**Command.** `make toy`" in text
+    [row] = [line for line in text.splitlines() if line.startswith("| [Does noise help?](#toy)")]
+    assert "| It does |" in row and "gain: +0.100" in row and row.endswith("| higher |")
+
+
 def test_page_is_one_file_with_tables_and_figures_in_it(repository):
     _, page = build(repository)
-    assert page.count("<table>") == 2 and "<title>Title</title>" in page
+    assert page.count("<table>") == 3 and "<title>Batch Normalization and dropout" in page
     assert re.search(r"<details>.*<table>.*</details>", page, re.DOTALL)
     sources = re.findall(r'src="([^"]{0,30})', page)
     assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,iVBOR")
-    assert "http" not in page.replace("http-equiv", "")
+    assert "http" not in page.replace("http-equiv", "").split("<h2", 1)[1]
+    for anchor in re.findall(r'href="#([\w-]+)"', page):
+        assert f'id="{anchor}"' in page
 
 
-def test_what_is_incomplete_is_left_out_and_told(repository, capsys):
+def test_an_experiment_without_a_fragment_has_its_figures_and_tables(repository):
+    (repository / "experiments" / "report" / "toy.md.j2").unlink()
+    text, _ = build(repository)
+    assert "**Question.** Does noise help?\n\n![Differences.](toy/differences.png)" in text
+    assert "| gain " in text and "All arms, and what the columns mean" in text
+
+
+def test_an_experiment_without_results_is_not_run_yet(repository):
     (repository / "results" / "toy" / "curves.csv").unlink()
     text, _ = build(repository)
-    assert text.count("not run yet") == 4 and "*Not run yet.*" in text
-    assert "left out: there is no" in capsys.readouterr().out
+    assert "## Not run yet\n\n- toy\n" in text and "Noise adds" not in text
+
+
+def test_deleting_an_experiment_retires_it(repository):
+    """Without its config the results are left alone, and the report does not name it."""
+    (repository / "configs" / "toy.yaml").unlink()
+    text, _ = build(repository)
+    assert "toy" not in text.replace("make report", "")
 
 
 @pytest.mark.parametrize(
-    "template, words",
+    "fragment, words",
     [
-        ('{{ effect("toy", "gian", "accuracy") }}', ["toy", "'gian'", "'gain'"]),
-        ('{{ effect("toy", "gain", "acuracy") }}', ["toy", "'acuracy'"]),
-        ('{{ score("toy", "non", "accuracy") }}', ["toy", "'none'"]),
-        ('{{ figure("toy", "pie", "x") }}', ["toy", "'pie.png'"]),
-        ("{{ tabel() }}", ["report.md.j2", "'tabel'"]),
-        ("text\n{% if %}", ["report.md.j2", "line 2"]),
+        (
+            'Well. Noise\ncosts {{ effect("gain", "accuracy", expect="lower") }} here. So.',
+            ["'Noise costs +0.100 [+0.100, +0.100], n = 6 here.'", "gain: expected lower"],
+        ),
+        (
+            '- *One*: x.\n- It is {{ verdict("gain", "accuracy", expect="undecided") }}, too.',
+            ["'It is higher, too.'", "expected undecided, but it is higher"],
+        ),
+        (
+            'With none, {{ score("none", "accuracy", above="some") }}, it is best.',
+            ["With none, 0.500", "accuracy of 'none' is not above that of 'some'"],
+        ),
+        (
+            'With some, {{ score("some", "accuracy", below="none") }}, it is best.',
+            ["accuracy of 'some' is not below that of 'none'"],
+        ),
+        (
+            '{{ claim("It does not", "gain", "accuracy", expect="equivalent") }}',
+            ["'It does not'", "expected equivalent, but it is higher"],
+        ),
+        (
+            '{{ effect("gain", "accuracy", expect="lower") }} and\n\n'
+            '{{ effect("gain", "accuracy", expect="equivalent") }}',
+            ["expected lower", "(and 1 more)"],
+        ),
     ],
 )
-def test_mistakes_in_the_template_are_one_line(repository, template, words):
-    (repository / "experiments" / "report.md.j2").write_text(template)
+def test_a_sentence_that_the_numbers_contradict_is_named(repository, fragment, words, capsys):
+    before = build(repository)
     with pytest.raises(UserError) as error:
-        build(repository)
+        build(repository, fragment)
+    assert str(error.value).startswith("experiments/report/toy.md.j2: the numbers do not say")
+    assert "\n" not in str(error.value) and "\0" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+    files = [repository / "results" / name for name in ("REPORT.md", "report.html")]
+    assert [file.read_text() for file in files] == before  # nothing is lost
+
+
+def test_a_contradiction_is_one_line_and_exit_code_2(repository, monkeypatch, capsys):
+    fragment = 'Noise costs {{ effect("gain", "accuracy", expect="lower") }}.'
+    (repository / "experiments" / "report" / "toy.md.j2").write_text(fragment)
+    monkeypatch.setattr("sys.argv", ["report.py", "--results", str(repository / "results")])
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    with pytest.raises(SystemExit) as exit:
+        run_program(program.main, "")
+    [line] = capsys.readouterr().err.splitlines()
+    assert exit.value.code == 2 and "toy.md.j2" in line and "Noise costs +0.100" in line
+
+
+@pytest.mark.parametrize(
+    "fragment, words",
+    [
+        ('{{ effect("gian", "accuracy") }}', ["toy.md.j2", "'gian'", "'gain'"]),
+        ('{{ effect("gain", "acuracy") }}', ["toy.md.j2", "'acuracy'"]),
+        ('{{ effect("gain", "accuracy", expect="more") }}', ["expect", "'more'"]),
+        ('{{ effect("gain") }}', ["toy.md.j2", "metric"]),
+        ('{{ score("non", "accuracy") }}', ["toy.md.j2", "'none'"]),
+        ('{{ score("some", "accuracy", above="non") }}', ["toy.md.j2", "'none'"]),
+        ('{{ figure("pie", "x") }}', ["toy.md.j2", "'pie.png'"]),
+        ("{{ tabel() }}", ["report/toy.md.j2", "'tabel'"]),
+        ("text\n{% if %}", ["report/toy.md.j2", "line 2"]),
+    ],
+)
+def test_mistakes_in_a_fragment_are_one_line(repository, fragment, words):
+    with pytest.raises(UserError) as error:
+        build(repository, fragment)
+    assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
 
 
-def test_the_template_knows_its_experiments(tmp_path):
-    """Without any results the real report can be made, and says so of every experiment."""
-    text = program.render(program.TEMPLATE, **program.helpers({}))
-    makefile = (program.HERE.parent / "Makefile").read_text().replace("\\\n", " ")
-    experiments = re.search(r"^EXPERIMENTS := (.*)", makefile, re.MULTILINE)[1].split()
-    assert text.count("*Not run yet.*") == len(experiments)
-    commands = " ".join(re.findall(r"\*\*Command\.\*\* `make ([\w ]+)`", text)).split()
-    assert sorted(commands) == sorted(experiments)
-    page = program.to_html(text, tmp_path)
-    for anchor in re.findall(r"\]\(#([\w-]+)\)", text):
-        assert f'id="{anchor}"' in page
+REPOSITORY = program.HERE.parent
+FRAGMENTS = sorted(REPOSITORY.glob("experiments/report/*.md.j2"))
 
 
-def test_contrasts_and_figures_of_the_template_exist():
-    """Every name that the real template uses is in its config."""
-    text = (program.HERE / program.TEMPLATE).read_text()
-    experiments = {}
-    for name in sorted(set(re.findall(r'table\("(\w+)"\)', text))):
-        path = program.HERE.parent / "configs" / f"{name}.yaml"
-        if path.exists():
-            config = program.load_config(path)
-            arms = [arm.name for arm in program.expand_arms(config)]
-            table = pd.DataFrame({"arm": [*arms, "raw TF-IDF", "truncated SVD"], "seed": 1})
-            table = table.assign(status="finished", source="", data="", run="", learning_rate=0.1)
-            table = table.reindex(columns=[*table, *program.METRICS])
-            experiments[name] = program.Experiment(config.experiment, table, path.parent)
-    assert "dropout" in experiments
-    program.render(program.TEMPLATE, **program.helpers(experiments))
+@pytest.mark.parametrize("path", FRAGMENTS, ids=lambda path: path.name.split(".")[0])
+def test_names_in_the_fragments_exist(path, tmp_path):
+    """Of every contrast, arm and figure; its numbers are not looked at."""
+    name = path.name.split(".")[0]
+    config = program.load_config(REPOSITORY / "configs" / f"{name}.yaml")
+    arms = [arm.name for arm in program.expand_arms(config)]
+    table = pd.DataFrame({"arm": [*arms, "raw TF-IDF", "truncated SVD"], "seed": 1})
+    table = table.assign(status="finished", source="", data="", run="", learning_rate=0.1)
+    table = table.reindex(columns=[*table, *program.METRICS])
+    directory = REPOSITORY / "results" / name
+    numbers = program.Numbers(name, program.Experiment(config.experiment, table, directory))
+    text = program.render(f"report/{path.name}", **numbers.names())
+    assert "**Answer.**" in text
+
+
+@pytest.mark.parametrize(
+    "path", sorted(REPOSITORY.glob("configs/*.yaml")), ids=lambda path: path.stem
+)
+def test_every_experiment_asks_a_question(path):
+    question = program.load_config(path).experiment.question
+    assert question is not None and question.endswith("?")
 
 
 def test_what_tuning_saw_is_a_table_of_rates(repository):
@@ -145,7 +227,6 @@ def test_what_tuning_saw_is_a_table_of_rates(repository):
     directory.mkdir()
     tried = pd.DataFrame(rows, columns=["arm", "learning_rate", "seed", "valid_loss"])
     tried.to_csv(directory / "results.csv", index=False)
-    (repository / "experiments" / "report.md.j2").write_text('# T\n\n{{ rates("toy") }}\n')
-    text, _ = build(repository)
+    text, _ = build(repository, "{{ rates() }}\n")
     assert re.search(r"arm +\| 0\.01 +\| 0\.1 ", text)
     assert re.search(r"none +\| 5\.000 +\| 3\.000 ", text)
