@@ -241,9 +241,9 @@ def markdown_report(rows: list[dict], machine: dict, rounds: int) -> str:
         "brackets. ratio: documents per second, divided by those of the fastest variant in PyTorch "
         "(found for every row with the option --full, otherwise for the first row of a shape). "
         "share: documents per second, divided by those of a step's three matrix products "
-        "alone. Text: 20 Newsgroups, with dropout of 0.2 on the input. Models: binary has a sigmoid "
-        "output and cross-entropy, tfidf a linear output and squared error; the second word says "
-        "which layers have Batch Normalization. Peak memory is that of the process.",
+        "alone. Text: 20 Newsgroups, with dropout of 0.2 on the input. Models: binary is a sigmoid "
+        "output and cross-entropy, tfidf is a linear output and squared error; the second word "
+        "names the layers with Batch Normalization. Peak memory is that of the process.",
         markdown_table(rows),
     ]
     if left_out:
