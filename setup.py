@@ -1,4 +1,4 @@
-"""Packaging.  `constraints.txt` pins the versions the results were made with."""
+"""Packaging.  `constraints.txt` pins the versions that made the results."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 source = Path(__file__).with_name("ae_bn").joinpath("__init__.py").read_text(encoding="utf-8")
 
-# With these alone a trained model encodes text, on any Python.
+# These are enough to encode text with a trained model, on any Python.
 ENCODER = [
     "numpy>=1.22,<1.24; python_version < '3.12'",  # Theano uses np.bool
     "numpy>=1.26; python_version >= '3.12'",
@@ -19,24 +19,24 @@ ENCODER = [
     "platformdirs>=2.5",
     "tqdm>=4.60",
 ]
-# Training takes Theano, which imports distutils: Python 3.12 has none.
+# Training needs Theano, which imports distutils, which Python 3.12 lacks.
 TRAINING = [
     "Theano-PyMC==1.1.2",
-    "scikit-learn>=1.1",  # to 1.7, the last for this NumPy
+    "scikit-learn>=1.1",  # up to 1.7, the last version for this NumPy
     "nltk>=3.8",  # the stemmer that KATE used
     "python-rake>=1.5",  # the SMART list of stop words
     "matplotlib>=3.7",
     "pandas>=1.4",
     "tabulate>=0.8.9",
-    "joblib>=1.4",  # whose loky runs the workers
+    "joblib>=1.4",  # its loky runs the workers
     "filelock>=3.4",
     "threadpoolctl>=3.0",
     "statsmodels>=0.13.5",
     "jinja2>=3.0",
     "markdown>=3.4",
-    "pydot>=1.4",  # with Graphviz draws Theano's graphs
+    "pydot>=1.4",  # draws Theano's graphs with Graphviz
 ]
-# The BLAS that compiled code is linked to, where there is a wheel of it.
+# The BLAS that compiled code is linked to, on platforms with a wheel of it.
 BLAS = (
     "scipy-openblas32>=0.3.27,<0.4; "
     "sys_platform == 'linux' and platform_machine in 'x86_64 aarch64'"

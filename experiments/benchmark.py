@@ -5,15 +5,16 @@
     python experiments/benchmark.py --shapes 2000,256,128 --threads 2 --rounds 3
 
 Every case (shape, model, optimiser, threads) has three contestants (`experiments/contestants.py`):
-this project's autoencoder; the fastest variant of the same model in PyTorch, once it has shown
-that it makes the same first step; and the products of matrices that a step cannot do without,
-through Theano's BLAS.  Finding the fastest variant takes most of the time, so it is done for the
-first case of every shape; with ``--full`` for every case, and there are more of them.  Each has a
-process of its own, and they take turns: a round is the same minibatches of 20 Newsgroups for all
-three, slicing them out of the corpus and reading every loss included.  Ratios are taken within a
-round, so that a slow moment of the machine falls on both sides, and the table has their medians
-and ranges.  The machine should do nothing else: threads that wait for each other lose far more
-than their share to other programs.
+this project's autoencoder; the fastest variant of the same model in PyTorch, after a check that it
+makes the same first step; and only the matrix products that every step needs, through Theano's
+BLAS.  Finding the fastest variant takes most of the time, so it is done only for the first case of
+each shape.  ``--full`` does it for every case, and has more cases.
+
+Each contestant has a process of its own, and they take turns.  In a round all three work on the
+same minibatches of 20 Newsgroups.  The time includes slicing minibatches out of the corpus and
+reading every loss.  Ratios are taken within a round, so that a slow moment of the machine affects
+both sides.  The table has their medians and ranges.  No other program should run: threads that
+wait for each other lose far more than their share to other programs.
 
 The table is printed and goes to ``results/benchmark.md``.  Exit code 2: PyTorch is missing or an
 argument is wrong, and one line says so.
@@ -54,8 +55,8 @@ FULL = {
     "optimizers": list(OPTIMIZERS),
 }
 THREADS = [1, 2]
-ROUND_SECONDS = 1.0  # of PyTorch; the others make as many steps
-QUIET = 0.3  # load average
+ROUND_SECONDS = 1.0  # duration of a round for PyTorch; the others make the same number of steps
+QUIET = 0.3  # largest load average of an idle machine
 REPORT = Path("results", "benchmark.md")
 
 
@@ -64,20 +65,22 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of every case")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds per case")
     parser.add_argument(
         "--full",
         action="store_true",
-        help="all shapes, models and optimizers that are not chosen, and the fastest variant in "
-        "PyTorch found for every case instead of once for each shape",
+        help="run all shapes, models and optimizers where none are given, and find the fastest "
+        "variant in PyTorch for every case instead of once per shape",
     )
     parser.add_argument(
-        "--shapes", nargs="+", metavar="V,H,B", help="words, hidden units, documents of a batch"
+        "--shapes", nargs="+", metavar="V,H,B", help="words, hidden units, documents in a minibatch"
     )
     parser.add_argument("--models", nargs="+", choices=MODELS)
     parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS)
     parser.add_argument("--threads", nargs="+", type=int, default=THREADS, metavar="N")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the rows to this file"
+    )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     parser.set_defaults(**SHORT)
     if parser.parse_args(arguments).full:
@@ -102,19 +105,19 @@ def parse_shape(text: str) -> tuple:
 
 
 def worker() -> ProcessPoolExecutor:
-    """Return a process that waits for work; an interruption ends it at once."""
+    """Return a process that waits for work and ends at once at an interruption."""
     return ProcessPoolExecutor(
         1, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
     )
 
 
 def ask(process: ProcessPoolExecutor, function, *arguments):
-    """Return what a function returns in the worker."""
+    """Call a function in the worker and return its result."""
     return process.submit(function, *arguments).result()
 
 
 def set_threads(threads: int) -> None:
-    """Let processes that start from now on compute with so many threads."""
+    """Set the number of threads of all processes that start later."""
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
 
@@ -125,16 +128,18 @@ def measure(case: Case, corpus: Path, rounds: int, variant: str | None = None) -
     Parameters
     ----------
     case : Case
+        The case to measure.
     corpus : Path
-        Of the vectorised documents in the cache.
+        The file of the vectorised documents in the cache.
     rounds : int
+        The number of rounds.
     variant : str, optional
-        PyTorch's, a key of `torch_peer.VARIANTS`; without it the fastest is found first.
+        The variant in PyTorch, a key of `torch_peer.VARIANTS`.  By default the fastest is found.
 
     Returns
     -------
     dict
-        A row, as `summarize` makes it.
+        The row of the case, see `summarize`.
     """
     set_threads(case.threads)
     left_out = []
@@ -165,19 +170,21 @@ def summarize(case, speeds, memory, variant, left_out) -> dict:
     Parameters
     ----------
     case : Case
-    speeds : list of (float, float, float), a triple per round
-        Documents per second of this project, PyTorch and the products alone.
+        The case that was measured.
+    speeds : list of (float, float, float)
+        The documents per second of this project, of PyTorch and of the products alone, for each
+        round.
     memory : (float, float)
-        Peak memory in MiB of this project and PyTorch.
+        The peak memory in MiB of this project and of PyTorch.
     variant : str
-        PyTorch's fastest.
+        The fastest variant in PyTorch.
     left_out : list of str
-        Variants that do not work here.
+        The variants that do not work on this machine.
 
     Returns
     -------
     dict
-        Medians over the rounds; ``..._range`` is the smallest and the largest value.
+        Medians over the rounds.  A key ``..._range`` has the smallest and the largest value.
     """
     ours, torch, limit = zip(*speeds)
     ratios = [a / b for a, b in zip(ours, torch)]
@@ -226,16 +233,17 @@ def markdown_table(rows: list[dict]) -> str:
 
 
 def markdown_report(rows: list[dict], machine: dict, rounds: int) -> str:
-    """Return the whole of ``results/benchmark.md``."""
+    """Return the text of ``results/benchmark.md``."""
     left_out = sorted({variant for row in rows for variant in row["pytorch_left_out"]})
     parts = [
         "# Speed of training",
-        f"Medians of {rounds} interleaved rounds, in brackets the smallest and the largest value. "
-        "ratio: documents per second over those of the fastest variant in PyTorch (with the "
-        "option --full found for every row, otherwise for the first row of a shape); share: over "
-        "those of the three matrix products of a step alone. Text: 20 Newsgroups; dropout of .2 "
-        "on the input. binary: sigmoid and cross-entropy; tfidf: linear and squared error; then "
-        "which layers have Batch Normalization. Peak memory is that of the process.",
+        f"Medians of {rounds} interleaved rounds, with the smallest and the largest value in "
+        "brackets. ratio: documents per second, divided by those of the fastest variant in PyTorch "
+        "(found for every row with the option --full, otherwise for the first row of a shape). "
+        "share: documents per second, divided by those of a step's three matrix products "
+        "alone. Text: 20 Newsgroups, with dropout of 0.2 on the input. Models: binary is a sigmoid "
+        "output and cross-entropy, tfidf is a linear output and squared error; the second word "
+        "names the layers with Batch Normalization. Peak memory is that of the process.",
         markdown_table(rows),
     ]
     if left_out:
@@ -260,8 +268,9 @@ def main(arguments: list[str]) -> None:
     load = os.getloadavg()[0]
     if load > QUIET:
         print(
-            f"warning: other programs run or just ran (load {load:.1f}): on a busy machine no "
-            "ratio is reliable, least of all with several threads, which wait for each other",
+            f"warning: other programs are running or have just run (load {load:.1f}): ratios from "
+            "a busy machine are unreliable, especially with several threads, which wait for each "
+            "other",
             file=sys.stderr,
         )
     with worker() as process:

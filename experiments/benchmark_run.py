@@ -1,10 +1,10 @@
-"""Measure what a run costs: its epochs, its path and its snapshots, beside an older commit.
+"""Measure the cost of a run: its epochs, its path and its snapshots, beside an older commit.
 
     make bench_run
     make bench_run BENCH="--against 9beab6a --epochs 60 --rounds 3"
 
-One process on one thread trains as a worker of a sweep does, 2,000 words x 128 units, minibatches
-of 100.  With --against the same epochs are trained by an older commit in turns with this one: there
+One process with one thread trains as a worker of a sweep does, with 2,000 words, 128 units and
+minibatches of 100.  With --against, an older commit trains the same epochs in turns with this one,
 without a path if it has none.  The table goes to results/benchmark_run.md.
 """
 
@@ -28,7 +28,7 @@ from ae_bn.files import atomic_write
 REPOSITORY = Path(__file__).resolve().parent.parent
 PLACEMENTS = {"hidden": [], "hidden + output": ["model.batch_norm.top=true"]}
 
-# Runs in this checkout and in older ones, so it uses only what all of them have.
+# This runs in this checkout and in older ones, so it uses only what all of them have.
 TIMED = """
 import inspect, json, sys, time
 import numpy as np
@@ -97,10 +97,12 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--against", metavar="COMMIT", help="also train with an older commit")
-    parser.add_argument("--epochs", type=int, default=60, help="epochs of a run")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each, in turns")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmark_run.md"))
+    parser.add_argument("--against", metavar="COMMIT", help="an older commit that trains in turns")
+    parser.add_argument("--epochs", type=int, default=60, help="number of epochs")
+    parser.add_argument("--rounds", type=int, default=3, help="number of runs of each")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/benchmark_run.md"), help="file of the table"
+    )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return parser.parse_args(arguments)
 
@@ -109,7 +111,7 @@ def timed(checkout: Path, epochs: int, settings: list[str]) -> dict:
     """Return the seconds of one run of a checkout, in a process of its own on one thread."""
     threads = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
     environment = {**os.environ, **threads, "PYTHONPATH": str(checkout)}
-    environment.pop("THEANO_FLAGS", None)  # ours name this checkout
+    environment.pop("THEANO_FLAGS", None)  # the flags here name this checkout
     done = subprocess.run(
         [sys.executable, "-c", TIMED, str(epochs), *settings],
         cwd=checkout,
@@ -118,7 +120,9 @@ def timed(checkout: Path, epochs: int, settings: list[str]) -> dict:
         text=True,
     )
     if done.returncode:
-        raise UserError(f"{checkout} cannot train: {done.stderr.strip().splitlines()[-1]:.200}")
+        raise UserError(
+            f"training in {checkout} failed: {done.stderr.strip().splitlines()[-1]:.200}"
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -155,7 +159,7 @@ def main(arguments: list[str]) -> int:
             switch = ["git", "-C", str(checkouts["before"]), "checkout", "-q", options.against]
             for command in (clone, switch):
                 if subprocess.run(command).returncode:
-                    raise UserError(f"--against {options.against}: git has no such commit")
+                    raise UserError(f"--against {options.against}: no such commit: see git log")
         table = rows(checkouts, options.epochs, options.rounds)
     text = tabulate(table, header, "pipe")
     with atomic_write(options.out) as file:
@@ -167,4 +171,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_program(main, "nothing is written before the end")
+    run_program(main, "nothing was written")

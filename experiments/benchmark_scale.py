@@ -3,17 +3,18 @@
     python experiments/benchmark_scale.py
     python experiments/benchmark_scale.py --vocabularies 2000 10000 --documents 10000 --epochs 1
 
-Two series, each with the whole loss (dense) and with sampled reconstruction: 20 Newsgroups with
-more and more of its words, and generated documents (`ae_bn.data.mapped.planted_documents`), mapped
-from the disk.  Every row has a process of its own.  The model has one hidden layer with Batch
-Normalization and a fifth of the words dropped, and Adam.  Then, at the largest vocabulary, both
-and the fastest variant of the same model in PyTorch (`experiments/contestants.py`) take turns.
+There are two series: 20 Newsgroups with a growing number of words, and a growing number of
+generated documents (`ae_bn.data.mapped.planted_documents`), mapped from the disk.  Each is trained
+with the whole loss (dense) and with sampled reconstruction.  Every row has a process of its own.
+The model has one hidden layer with Batch Normalization and a fifth of the words dropped, and is
+trained by Adam.  At the largest vocabulary, dense training, sampled training and the fastest
+variant of the same model in PyTorch (`experiments/contestants.py`) then take turns.
 
-Seconds per epoch are those of the steps, slicing minibatches out of the documents and reading
-every loss included; training that is not done after ``--seconds`` ends there, and then they are
-steps per epoch times the mean of the steps made.  The exact evaluation on held-out documents and
-the population statistics, which an epoch has too, are timed on their own.  The table is printed
-and goes to ``results/benchmark_scale.md``.
+Seconds per epoch are those of the steps, with slicing minibatches out of the documents and reading
+every loss.  Training ends after ``--seconds`` at the latest; seconds per epoch are then the steps
+per epoch times the mean time of a step.  An epoch also has the exact evaluation on held-out
+documents and the population statistics, which are timed separately.  The table is printed and goes
+to ``results/benchmark_scale.md``.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ from ae_bn.errors import UserError
 from ae_bn.files import atomic_write, cache_directory
 from ae_bn.randomness import streams
 
-VOCABULARIES = [2000, 10_000, 30_000, 1_000_000]  # the last is more than there are
+VOCABULARIES = [2000, 10_000, 30_000, 1_000_000]  # the last number means all words
 DOCUMENTS = [10_000, 30_000, 100_000, 300_000, 1_000_000]
-HELD_OUT = 1000  # generated documents
-TURNS, TURN_SECONDS = 5, 3  # of steps, at the largest vocabulary
+HELD_OUT = 1000  # number of generated documents that are held out
+TURNS, TURN_SECONDS = 5, 3  # at the largest vocabulary
 REPORT = Path("results", "benchmark_scale.md")
 COLUMNS = {
     "series": "series",
@@ -66,18 +67,32 @@ def parse_arguments(arguments):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--vocabularies", nargs="*", type=int, default=VOCABULARIES, metavar="V")
-    add("--documents", nargs="*", type=int, default=DOCUMENTS, metavar="N", help="to generate")
-    add("--words", type=int, default=30_000, help="vocabulary of generated documents")
-    add("--units", type=int, default=128, help="of the hidden layer")
-    add("--batch", type=int, default=100, help="documents of a minibatch")
-    add("--sampling", type=int, default=500, help="absent words drawn")
-    add("--learning-rate", type=float, default=0.003)
-    add("--epochs", type=int, default=3, help="of every row")
-    add("--seconds", type=float, default=25, help="of training, at most, of every row")
-    add("--threads", type=int, default=os.cpu_count())
+    add(
+        "--vocabularies",
+        nargs="*",
+        type=int,
+        default=VOCABULARIES,
+        metavar="V",
+        help="words of 20 Newsgroups",
+    )
+    add(
+        "--documents",
+        nargs="*",
+        type=int,
+        default=DOCUMENTS,
+        metavar="N",
+        help="documents to generate",
+    )
+    add("--words", type=int, default=30_000, help="words of generated documents")
+    add("--units", type=int, default=128, help="units of the hidden layer")
+    add("--batch", type=int, default=100, help="documents in a minibatch")
+    add("--sampling", type=int, default=500, help="absent words drawn for a step")
+    add("--learning-rate", type=float, default=0.003, help="learning rate of Adam")
+    add("--epochs", type=int, default=3, help="epochs of every row")
+    add("--seconds", type=float, default=25, help="longest training of a row")
+    add("--threads", type=int, default=os.cpu_count(), help="threads of every process")
     add("--no-torch", action="store_true", help="leave out the turns with PyTorch")
-    add("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    add("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     add("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
     numbers = dict(vars(options), **{"vocabularies": min(options.vocabularies, default=1)})
@@ -86,14 +101,14 @@ def parse_arguments(arguments):
         if numbers[name] <= 0:
             raise UserError(f"--{name} {numbers[name]}: give more than 0")
     if not 2 <= options.batch <= numbers["documents"]:
-        raise UserError(f"--batch {options.batch}: give 2 or more, and not more than documents")
+        raise UserError(f"--batch {options.batch}: give 2 or more, and at most --documents")
     if not options.vocabularies and not options.documents:
-        raise UserError("--vocabularies and --documents are both empty: nothing to measure")
+        raise UserError("--vocabularies and --documents are both empty: give a number to one")
     return options
 
 
 def make_case(options, n_words: int) -> Case:
-    """Return what `contestants` takes."""
+    """Return the case for `contestants`."""
     return Case((n_words, options.units, options.batch), "binary-hidden", "adam", options.threads)
 
 
@@ -101,14 +116,14 @@ def make_case(options, n_words: int) -> Case:
 
 
 def newsgroups(data):
-    """Return training and held-out documents of 20 Newsgroups."""
+    """Return the training and the held-out documents of 20 Newsgroups."""
     X = read_corpus(prepare_corpus(data, lambda line: None)).train
     rows, held_out = split_validation(X.shape[0], data.validation_fraction, streams(1).split)
     return X[rows], X[held_out]
 
 
 def generated(n_documents: int, n_words: int):
-    """Return generated documents, mapped from the cache directory, and some held out."""
+    """Return generated documents, mapped from the cache directory, and held-out ones."""
     folder = cache_directory("generated") / f"{n_documents}-{n_words}"
     if not folder.exists():
         write_documents(folder, (X for X, _ in planted_documents(n_documents, n_words)))
@@ -117,15 +132,18 @@ def generated(n_documents: int, n_words: int):
 
 
 def measure(options, series: str, size: int, path: str) -> dict:
-    """Train, and return a row.
+    """Train and return a row.
 
     Parameters
     ----------
     options : Namespace
+        The arguments of the program.
     series : {"vocabulary", "documents"}
+        The series that the row belongs to.
     size : int
-        Of the vocabulary, or how many documents.
+        The number of words or of documents.
     path : {"dense", "sampled"}
+        The kind of loss.
     """
     config = make_case(options, size if series == "vocabulary" else options.words).config
     config = config.replace(
@@ -153,7 +171,7 @@ def measure(options, series: str, size: int, path: str) -> dict:
                 break
         seconds += time.perf_counter() - began
         if not np.isfinite(loss):
-            raise FloatingPointError("the loss is not finite: the time would mean nothing")
+            raise FloatingPointError("the loss is not finite, so its time means nothing")
     autoencoder.update_population_statistics(X[: options.batch])
     autoencoder.evaluate(X_valid[:2])  # both are compiled now
     began = time.perf_counter()
@@ -177,14 +195,16 @@ def measure(options, series: str, size: int, path: str) -> dict:
 
 
 def measure_in_turns(options, n_words: int, facts: dict) -> list[dict]:
-    """Let both paths and the fastest variant in PyTorch take turns at steps; return their rows.
+    """Let both losses and the fastest variant in PyTorch take turns; return their rows.
 
     Parameters
     ----------
     options : Namespace
+        The arguments of the program.
     n_words : int
+        The largest vocabulary that was asked for.
     facts : dict
-        ``vocabulary``, ``documents`` and ``non_zeros``.
+        The ``vocabulary``, ``documents`` and ``non_zeros`` of the corpus.
     """
     case, speeds, rows = make_case(options, n_words), {}, []
     with worker() as dense, worker() as sampled, worker() as torch, worker() as trial:
@@ -212,12 +232,12 @@ def measure_in_turns(options, n_words: int, facts: dict) -> list[dict]:
 
 
 def exponent(rows: list[dict], x: str, y: str) -> float:
-    """Return b of the least-squares fit y = a x^b, of rows with two values of x or more."""
+    """Return b of the least-squares fit y = a x^b to rows with at least two values of x."""
     return float(np.polyfit(np.log([r[x] for r in rows]), np.log([r[y] for r in rows]), 1)[0])
 
 
 def findings(rows: list[dict]) -> list[str]:
-    """Return what the rows say: growth exponents, and dense and PyTorch beside sampled."""
+    """Return sentences on the rows: growth exponents, and dense and PyTorch beside sampled."""
     lines = []
     for series, path in itertools.product(("vocabulary", "documents"), ("dense", "sampled")):
         some = [row for row in rows if row["series"] == series and row["path"] == path]
@@ -244,7 +264,7 @@ def findings(rows: list[dict]) -> list[str]:
 
 
 def comparison(row: dict, sampled: dict) -> str:
-    """Return how much faster, and how much better or worse, the sampled row is than another."""
+    """Return a sentence on how much faster and better or worse the sampled row is than another."""
     ratio = row["seconds_per_epoch"] / sampled["seconds_per_epoch"]
     line = (
         f"{row['series']}, {row['vocabulary']} words, {row['documents']} documents: sampled "
@@ -279,17 +299,17 @@ def markdown_table(rows: list[dict]) -> str:
 
 
 def markdown_report(rows: list[dict], options, machine: dict) -> str:
-    """Return the whole of ``results/benchmark_scale.md``."""
+    """Return the text of ``results/benchmark_scale.md``."""
     parts = [
         "# Cost of an epoch as vocabulary and corpus grow",
         f"{options.units} hidden units with Batch Normalization, minibatches of {options.batch} "
         f"documents, Adam, {options.sampling} absent words drawn, {options.threads} threads. "
-        "Series: 20 Newsgroups by vocabulary; generated documents by number; and steps in turns, "
-        "medians. Seconds per epoch are those of its steps; extrapolated where less than an "
-        "epoch was trained. Held-out loss: exact, of every word, in nats per document, after "
-        "the epochs of the row. evaluation: seconds of the population statistics and of that "
-        "loss, once per epoch. state: parameters, statistics and optimiser. Peak memory is that "
-        "of the process, Python, libraries and compiled functions included.",
+        "Series: 20 Newsgroups by vocabulary; generated documents by number; and medians of steps "
+        "in turns. Seconds per epoch are those of its steps, extrapolated where less than an "
+        "epoch was trained. Held-out loss: exact, over every word, in nats per document, after "
+        "the epochs of the row. evaluation: seconds of the population statistics and of this "
+        "loss, once per epoch. state: parameters, statistics and optimiser state. Peak memory is "
+        "that of the process, with Python, libraries and compiled functions.",
         markdown_table(rows),
         "\n".join(f"- {line}" for line in findings(rows)),
         tabulate(machine.items(), headers=["made with", ""], tablefmt="github"),

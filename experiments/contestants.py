@@ -1,10 +1,10 @@
-"""What `experiments/benchmark.py` times, each in a process of its own.
+"""The contestants that `experiments/benchmark.py` times, each in a process of its own.
 
-Three contestants: this project's autoencoder, its peer in PyTorch, and the bare products of
-matrices.  The functions below `Products` are what the benchmark calls in its worker processes,
-where the contestant stays between the calls.  Theano and PyTorch are imported only in the
-workers that use them, and only plain values go back to the benchmark's own process: on Linux the
-peak memory of a process counts from that of the process that started it.
+There are three: this project's autoencoder, its peer in PyTorch, and the matrix products alone.
+The benchmark calls the functions below `Products` in its worker processes, where the contestant
+stays between calls.  Theano and PyTorch are imported only in the workers that use them, and only
+plain values return to the main process.  This matters because on Linux the peak memory of a process
+includes that of the process that started it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ae_bn.data.corpus import batches, prepare_corpus, read_corpus
 from ae_bn.errors import UserError
 from ae_bn.randomness import streams
 
-OPTIMIZERS = {"nesterov": 0.001, "adam": 0.001}  # with their learning rates
-WARM_UP = 5  # steps
-TRIALS, TRIAL_SECONDS = 3, 0.2  # of every variant in PyTorch, to find the fastest
+OPTIMIZERS = {"nesterov": 0.001, "adam": 0.001}  # their learning rates
+WARM_UP = 5  # number of steps
+TRIALS, TRIAL_SECONDS = 3, 0.2  # for every variant in PyTorch, to find the fastest
 SHOWN = ("processor", "Python", "Theano", "NumPy", "SciPy", "compiler", "BLAS")
 
 INPUTS = {
@@ -48,9 +48,9 @@ MODELS = {
 
 
 class Case(NamedTuple):
-    """What one row of the table measures."""
+    """The case that one row of the table measures."""
 
-    shape: tuple  # numbers of words, of hidden units, of documents in a batch
+    shape: tuple  # numbers of words, of hidden units, of documents in a minibatch
     model: str  # a key of MODELS
     optimizer: str  # a key of OPTIMIZERS
     threads: int
@@ -76,13 +76,16 @@ class Case(NamedTuple):
 
 
 class Trainer:
-    """A model, and the documents that it is trained on.
+    """A model and the documents that it is trained on.
 
     Parameters
     ----------
     model : object with a method ``train``
+        The model; ``train`` takes a minibatch and returns its loss.
     X : csr_matrix, (n_train, n_words)
+        The training documents.
     batch_size : int
+        The number of documents in a minibatch.
     """
 
     def __init__(self, model, X, batch_size):
@@ -92,22 +95,22 @@ class Trainer:
         self.round(WARM_UP)
 
     def round(self, steps: int) -> float:
-        """Make so many steps and return the documents per second."""
+        """Make a number of steps and return the documents per second."""
         began = time.perf_counter()
         losses = [float(self.model.train(next(self._batches))) for _ in range(steps)]
         seconds = time.perf_counter() - began
         if not np.isfinite(losses).all():
-            raise FloatingPointError("the loss is not finite: the speed would mean nothing")
+            raise FloatingPointError("the loss is not finite, so its speed means nothing")
         return steps * self._batch_size / seconds
 
 
 class Products:
-    """The three products of a step that no sparsity avoids, through Theano's BLAS.
+    """The three dense matrix products that every step needs, through Theano's BLAS.
 
     Parameters
     ----------
     shape : tuple of int
-        Numbers of words, of hidden units, of documents in a batch.
+        The numbers of words, of hidden units and of documents in a minibatch.
     """
 
     def __init__(self, shape):
@@ -120,7 +123,7 @@ class Products:
         random = np.random.default_rng(0)
         n_words, n_hidden, self._batch_size = shape
         hidden, W = matrix(self._batch_size, n_hidden), matrix(n_hidden, n_words)
-        z = matrix(self._batch_size, n_words)  # stands for its gradient, too
+        z = matrix(self._batch_size, n_words)  # also used as its own gradient
         d_hidden, d_W = matrix(self._batch_size, n_hidden), matrix(n_hidden, n_words)
         zero, one = np.zeros((), theano.config.floatX), np.ones((), theano.config.floatX)
         self._multiply = [
@@ -130,7 +133,7 @@ class Products:
         self.round(WARM_UP)
 
     def round(self, steps: int) -> float:
-        """Do the products of so many steps and return the documents per second."""
+        """Compute the products of a number of steps and return the documents per second."""
         began = time.perf_counter()
         for _ in range(steps):
             for multiply in self._multiply:
@@ -139,9 +142,11 @@ class Products:
 
 
 def endless_batches(X, size):
-    """Yield minibatches without end, the same ones in every process."""
+    """Yield minibatches without end, the same in every process."""
     if X.shape[0] < size:
-        raise UserError(f"--shapes: a batch of {size} is more than {X.shape[0]} documents")
+        raise UserError(
+            f"--shapes: the batch size {size} is too large for {X.shape[0]} documents: lower it"
+        )
     random = np.random.default_rng(0)
     while True:
         yield from batches(X[random.permutation(X.shape[0])], size)
@@ -149,25 +154,25 @@ def endless_batches(X, size):
 
 # Called in the workers.
 
-contestant = None  # of this process
+contestant = None  # the contestant of this process
 
 
 def work(steps: int) -> float:
-    """Let this process's contestant work; return the documents per second."""
+    """Let the contestant of this process make steps; return the documents per second."""
     return contestant.round(steps)
 
 
 def prepare(cases: list[Case]) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the files of the corpora by `corpus_key`, and what computes here."""
+    """Return the files of the corpora by `corpus_key`, and a description of the machine."""
     data = {corpus_key(case): case.config.data for case in cases}
     machine = describe()
-    # Folders say nothing about speed, and are nobody's business.
+    # Folders say nothing about speed, and are private.
     shown = {name: re.sub(r"/\S*/", "", machine[name]) for name in SHOWN}
     return {key: prepare_corpus(settings) for key, settings in data.items()}, shown
 
 
 def corpus_key(case: Case) -> str:
-    """Return what names a case's corpus: cases that share it differ elsewhere."""
+    """Return a key of a case's corpus; cases with the same corpus have the same key."""
     return case.config.data.model_dump_json()
 
 
@@ -180,7 +185,7 @@ def start_theano(case: Case, corpus: Path, sampling: int | None = None) -> float
 
 
 def write_first_step(case: Case, corpus: Path, file: Path) -> None:
-    """Write the first step of this project's autoencoder, then start its run anew."""
+    """Write the first step of this project's autoencoder, then start its run again."""
     X, autoencoder = read_corpus(corpus).train, contestant.model
     joblib.dump(first_step(autoencoder, case.config, X), file)
     initialize(autoencoder, case.config, X, case.config.model.dropout)
@@ -189,7 +194,7 @@ def write_first_step(case: Case, corpus: Path, file: Path) -> None:
 def start_torch(case: Case, corpus: Path, file: Path, variant: str) -> float:
     """Make a variant of the peer the contestant; return its peak memory in MiB.
 
-    Its first step is checked before.
+    This checks its first step beforehand.
     """
     global contestant
     X, expected = read_corpus(corpus).train, joblib.load(file)
@@ -201,7 +206,7 @@ def start_torch(case: Case, corpus: Path, file: Path, variant: str) -> float:
 
 
 def start_products(case: Case) -> None:
-    """Make the bare products the contestant."""
+    """Make the products alone the contestant."""
     global contestant
     contestant = Products(case.shape)
 
@@ -214,7 +219,7 @@ def find_fastest_variant(case: Case, corpus: Path, file: Path) -> tuple:
     variant : str
         The fastest one, a key of `torch_peer.VARIANTS`.
     left_out : list of str
-        Variants that `torch.compile` cannot make here, and why.
+        The variants that `torch.compile` cannot compile on this machine, with the error.
     """
     from torch_peer import VARIANTS
 
@@ -240,11 +245,11 @@ def find_fastest_variant(case: Case, corpus: Path, file: Path) -> tuple:
 
 
 class Step(NamedTuple):
-    """What a step did, with nothing dropped."""
+    """The effect of a step with nothing dropped."""
 
-    before: dict  # of ndarray, the parameters by name
+    before: dict  # parameters by name, ndarray
     loss: float
-    after: dict
+    after: dict  # parameters by name, ndarray
 
 
 def first_step(autoencoder, config: Config, X) -> Step:
@@ -258,8 +263,8 @@ def first_step(autoencoder, config: Config, X) -> Step:
 def check_first_step(peer, config: Config, X, expected: Step) -> None:
     """Raise an AssertionError unless the peer's first step is the expected one.
 
-    Losses have to agree to float32.  A parameter may end up 1 % of its step elsewhere (where a
-    gradient is nearly 0, Adam amplifies its rounding) and a rounding error of its size.
+    Losses must agree to float32.  The error of a parameter may be 1 % of its step, because Adam
+    amplifies rounding where a gradient is nearly 0, plus a rounding error of its size.
     """
     peer.dropout = 0.0
     loss = peer.train(next(endless_batches(X, config.training.batch_size)))
@@ -272,12 +277,12 @@ def check_first_step(peer, config: Config, X, expected: Step) -> None:
 
 
 def steps_in(seconds: float, documents_per_second: float, case: Case) -> int:
-    """Return how many steps fit, at least one."""
+    """Return the number of steps that fit into some seconds, at least one."""
     return max(1, round(seconds * documents_per_second / case.shape[-1]))
 
 
 def new_autoencoder(config: Config, X):
-    """Return this project's autoencoder, initialised for documents X, (n_train, n_words)."""
+    """Return this project's autoencoder, initialised for the documents X, (n_train, n_words)."""
     from ae_bn.model.autoencoder import Autoencoder
 
     autoencoder = Autoencoder(
@@ -293,7 +298,7 @@ def initialize(autoencoder, config: Config, X, dropout: DropoutConfig) -> None:
 
 
 def new_peer(config: Config, state: dict, variant: str):
-    """Return a variant of the peer in PyTorch that starts from parameters of this project."""
+    """Return a variant of the peer in PyTorch that starts from this project's parameters."""
     from torch_peer import VARIANTS, Peer
 
     optimizer, learning_rate = config.training.optimizer, config.training.learning_rate
@@ -301,6 +306,6 @@ def new_peer(config: Config, state: dict, variant: str):
 
 
 def peak_memory() -> float:
-    """Return the most memory this process ever had, in MiB."""
+    """Return the peak memory of this process in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

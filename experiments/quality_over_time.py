@@ -3,11 +3,11 @@
     python experiments/quality_over_time.py
     python experiments/quality_over_time.py --epochs 3 --set data.vocabulary_size=5000
 
-Both train the same model from the same numbers on 20 Newsgroups, one after the other.  After
-every epoch the held-out loss is taken with every word, and a logistic regression on the codes of
-the training documents names the newsgroups of the held-out ones; seconds are those of training,
-validation included, without the regression.  Writes ``results/quality_over_time.csv`` and
-``.png``.
+Both train the same model on 20 Newsgroups from the same initial parameters, one after the other.
+After every epoch the held-out loss is taken over every word, and a logistic regression on the codes
+of the training documents predicts the newsgroups of the held-out documents.  Seconds include
+training and validation, but not the regression.  The program writes
+``results/quality_over_time.csv`` and ``.png``.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--sampling", type=int, default=500, help="absent words drawn")
+    parser.add_argument("--epochs", type=int, default=10, help="number of epochs")
+    parser.add_argument("--sampling", type=int, default=500, help="absent words drawn for a step")
     parser.add_argument(
         "--set",
         nargs="+",

@@ -1,9 +1,9 @@
-"""The same autoencoder in PyTorch, written with care: the peer of `experiments/benchmark.py`.
+"""The same autoencoder in PyTorch, written for speed: the peer in `experiments/benchmark.py`.
 
-PyTorch's own kernels are used wherever it has one (batch normalisation, the loss on logits,
-fused and foreach optimisers), and there are several `VARIANTS`, of which the benchmark takes the
-fastest: how documents enter, whether `torch.compile` fuses all that follows the projection, and
-the kind of optimiser.
+It uses PyTorch's own kernels wherever there is one: batch normalisation, the loss on logits, fused
+and foreach optimisers.  There are several `VARIANTS`, and the benchmark uses the fastest.  They
+differ in the form of the documents, in whether `torch.compile` fuses everything after the
+projection, and in the kind of optimiser.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ae_bn.config import ModelConfig
 
 warnings.filterwarnings("ignore", "Sparse CSR tensor support")
 
-MOMENTUM = 0.9  # of ae_bn.model.optimizers.nesterov; Adam's defaults are equal
+MOMENTUM = 0.9  # as in ae_bn.model.optimizers.nesterov; the defaults of Adam are the same
 
 
 class Variant(NamedTuple):
     """One way to write the same training step."""
 
     input: str  # a key of PROJECTIONS
-    compiled: bool  # torch.compile for all that follows the projection
+    compiled: bool  # torch.compile for everything after the projection
     optimizer: str  # fused: one kernel per parameter; foreach: one per operation
 
     def __str__(self):
@@ -49,7 +49,7 @@ def project_csr(batch, target, W, dropout):
 
 
 def project_bag(batch, target, W, dropout):
-    """Return the weighted sums of rows of W, (n, n_hidden): the sparse product once more."""
+    """Return the sparse product, (n, n_hidden), as weighted sums of rows of W."""
     return F.embedding_bag(
         torch.from_numpy(batch.indices),
         W,
@@ -75,16 +75,20 @@ class Peer:
     Parameters
     ----------
     config : ModelConfig
+        The settings of the model.
     optimizer : {"nesterov", "adam"}
+        The name of the optimiser.
     learning_rate : float
+        The learning rate.
     state : dict of str to ndarray
-        First parameters, under the names of `ae_bn.model.autoencoder.Autoencoder.get_state`.
+        The initial parameters, named as in `ae_bn.model.autoencoder.Autoencoder.get_state`.
     variant : Variant
+        The way to write the step.
 
     Attributes
     ----------
     dropout : float
-        Probability that a word is dropped, at first that of ``config``.
+        The probability that a word is dropped, initially that of ``config``.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ def test_exponents_and_ratios():
         (["--sampling", "0"], "--sampling 0"),
         (["--vocabularies", "5", "0"], "--vocabularies 0"),
         (["--batch", "200", "--documents", "100"], "--batch 200"),
-        (["--vocabularies", "--documents"], "nothing to measure"),
+        (["--vocabularies", "--documents"], "give a number"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, words):

@@ -1,8 +1,8 @@
-"""The stages once more, as Ops written in C: several times faster, and equal up to rounding.
+"""The stages, losses and updates as Ops in C, several times faster and equal up to rounding.
 
-Each module has a few Ops, each with its formula, its shapes, its C source and, in ``perform``,
-the same in NumPy.  `ae_bn.model.fused` puts them behind the names of the symbolic stages,
-which stay the definition that the tests hold them to:
+Each Op has its formula, its shapes, its C source and, in ``perform``, the same computation in
+NumPy.  `ae_bn.model.fused` gives the Ops the names of the symbolic stages.  The symbolic stages are
+the definition, and tests hold the Ops equal to them:
 
     projection      x W of sparse documents, and its gradient
     product         x W of dense matrices
@@ -11,6 +11,6 @@ which stay the definition that the tests hold them to:
     competition     the k-competitive layer, and its gradient
     updates         a parameter and the optimiser's state, in one pass
 
-Only `ae_bn.model.fused` registers a rewrite with Theano.  The other modules must not:
-Theano imports them by itself, in any process that finds their Ops in its cache.
+Only `ae_bn.kernels.rewrites` registers a rewrite with Theano, and only `ae_bn.model.fused` imports
+it.  Theano imports the other modules by itself, in any process that finds their Ops in its cache.
 """

@@ -10,7 +10,7 @@ from ae_bn.kernels.kernel import Kernel
 
 
 class Compete(Kernel):
-    """`ae_bn.model.stages.compete`.
+    """The k-competitive layer, `ae_bn.model.stages.compete`.
 
     Inputs
         out (n, m)
@@ -20,7 +20,9 @@ class Compete(Kernel):
     Parameters
     ----------
     k : int
+        The number of winners of each document.
     alpha : float
+        The factor of the losers' energy that each winner gains.
     """
 
     __props__ = ("k", "alpha")
@@ -97,11 +99,13 @@ class Compete(Kernel):
 
 
 class CompeteGradient(Compete):
-    """The gradient of `Compete`: a winner's own, and for a loser alpha times its winners' sum.
+    """The gradient of `Compete`.
+
+    A winner has its own gradient.  A loser has alpha times the sum of its winners' gradients.
 
     Inputs
-        out (n, m); after (n, m), of `Compete`, where losers are 0; delta (n, m), the gradient of
-        after
+        out (n, m); after (n, m), the output of `Compete`, where losers are 0; delta (n, m), the
+        gradient of after
     Outputs
         the gradient of out (n, m)
     """

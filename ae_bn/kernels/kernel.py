@@ -1,4 +1,4 @@
-"""What all kernels share: `Kernel`, from C source to Theano Op, and the helpers in C."""
+"""The base class of all kernels, which makes a Theano Op of C source, and helpers in C."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import lru_cache
 import theano
 from theano.graph.op import COp
 
-# Errors are C++ exceptions, so that whatever was allocated is freed; `Kernel.c_code` turns them
-# into ValueErrors.  Nothing is thrown inside a parallel region.
+# Errors are C++ exceptions, so that memory is freed; `Kernel.c_code` turns them into ValueErrors.
+# No exception is thrown inside a parallel region.
 HELPERS = r"""
 #include <algorithm>
 #include <cmath>
@@ -137,19 +137,19 @@ using namespace ae_bn;
 
 
 class Kernel(COp):
-    """An Op with a source in C (with OpenMP) and a NumPy reference, ``perform``.
+    """An Op with a source in C (with OpenMP) and a reference in NumPy, ``perform``.
 
     Attributes
     ----------
     source : str
-        C++ that defines ``void kernel(...)`` with a ``PyArrayObject*`` for each input, then a
+        C++ code that defines ``void kernel(...)`` with a ``PyArrayObject*`` for each input, then a
         ``PyArrayObject**`` for each output.  It may use `HELPERS`, the type ``real`` of the
-        first output, and what `constants` defines.
+        first output, and the definitions of `constants`.
     """
 
     source: str
 
-    # For Ops without properties: with `__props__ = ()` every process would compile them anew.
+    # For Ops without properties: with `__props__ = ()` every process would compile them again.
     def __eq__(self, other):
         return type(self) is type(other)
 
@@ -191,7 +191,7 @@ class Kernel(COp):
 
 @lru_cache(maxsize=None)
 def openmp_flags() -> list[str]:
-    """Return the compiler's flag for OpenMP, or none if it has no OpenMP: then one thread."""
+    """Return the compiler's flag for OpenMP; without OpenMP none, so that there is one thread."""
     from theano.link.c.cmodule import GCC_compiler
 
     code = "#include <omp.h>\nint main() { return omp_get_max_threads() == 0; }"

@@ -1,9 +1,9 @@
 r"""The losses, from the output layer's g to the value and all gradients in one pass.
 
-The target stays sparse.  The loss is a mean over the documents, so its gradient is known as
-soon as its value is, and the output layer's standardisation, scale and shift are passed
-through both ways while a block of columns is in the processor's cache.  The multinomial loss
-couples the words of a document, so it is taken row by row, of z.
+The target stays sparse.  The loss is a mean over the documents, so its gradient is known together
+with its value.  While a block of columns is in the processor's cache, one pass goes forward through
+standardisation, scale and shift of the output layer, and backward again.  The multinomial loss
+couples the words of a document, so it goes row by row, and its input is z.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ LOSSES = ["cross_entropy", "squared_error"]
 class Loss(NormalizingKernel):
     r"""value = loss(z, target) with z = a h(g) + b, summed over words, mean over documents.
 
-    Each word's part is taken times its weight; without weights:
+    The part of each word is multiplied by its weight.  Without weights the parts are:
 
-    cross_entropy, which has the sigmoid inside and no activation::
+    cross_entropy, which includes the sigmoid, so that there is no activation::
 
         softplus(z) - target z = max(0, z) + log(1 + exp(-|z|)) - target z,
         its derivative by z: sigmoid(z) - target
@@ -39,20 +39,20 @@ class Loss(NormalizingKernel):
     Inputs
         g (n, m); a, b, mean, variance (m,);
         data, indices, indptr: the target, CSR, (n, m);
-        weights (m,) of the columns, or (1,) of all
+        weights (m,), one per column, or (1,), one for all
     Outputs
         value (scalar); and its gradients dg (n, m); da, db (m,)
 
     Parameters
     ----------
     standardisation : Standardisation
+        The standardisation h of the output layer.
     activation, loss : str
+        The names of the activation and of the loss, one of `LOSSES`.
     gradients : bool
-        Without them value is the only output.
+        Whether the gradients are outputs too; `ae_bn.kernels.rewrites` chooses this.
     inplace : bool
-        Write dg where g is.
-
-    `ae_bn.kernels.rewrites` chooses the last two.
+        Whether dg overwrites g; `ae_bn.kernels.rewrites` chooses this.
     """
 
     __props__ = ("standardisation", "activation", "loss", "gradients", "inplace")
@@ -167,7 +167,7 @@ class Loss(NormalizingKernel):
         )
 
     def in_place(self, fgraph, node):
-        """Return the form that overwrites g, or that has no gradients if nothing uses them."""
+        """Return the form that overwrites g, or the one without gradients if nothing uses them."""
         arguments = self.standardisation, self.activation, self.loss
         used = any(fgraph.clients[output] for output in node.outputs[1:])
         return Loss(*arguments, inplace=True) if used else Loss(*arguments, gradients=False)
@@ -240,11 +240,9 @@ class Multinomial(Kernel):
     Parameters
     ----------
     gradients : bool
-        Without them value is the only output.
+        Whether dz is an output too; `ae_bn.kernels.rewrites` chooses this.
     inplace : bool
-        Write dz where z is.
-
-    `ae_bn.kernels.rewrites` chooses both.
+        Whether dz overwrites z; `ae_bn.kernels.rewrites` chooses this.
     """
 
     __props__ = ("gradients", "inplace")
@@ -311,7 +309,7 @@ class Multinomial(Kernel):
         )
 
     def in_place(self, fgraph, node):
-        """Return the form that overwrites z, or that has no gradient if nothing uses it."""
+        """Return the form that overwrites z, or the one without a gradient if nothing uses it."""
         used = fgraph.clients[node.outputs[1]] if self.gradients else []
         return Multinomial(inplace=True) if used else Multinomial(gradients=False)
 

@@ -15,18 +15,18 @@ M1, M2 = 2**31 - 1, 2**31 - 21069
 class Mask(Kernel):
     r"""mask = (draw >= rate) / (1 - rate), a draw in (0, 1) for every value.
 
-    The draws are those of ``MRG_RandomStream.uniform``, the generator MRG31k3p (L'Ecuyer and
-    Touzin 2000), in lanes that advance side by side: value i is drawn by lane i mod n_lanes.
-    A lane's state is x1, x2, x3, y1, y2, y3, and a step
+    The draws equal those of ``MRG_RandomStream.uniform``, the generator MRG31k3p (L'Ecuyer and
+    Touzin 2000).  It has lanes that advance in parallel, and lane i mod n_lanes draws value i.  The
+    state of a lane is x1, x2, x3, y1, y2, y3, and a step is
 
         x1, x2, x3 <- (2^22 x2 + (2^7 + 1) x3) mod (2^31 - 1), x1, x2
         y1, y2, y3 <- (2^15 y1 + (2^15 + 1) y3) mod (2^31 - 21069), y1, y2
         draw = ((x1 - y1) mod (2^31 - 1)) / 2^31, a difference of 0 counting as 2^31 - 1
 
     Inputs
-        state (n_lanes, 6), int32; rate (scalar); values, of which only the shape is used
+        state (n_lanes, 6), int32; rate (scalar); values, an array whose shape the mask has
     Outputs
-        mask, of the shape of values; the state afterwards
+        mask, with the shape of values; the new state
     """
 
     source = r"""

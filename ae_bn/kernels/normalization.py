@@ -1,9 +1,8 @@
-r"""activation(a h(g) + b), h being the standardisation, and its gradient.
+r"""activation(a h(g) + b), where h is the standardisation, and its gradient.
 
-With the four switches (center, normalize, scale, shift), and the statistics of the minibatch or
-those of the population.  A minibatch is passed through in blocks of some columns that stay in
-the processor's cache: memory is read once and written once.  Layer Normalization goes row by
-row.
+The kernels have the four switches (center, normalize, scale, shift), and use the statistics of the
+minibatch or of the population.  They go through a minibatch in blocks of columns that fit into the
+processor's cache, so memory is read once and written once.  Layer Normalization goes row by row.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ ACTIVATIONS = ["linear", "relu", "sigmoid", "tanh"]
 
 
 class Standardisation(NamedTuple):
-    """How g is standardised."""
+    """The settings of h."""
 
-    center: bool
-    normalize: bool
-    epsilon: float
-    population: bool  # by given statistics, not by those of the minibatch
+    center: bool  # subtract the mean
+    normalize: bool  # divide by the standard deviation
+    epsilon: float  # added to the variance
+    population: bool  # use given statistics instead of those of the minibatch
 
     def constants(self):
-        """Return this in C++."""
+        """Return the settings as C++ constants."""
         return (
             f"static const bool center = {int(self.center)}, normalize = {int(self.normalize)}, "
             f"population = {int(self.population)};\n"
@@ -46,8 +45,8 @@ class Standardisation(NamedTuple):
     def adjoint(self, delta, h, scale):
         """Return the gradient of g from that of h, in NumPy."""
         if not self.population:
-            # Without center the statistics still are about the mean, so there too the part of
-            # the variance acts on g - mean.
+            # Without center the variance is still taken about the mean, so the part of the gradient
+            # that goes through it acts on g - mean.
             centred = h - h.mean(axis=0)
             through_std = centred * (delta * h).mean(axis=0) if self.normalize else 0
             delta = delta - (delta.mean(axis=0) if self.center else 0) - through_std
@@ -95,7 +94,7 @@ template <Activation f> inline real slope(real z, real value) {
 }
 """
 
-# Column blocks of g, standardised in place, and back.  `Block` is also used by the losses.
+# Blocks of columns of g, standardised in place, and the way back.  The losses use `Block` too.
 BLOCK = (
     ACTIVATE
     + r"""
@@ -206,7 +205,7 @@ struct Block {
 )
 
 
-# The inputs and outputs that all kernels with a `Block` have in common.
+# The inputs that all kernels with a `Block` share.
 CHECK = r"""
         Input<real> g(g_), a(a_), b(b_), mean(mean_), variance(variance_);
         const npy_intp n = g.rows, m = g.columns;
@@ -216,9 +215,9 @@ CHECK = r"""
 
 
 class NormalizingKernel(Kernel):
-    """A kernel that takes g (n, m) and, all (m,), a, b and the population's mean and variance.
+    """A kernel of g, (n, m), and of a, b and the population's mean and variance, all (m,).
 
-    The population's statistics are read only if ``standardisation.population``.
+    It reads the population statistics only if ``standardisation.population`` is true.
     """
 
     __props__: tuple = ("standardisation", "activation")
@@ -295,7 +294,7 @@ class Normalize(NormalizingKernel):
         outputs[0][0] = out.astype(g.dtype, copy=False)
 
     def activated(self, activation):
-        """Return this with another activation."""
+        """Return the same kernel with another activation."""
         return Normalize(self.standardisation, activation)
 
     def L_op(self, inputs, outputs, gradients):
@@ -310,7 +309,7 @@ class Normalize(NormalizingKernel):
 
 
 class NormalizeGradient(NormalizingKernel):
-    """The gradients of g, a and b in `Normalize`; h is computed again, which is cheap.
+    """The gradients of g, a and b in `Normalize`; it computes h again, which is cheap.
 
     Inputs
         g (n, m); a, b, mean, variance (m,); delta (n, m), the gradient of out
@@ -320,9 +319,11 @@ class NormalizeGradient(NormalizingKernel):
     Parameters
     ----------
     standardisation : Standardisation
+        The standardisation h.
     activation : str
+        The name of the activation.
     inplace : bool
-        Write dg where g is; `ae_bn.kernels.rewrites` chooses this form.
+        Whether dg overwrites g; `ae_bn.kernels.rewrites` chooses this.
     """
 
     __props__ = ("standardisation", "activation", "inplace")
@@ -399,7 +400,7 @@ class NormalizeGradient(NormalizingKernel):
         return [shapes[0], shapes[1], shapes[1]]
 
 
-# One row of g, a document: standardised, and back.
+# One row of g, which is a document, standardised.
 ROW = (
     ACTIVATE
     + r"""
@@ -424,7 +425,7 @@ struct Standardised {
 
 
 class LayerNormalize(Kernel):
-    """out = activation(a h(g) + b), h taken over the units of each document.
+    """out = activation(a h(g) + b), where h is taken over the units of each document.
 
     Inputs
         g (n, m); a, b (m,)
@@ -434,8 +435,9 @@ class LayerNormalize(Kernel):
     Parameters
     ----------
     standardisation : Standardisation
-        Its ``population`` means nothing here.
+        The standardisation h; its ``population`` has no effect.
     activation : str
+        The name of the activation.
     """
 
     __props__ = ("standardisation", "activation")
@@ -487,7 +489,7 @@ class LayerNormalize(Kernel):
         outputs[0][0] = out.astype(g.dtype, copy=False)
 
     def activated(self, activation):
-        """Return this with another activation."""
+        """Return the same kernel with another activation."""
         return LayerNormalize(self.standardisation, activation)
 
     def L_op(self, inputs, outputs, gradients):
@@ -584,7 +586,7 @@ class LayerNormalizeGradient(LayerNormalize):
 
 
 class Statistics(Kernel):
-    """Mean and biased variance of every column of g.
+    """The mean and the biased variance of every column of g.
 
     Inputs
         g (n, m)

@@ -13,10 +13,10 @@ from ae_bn.kernels.kernel import Kernel
 
 
 class Product(Kernel):
-    r"""out = x W, its columns or rows shared out over the OpenMP threads.
+    r"""out = x W, with columns or rows divided among the OpenMP threads.
 
-    The other kernels run on OpenMP's threads, so BLAS must not bring threads of its own: the
-    two pools would wait for each other's cores.  OpenBLAS is kept to one while this runs.
+    The other kernels run on OpenMP's threads.  If BLAS had threads of its own, the two pools would
+    wait for each other's cores, so OpenBLAS is limited to one thread while this runs.
 
     Inputs
         x (n, k), W (k, m); transposed views are not copied
@@ -108,7 +108,7 @@ class Product(Kernel):
     def L_op(self, inputs, outputs, gradients):
         x, W = inputs
         (delta,) = gradients
-        if W.owner and isinstance(W.owner.op, T.elemwise.DimShuffle):  # W.T: its gradient, too
+        if W.owner and isinstance(W.owner.op, T.elemwise.DimShuffle):  # W.T, so transpose dW too
             return [self(delta, W.T), self(delta.T, x).T]
         return [self(delta, W.T), self(x.T, delta)]
 

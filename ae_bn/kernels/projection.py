@@ -104,7 +104,7 @@ class Project(Kernel):
         return [(n - 1, n_out)]
 
 
-# x by words instead of documents; also used by the updates.
+# x ordered by words instead of documents; the updates use it too.
 WORDS = (
     COMBINE
     + r"""
@@ -139,7 +139,7 @@ class Words {
 class ProjectTransposed(Kernel):
     r"""out = x^T delta, dense, for a CSR matrix x: the gradient of W in x W.
 
-    The words are shared out over the threads, and each row of the result is written once.
+    The words are divided among the threads, and each row of the result is written once.
 
     Inputs
         data, indices, indptr: x, (n, n_words), as for `Project`; delta (n, m); n_words (scalar)
@@ -187,7 +187,7 @@ class ProjectTransposed(Kernel):
 
 
 def checked_csr(data, indices, indptr, n_words):
-    """Return the CSR matrix, checked as in C."""
+    """Return the CSR matrix after the same checks as in C."""
     x = csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, n_words))
     x.check_format(full_check=True)
     if not x.has_sorted_indices:

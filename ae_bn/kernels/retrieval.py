@@ -1,4 +1,4 @@
-r"""How many of the k nearest documents have a query's label, from a matrix of scores."""
+r"""The number of documents with a query's label among its k nearest, from a matrix of scores."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class CountRelevant(Kernel):
 
         value = (score + query_offset + document_offset) * query_scale * document_scale
 
-    Of equal values at the k-th place the first documents count.  No ranking is made: a sample of
-    the values gives a bound below the k-th, what lies above it is partitioned, and where the
-    sample misled, all values are.
+    Of equal values at the k-th place the first documents count.  The kernel does not rank all
+    values.  A sample of them gives a bound below the k-th value, and only the values above it are
+    partitioned; if they are fewer than k, all values are.
 
     Inputs
         scores (n_queries, n_documents), finite;

@@ -1,8 +1,8 @@
-"""The one rewrite: kernels that overwrite what they were given.
+"""The rewrite that makes kernels overwrite their inputs.
 
-Theano takes no Op that overwrites its inputs in a graph it is given, so the kernels copy there.
-When a function is compiled, after everything else is rewritten, the forms that write in place
-take over.  Imported by `ae_bn.model.fused` only: see `ae_bn.kernels`.
+Theano accepts no Op that overwrites its inputs in a graph before compilation, so there the kernels
+copy.  When a function is compiled, this rewrite comes after all others and replaces kernels by the
+forms that write in place.  Only `ae_bn.model.fused` imports this module, see `ae_bn.kernels`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Some rows of a matrix."""
+"""Selected rows of a matrix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ae_bn.kernels.kernel import Kernel
 class TakeRows(Kernel):
     """out = W[rows].
 
-    It has no gradient: what is trained is ``out`` (`ae_bn.kernels.updates.RowsUpdate`).
+    It has no gradient, because training updates ``out`` (`ae_bn.kernels.updates.RowsUpdate`).
 
     Inputs
         W (n, m); rows (k,), int32

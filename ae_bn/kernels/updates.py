@@ -1,4 +1,4 @@
-"""One step of an optimiser on one parameter: the parameter and all state in one pass."""
+"""A step of an optimiser on one parameter, which updates parameter and state in one pass."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from theano.graph.basic import Apply
 from ae_bn.kernels.kernel import Kernel
 from ae_bn.kernels.projection import WORDS, checked_csr
 
-# The equations of `ae_bn.model.optimizers`, for one number each: p is the parameter, d its
-# gradient, rate the learning rate; the state's names are in STATE.  They are valid C++ and, with
-# sqrt, valid Python too: `Update.perform` runs them on arrays.
+# The equations of `ae_bn.model.optimizers` for a single number.  p is the parameter, d its gradient
+# and rate the learning rate; STATE has the names of the state.  They are valid C++ and, with sqrt,
+# also valid Python, which `Update.perform` runs on arrays.
 RULES = {
     "sgd": """
         p = p - rate * d;
@@ -44,20 +44,22 @@ class Update(Kernel):
 
     Inputs
         rate (scalar); t (scalar), the number of this step, from 1; d, p and the state, all of
-        one shape
+        the same shape
     Outputs
         the new p and the new state
 
     Parameters
     ----------
     rule : str
+        The name of the optimiser, a key of `RULES`.
     hyperparameters : tuple of (str, float)
+        The names and values of the rule's constants.
     inplace : bool
-        Write p and state where they are; `ae_bn.kernels.rewrites` chooses this form.
+        Whether the outputs overwrite p and the state; `ae_bn.kernels.rewrites` chooses this.
     """
 
     __props__ = ("rule", "hyperparameters", "inplace")
-    gradient = ["d"]  # the inputs that give it
+    gradient = ["d"]  # names of the inputs that give the gradient
 
     def __init__(self, rule, hyperparameters, inplace=False):
         self.rule, self.hyperparameters, self.inplace = rule, hyperparameters, inplace
@@ -71,7 +73,7 @@ class Update(Kernel):
 
     @property
     def source(self):
-        """The part before the loop, and the loop of `Update` or another one."""
+        """The C++ code: the part that all updates share, then the loop of this class."""
         names = ["p", *STATE[self.rule]]
         each = "".join
         return f"""
@@ -166,11 +168,11 @@ class Update(Kernel):
 
 
 class RowsUpdate(Update):
-    """`Update` of some rows; the others, and their state, stay as they are.
+    """`Update` of some rows; the other rows and their state do not change.
 
     Inputs
-        as of `Update`, but instead of d: rows (k,), int32, which differ from each other, and
-        d (k, m).  p and state are (n, m); or d (k,), and they are (n,).
+        as for `Update`, but instead of d: rows (k,), int32, which differ from each other, and
+        d (k, m).  p and state are (n, m).  Or d is (k,), and p and state are (n,).
     Outputs
         the new p and the new state
     """
@@ -222,10 +224,10 @@ class RowsUpdate(Update):
 
 
 class ProjectionUpdate(Update):
-    """`Update` of W in x W, whose gradient x^T delta is used word by word as it is formed.
+    """`Update` of W in x W, which uses each row of the gradient x^T delta as soon as it is formed.
 
     Inputs
-        as of `Update`, but instead of d: data, indices, indptr, which are x, CSR, (n, n_words),
+        as for `Update`, but instead of d: data, indices, indptr, which are x, CSR, (n, n_words),
         as for `ae_bn.kernels.projection.Project`; delta (n, m).  p and state are (n_words, m).
     Outputs
         the new p and the new state
