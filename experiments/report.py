@@ -31,6 +31,8 @@ from ae_bn.config import ExperimentConfig, check_name, load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.files import atomic_write
+from ae_bn.reporting.answers import Answers, agreement, estimate, spoken
+from ae_bn.reporting.interactive import page as interactive
 from ae_bn.reporting.statistics import compare, summarize
 from ae_bn.reporting.tables import (
     Table,
@@ -51,6 +53,17 @@ from ae_bn.study.arms import contrasts, expand_arms
 HERE = Path(__file__).resolve().parent
 FRAME = "report.md.j2"
 EXPECTED = ("higher", "lower", "equivalent", "undecided")  # what a sentence can say of a difference
+PLACE = "<!-- interactive -->"  # where the interactive figures go
+MORE = "<!-- more -->"  # ends the first screen
+BEGIN, END = "<!-- answers -->", "<!-- /answers -->"  # around the first screen in README.md
+HEADLINE = [  # the specification curves
+    ("substitution", "probe_accuracy"),
+    ("substitution", "centred_precision"),
+    ("interaction", "probe_accuracy"),
+    ("output BN with hidden BN", "probe_accuracy"),
+    ("output BN with hidden BN", "centred_precision"),
+    ("output BN with hidden BN", "raw_precision"),
+]
 MARK = "\0"  # around the number of a sentence whose expectation is not met
 
 
@@ -102,11 +115,42 @@ def rebuild(results: Path) -> dict[str, Experiment]:
     return experiments
 
 
-class Numbers:
+class Sentences:
+    """What sentences expect of the numbers.
+
+    Expectations that are not met are noted in `unmet`, and marked in the text, so that their
+    sentences can be found.
+    """
+
+    where = ""  # the fragment
+
+    def __init__(self):
+        self.unmet: list[str] = []  # what each is about
+
+    def _mark(self, reason):
+        self.unmet.append(reason)
+        return f"{MARK}{len(self.unmet) - 1}{MARK}"
+
+    def check(self, sentences: list[str]) -> None:
+        """Raise a UserError that names the first sentence whose expectation is not met."""
+        if not self.unmet:
+            return
+        number, sentence = next(
+            (int(match[1]), re.sub(f"{MARK}\\d+{MARK}", "", sentence))
+            for sentence in sentences
+            for match in re.finditer(f"{MARK}(\\d+){MARK}", sentence)
+        )
+        more = len(self.unmet) - 1
+        raise UserError(
+            f"{self.where}: the numbers do not say {' '.join(sentence.split())!r} "
+            f"[{self.unmet[number]}]" + (f" (and {more} more)" if more else "")
+        )
+
+
+class Numbers(Sentences):
     """What a fragment can use: the numbers, tables and figures of its experiment.
 
-    A sentence that states a direction says what it expects of the numbers.  Expectations that are
-    not met are noted in `unmet`, and marked in the text, so that their sentences can be found.
+    A sentence that states a direction says what it expects of the numbers.
 
     Parameters
     ----------
@@ -117,11 +161,11 @@ class Numbers:
     """
 
     def __init__(self, name: str, experiment: Experiment):
+        super().__init__()
         self.name, self.where = name, f"experiments/report/{name}.md.j2"
         self.config, self.results, self.directory = experiment
         self.measured = with_censored(self.results)
         self.claims: list[dict] = []
-        self.unmet: list[str] = []  # what each is about
         self._comparisons = lru_cache(maxsize=None)(self._compare)
 
     def names(self) -> dict:
@@ -240,9 +284,99 @@ class Numbers:
             f"({difference})"
         )
 
-    def _mark(self, reason):
-        self.unmet.append(reason)
-        return f"{MARK}{len(self.unmet) - 1}{MARK}"
+
+class AnswerNumbers(Sentences):
+    """What the fragment of the answers can use: numbers, tables and figures of the core blocks.
+
+    Parameters
+    ----------
+    answers : Answers
+        The answers from the results.
+    """
+
+    where = "experiments/report/answers.md.j2"
+
+    def __init__(self, answers: Answers):
+        super().__init__()
+        self.answers = answers
+
+    def names(self) -> dict:
+        """Return the functions that the fragment can call, by name."""
+        functions = (
+            self.answer, self.answers_table, self.all_verdicts, self.image, self.recipe,
+            self.recipe_scores, self.seeds,
+        )  # fmt: skip
+        return {function.__name__: function for function in functions}
+
+    def answer(
+        self, effect: str, metric: str, loss: str, expect: str | None = None, every: bool = False
+    ) -> str:
+        """Return an effect at chosen rates, or in every analysis, with its agreement."""
+        verdicts = self.answers.verdicts if every else self.answers.chosen
+        check_name((effect, metric, loss), verdicts, self.where)
+        found = verdicts[effect, metric, loss]
+        text = f"{estimate(found)}, {agreement(found)} analyses"
+        if expect is None or found.verdict.startswith(expect):
+            return text
+        return text + self._mark(
+            f"{metric}, {effect}, {loss}: expected {expect}, but it is {found.verdict} ({text})"
+        )
+
+    def answers_table(self, rows: list) -> str:
+        """Return a table from the (question, effect, metric, loss) of each row."""
+        table = self.answers.table([tuple(row[1:]) for row in rows])
+        shown = [[row[0], *cells[1:]] for row, cells in zip(rows, table.rows)]
+        return markdown(Table("", ["question", *table.header[1:]], shown))
+
+    def all_verdicts(self, loss: str) -> str:
+        """Return the table of all effects and metrics for a loss."""
+        keys = [key for key in self.answers.chosen if key[2] == loss]
+        return markdown(self.answers.table(keys))
+
+    def image(self, name: str, caption: str) -> str:
+        """Return an image of the answers with its caption."""
+        path = self.answers.results / "answers" / f"{name}.png"
+        if not path.exists():
+            raise UserError(f"{self.where}: there is no figure {path}")
+        return f"![{caption}](answers/{name}.png)\n\n*{caption}*"
+
+    def recipe(self, purpose: str) -> str:
+        """Return the recipe for a purpose in words."""
+        found = self._recipe(purpose)
+        bn = {"none": "no BN", "hidden + output": "BN in the hidden and the output layer"}
+        masking = "no masking" if found.masking == "none" else found.masking
+        return (
+            f"{found.loss}, {bn.get(found.bn, f'BN in the {found.bn} layer')}, {masking}, "
+            f"learning rate {found.learning_rate:g}, {spoken(found.epoch)}"
+        )
+
+    def recipe_scores(self, purpose: str) -> str:
+        """Return the scores of a recipe beside those of the references, on each corpus."""
+        scores = self._recipe(purpose).scores.reset_index()
+        corpora = list(dict.fromkeys(scores["corpus"]))
+        rows = []
+        for arm, of in scores.groupby("arm", sort=False):
+            by = of.set_index("corpus")
+            cells = [
+                self._score(by.loc[corpus]) if corpus in by.index else "" for corpus in corpora
+            ]
+            rows.append([arm, *cells])
+        return markdown(Table("", ["codes", *corpora], rows))
+
+    def seeds(self) -> str:
+        """Return how many seeds each block has."""
+        counts = self.answers.runs.groupby(["corpus", "loss"], sort=False)["seed"].nunique()
+        return "; ".join(f"{', '.join(block)}: {n}" for block, n in counts.items())
+
+    @staticmethod
+    def _score(row):
+        interval = f" [{row['low']:.3f}, {row['high']:.3f}]" if row["n"] > 1 else ""
+        return f"{row['mean']:.3f}{interval}, n = {row['n']:.0f}"
+
+    def _recipe(self, purpose):
+        recipes = {recipe.purpose: recipe for recipe in self.answers.recipes}
+        check_name(purpose, recipes, self.where)
+        return recipes[purpose]
 
 
 def make_section(name: str, experiment: Experiment) -> Section:
@@ -258,18 +392,7 @@ def make_section(name: str, experiment: Experiment) -> Section:
         text = render(f"report/{name}.md.j2", **numbers.names())
     else:
         text = numbers.everything()
-    if numbers.unmet:
-        sentences = [*(claim["answer"] for claim in numbers.claims), *split_sentences(text)]
-        number, sentence = next(
-            (int(match[1]), re.sub(f"{MARK}\\d+{MARK}", "", sentence))
-            for sentence in sentences
-            for match in re.finditer(f"{MARK}(\\d+){MARK}", sentence)
-        )
-        more = len(numbers.unmet) - 1
-        raise UserError(
-            f"{numbers.where}: the numbers do not say {' '.join(sentence.split())!r} "
-            f"[{numbers.unmet[number]}]" + (f" (and {more} more)" if more else "")
-        )
+    numbers.check([*(claim["answer"] for claim in numbers.claims), *split_sentences(text)])
     title = name.replace("_", " ").capitalize()
     question = experiment.config.question or title
     return Section(name, title, question, text.strip("\n"), numbers.claims)
@@ -300,8 +423,37 @@ def render(template: str, **values) -> str:
         raise UserError(f"{where}: {error}") from None
 
 
-def to_html(text: str, directory: Path) -> str:
-    """Return Markdown as one HTML page, with the images of a directory inside it."""
+def make_answers(results: Path) -> tuple[str, str, str]:
+    """Return what the core blocks say: the first screen, the rest, and the interactive figures.
+
+    Without results of the core blocks, the first screen says so.
+    """
+    try:
+        answers = Answers(results)
+    except UserError as error:
+        return f"*No answers yet: {error}.*", "", ""
+    answers.write_figures(HEADLINE)
+    numbers = AnswerNumbers(answers)
+    text = render("report/answers.md.j2", **numbers.names())
+    numbers.check(split_sentences(text))
+    first, rest = text.split(MORE)
+    return first.strip(), rest.strip(), interactive(answers.runs, answers.each)
+
+
+def write_readme(first: str) -> None:
+    """Put the first screen between the marks of README.md."""
+    path = HERE.parent / "README.md"
+    before, after = (
+        path.read_text(encoding="utf-8").split(BEGIN)[0],
+        path.read_text(encoding="utf-8").split(END)[1],
+    )
+    linked = re.sub(r"\]\((?!http|#)", "](results/", first)
+    with atomic_write(path) as file:
+        file.write(f"{before}{BEGIN}\n{linked}\n{END}{after}")
+
+
+def to_html(text: str, directory: Path, figures: str) -> str:
+    """Return Markdown as one HTML page, with a directory's images and the interactive figures."""
 
     def embed(match):
         image = base64.b64encode((directory / match[1]).read_bytes()).decode()
@@ -310,6 +462,7 @@ def to_html(text: str, directory: Path) -> str:
     body = Markdown(extensions=["tables", "md_in_html", "toc"], output_format="html").convert(text)
     body = re.sub(r'src="([\w./-]+\.png)"', embed, body)
     title = text.split("\n", 1)[0].lstrip("# ")
+    body = body.replace(PLACE, figures)
     return render("report.html.j2", title=title, body=body)
 
 
@@ -321,8 +474,12 @@ def main(arguments: list[str]) -> int:
     experiments = rebuild(options.results)
     sections = [make_section(*named) for named in experiments.items()]
     known = sorted(path.stem for path in HERE.parent.glob("configs/*.yaml"))
-    text = render(FRAME, sections=sections, not_run=[n for n in known if n not in experiments])
-    page = to_html(text, options.results)
+    first, rest, figures = make_answers(options.results)
+    not_run = [name for name in known if name not in experiments]
+    text = render(FRAME, first=first, rest=rest, sections=sections, not_run=not_run)
+    page = to_html(text, options.results, figures)
+    if options.results.resolve() == HERE.parent / "results":
+        write_readme(first)
     for name, content in (("REPORT.md", text), ("report.html", page)):
         with atomic_write(options.results / name) as file:
             file.write(content)

@@ -32,6 +32,7 @@ from ae_bn.reporting.estimands import (
     Verdict,
     all_effects,
     analyses,
+    at_chosen_rates,
     judge,
     read_blocks,
     read_references,
@@ -98,8 +99,9 @@ class Answers:
     ----------
     runs, each : DataFrame
         See `ae_bn.reporting.estimands.read_blocks` and `ae_bn.reporting.estimands.analyses`.
-    verdicts : dict of (effect, metric, loss) to Verdict
-        The loss is "all blocks" for the verdicts over all of them.
+    verdicts, chosen : dict of (effect, metric, loss) to Verdict
+        Over all analyses, and over those at chosen learning rates.  The loss is `ALL` for the
+        verdicts over all blocks.
     recipes : list of Recipe
     """
 
@@ -108,13 +110,32 @@ class Answers:
         self.runs = read_blocks(results, Record(results / "record"))
         effects = all_effects(self.runs)
         self.each = analyses(effects)
-        found = [*judge(effects, ["loss"]), *judge(effects, [])]
-        self.verdicts = {(v.effect, v.metric, v.group): v for v in found}
+        self.verdicts, self.chosen = (
+            {(v.effect, v.metric, v.group): v for group in (["loss"], []) for v in judge(of, group)}
+            for of in (effects, at_chosen_rates(effects))
+        )
         self.recipes = recommend(self.runs, read_references(results))
 
-    def table(self, keys: Iterable[tuple[str, str, str]], title: str = "") -> Table:
-        """Return the verdicts of some (effect, metric, loss), a row each."""
-        return verdict_table([self.verdicts[key] for key in keys], title)
+    def table(self, keys: Iterable[tuple[str, str, str]]) -> Table:
+        """Return a row for each (effect, metric, loss): at chosen rates, and in all analyses."""
+        rows = []
+        for key in keys:
+            chosen, every = self.chosen[key], self.verdicts[key]
+            rows.append(
+                [
+                    chosen.effect,
+                    chosen.group,
+                    TITLES[chosen.metric],
+                    estimate(chosen),
+                    f"{chosen.verdict}; {agreement(chosen)}",
+                    f"{every.verdict}; {agreement(every)}",
+                ]
+            )
+        header = [
+            "effect", "loss", "metric", "mean at chosen learning rates", "agreement at these",
+            "agreement in all analyses",
+        ]  # fmt: skip
+        return Table("", header, rows)
 
     def write_figures(self, headline: Iterable[tuple[str, str]]) -> list[str]:
         """Draw the figures into the folder ``answers`` of the results, and return their names.
@@ -365,24 +386,11 @@ def spoken(level: str) -> str:
     return named.get(level, level)
 
 
-def verdict_table(verdicts: list[Verdict], title: str) -> Table:
-    """Return a row per verdict.
-
-    Parameters
-    ----------
-    verdicts : list of Verdict
-        The verdicts to show, in order.
-    title : str
-        The table's title.
-    """
-    rows = []
-    for v in verdicts:
-        digits = 1 if v.metric == "log_loss" else 3
-        unit = " %" if v.metric == "log_loss" else ""
-        numbers = f"{v.mean:+.{digits}f}{unit} [{v.low:+.{digits}f}, {v.high:+.{digits}f}]"
-        rows.append([v.effect, v.group, TITLES[v.metric], numbers, v.n, v.verdict, agreement(v)])
-    header = ["effect", "loss", "metric", "mean over analyses", "n", "verdict", "analyses"]
-    return Table(title, header, rows)
+def estimate(verdict: Verdict) -> str:
+    """Return the mean of a verdict's analyses with its interval."""
+    digits, unit = (1, " %") if verdict.metric == "log_loss" else (3, "")
+    limits = f"[{verdict.low:+.{digits}f}, {verdict.high:+.{digits}f}]"
+    return f"{verdict.mean:+.{digits}f}{unit} {limits}"
 
 
 def agreement(verdict: Verdict) -> str:

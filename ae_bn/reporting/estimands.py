@@ -50,6 +50,7 @@ PATH_METRICS = {
 MARGINS = {"log_loss": 1.0, **dict.fromkeys(list(PATH_METRICS)[1:], 0.01)}
 CHOICES = ["corpus", "loss", "masking", "rate", "epoch"]
 EQUAL_LOSS = "equal loss"
+ALL = "all blocks"
 OLD = {"rate": "valid_loss", "epoch": "loss"}  # the analysis of the answers published at first
 
 
@@ -273,6 +274,11 @@ def _at_equal_loss(arms):
     return table
 
 
+def at_chosen_rates(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return the analyses in which every arm has the learning rate that validation chose for it."""
+    return effects[effects["rate"].isin(CRITERIA)]
+
+
 def analyses(effects: pd.DataFrame) -> pd.DataFrame:
     """Return the mean of every analysis over its seeds, with an interval from Student's t.
 
@@ -331,7 +337,7 @@ def judge(effects: pd.DataFrame, group: list[str]) -> list[Verdict]:
         Holm's correction is over the effects of one metric and one group.
     """
     verdicts = []
-    effects = effects.assign(group=effects[group].agg(", ".join, axis=1) if group else "all blocks")
+    effects = effects.assign(group=effects[group].agg(", ".join, axis=1) if group else ALL)
     for (name, metric), rows in effects.groupby(["group", "metric"], sort=False):
         each = analyses(rows)
         summaries = {effect: _summary(of, MARGINS[metric]) for effect, of in rows.groupby("effect")}

@@ -99,18 +99,20 @@ def cross_fitted(rows: pd.DataFrame, by: list[str], criterion: str) -> pd.DataFr
     DataFrame
         The row, for every seed, of the candidate with the best mean of the criterion over all other
         seeds (the first of equals, in the order of ``by``).  With one seed alone the choice is on
-        that one.  A missing value of the criterion counts as the worst.
+        that one.  A missing value of the criterion counts as the worst, and a candidate that the
+        seed lacks is not chosen.
     """
     candidates = rows.groupby(by, sort=True).ngroup().to_numpy()
     seeds, of_seed = np.unique(rows["seed"], return_inverse=True)
     scores = np.full((len(seeds), candidates.max() + 1), -np.inf)
-    positions = np.zeros(scores.shape, int)
+    positions = np.full(scores.shape, -1)  # of the rows; -1: a seed lacks the candidate
     scores[of_seed, candidates] = _signed(rows, criterion)
     positions[of_seed, candidates] = np.arange(len(rows))
     chosen = []
     for seed in range(len(seeds)):
         others = np.delete(scores, seed, axis=0) if len(seeds) > 1 else scores
-        chosen.append(positions[seed, others.mean(axis=0).argmax()])
+        means = np.maximum(others.mean(axis=0), np.finfo(float).min)
+        chosen.append(positions[seed, np.where(positions[seed] < 0, -np.inf, means).argmax()])
     return rows.iloc[chosen]
 
 

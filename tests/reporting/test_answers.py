@@ -82,8 +82,8 @@ def test_a_verdict_says_in_how_many_analyses_it_holds():
         "interaction", "log_loss", "cross-entropy", -1.26, -2.0, -0.5, "3 + 3", 72, 70, 0, 60,
         0.001, 1.0, "undecided",
     )  # fmt: skip
-    table = answers.verdict_table([verdict], "title")
-    assert table.rows[0][3:] == ["-1.3 % [-2.0, -0.5]", "3 + 3", "undecided", "lower in 70 of 72"]
+    assert answers.estimate(verdict) == "-1.3 % [-2.0, -0.5]"
+    assert answers.agreement(verdict) == "lower in 70 of 72"
 
 
 def test_the_interactive_page_is_whole_and_its_figures_are_valid(runs):

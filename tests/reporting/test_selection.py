@@ -62,6 +62,15 @@ def test_a_candidate_may_be_a_pair(results):
     assert chosen["seed"].tolist() == [1, 2, 3]
 
 
+def test_a_candidate_that_a_seed_lacks_is_not_chosen_for_it(results):
+    """Rate .4 is the best on the other seeds, but seed 1 has no such run."""
+    rows = results[results["snapshot"] == "loss"]
+    rows = rows[~((rows["seed"] == 1) & (rows["learning_rate"] == 0.4))]
+    assert cross_fitted(rows, ["learning_rate"], "valid_loss")["seed"].tolist() == [1, 2, 3]
+    shown = select(rows, "loss", "valid_loss")
+    assert shown["learning_rate"].tolist()[0] != 0.4 and len(shown) == 3
+
+
 def test_one_seed_alone_chooses_for_itself(results):
     rows = results[(results["snapshot"] == "loss") & (results["seed"] == 3)]
     assert chosen_rates(rows, "valid_loss").tolist() == [0.4]
