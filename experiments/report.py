@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import operator
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -189,12 +190,10 @@ class Numbers(Sentences):
     def score(self, arm: str, metric: str, above: str = "", below: str = "") -> str:
         """Return an arm's mean and its interval; it should lie above or below another arm's."""
         text = show(self._summary(arm, metric), metric)
-        for other, sign, word in ((above, 1, "above"), (below, -1, "below")):
-            if other:
-                difference = self._centre(arm, metric) - self._centre(other, metric)
-                if not sign * difference > 0:
-                    title = METRICS[metric].title
-                    text += self._mark(f"{title} of {arm!r} is not {word} that of {other!r}")
+        for other, lies, word in ((above, operator.gt, "above"), (below, operator.lt, "below")):
+            if other and not lies(self._centre(arm, metric), self._centre(other, metric)):
+                title = METRICS[metric].title
+                text += self._mark(f"{title} of {arm!r} is not {word} that of {other!r}")
         return text
 
     def claim(
@@ -400,7 +399,7 @@ def make_section(name: str, experiment: Experiment) -> Section:
 
 def split_sentences(text: str) -> list[str]:
     """Return the sentences of a text in Markdown."""
-    return re.split(r"(?<=[.!?])\s+|\n\s*\n|\n- ", text)
+    return re.split(r"(?:(?<=[.!?])\s+|\n\s*\n)(?:- )?|\n- ", text)
 
 
 def render(template: str, **values) -> str:
