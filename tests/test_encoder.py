@@ -49,7 +49,7 @@ BATCH_NORMS = {
     "top_scale": st.sampled_from([None, False, True]),
     "top_shift": st.sampled_from([None, False, True]),
     "over": st.sampled_from([None, "units"]),
-    "gradient": st.sampled_from(["full", "constant", "only"]),
+    "gradient": st.sampled_from(["full", "constant", "rate_per_unit"]),
     "epsilon": st.sampled_from([1e-5, 0.5]),
 }
 INPUTS = st.sampled_from(["binary", "tfidf", "log_count", "as_is"])

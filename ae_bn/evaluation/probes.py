@@ -17,10 +17,10 @@ from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 
+from ae_bn.choices import ACTIVATIONS
 from ae_bn.config import EvaluationConfig
 
 FRACTION = 0.02  # of the database retrieved, for `precision` (Larochelle and Lauly 2012)
-BOUNDS = {"sigmoid": (0, 1), "tanh": (-1, 1)}
 QUERY_CHUNK = 500  # queries ranked at a time
 
 
@@ -267,12 +267,14 @@ def saturated(codes: np.ndarray, activation: str) -> float | None:
     Parameters
     ----------
     codes : ndarray, (n, n_units)
+        The outputs of the activation.
     activation : str
-        Without two bounds (ReLU, linear) the share is None.
+        A key of `ae_bn.choices.ACTIVATIONS`; without two bounds (ReLU, linear) the share is None.
     """
-    if activation not in BOUNDS:
+    bounds = ACTIVATIONS[activation].bounds
+    if bounds is None:
         return None
-    low, high = BOUNDS[activation]
+    low, high = bounds
     margin = 0.01 * (high - low)
     return float(np.mean((codes < low + margin) | (codes > high - margin)))
 
