@@ -19,10 +19,10 @@ class Activation(NamedTuple):
 
     function: Callable  # from z to out
     # From the mean of every word over n documents, and n, to the output layer's first b: the
-    # inverse of the function.  Without one, only model.output_start plain is possible.
+    # inverse of the function.  Without it, an output needs model.output_start plain.
     start: Callable | None = None
-    bounds: tuple[float, float] | None = None  # where it saturates; None: it does not on both sides
-    hidden: bool = True  # hidden layers may have it, too
+    bounds: tuple[float, float] | None = None  # where it saturates; None: it has no two bounds
+    hidden: bool = True  # whether hidden layers may have it, too
 
 
 def _smoothed(mean, n):

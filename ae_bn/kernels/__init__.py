@@ -1,8 +1,8 @@
 """The stages once more, as Ops written in C: several times faster, and equal up to rounding.
 
 Each module has a few Ops, each with its formula, its shapes, its C source and, in ``perform``,
-the same in NumPy.  `ae_bn.model.fused` puts them behind the names of the symbolic stages,
-which stay the definition that the tests hold them to:
+the same in NumPy.  `ae_bn.model.fused` overrides the symbolic stages with them; these stay the
+definition that the tests hold them to:
 
     projection      x W of sparse documents, and its gradient
     product         x W of dense matrices

@@ -52,7 +52,9 @@ def g(x, W):
     Parameters
     ----------
     x : theano matrix, dense or sparse CSR, (n, n_in)
+        The documents, or the outputs of the layer below.
     W : theano matrix, (n_in, n_out)
+        The weights.
 
     Returns
     -------
@@ -67,7 +69,9 @@ def h(g, mean, std):
     Parameters
     ----------
     g : theano matrix, (n, n_units)
+        The projected documents.
     mean, std : theano vectors, (n_units,), or numbers
+        The mean and the standard deviation of every unit.
 
     Returns
     -------
@@ -82,8 +86,11 @@ def f(h, a, b, activation):
     Parameters
     ----------
     h : theano matrix, (n, n_units)
+        The standardised units.
     a, b : theano vectors, (n_units,), or numbers
+        The scale and the shift of every unit.
     activation : function, expression to expression
+        The activation, such as `ReLU`.
 
     Returns
     -------
