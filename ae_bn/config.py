@@ -15,7 +15,7 @@ import difflib
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Dict, List, Literal, Optional, Union
+from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, Union
 
 from pydantic import (
     BaseModel,
@@ -26,8 +26,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError, core_schema
 from ruamel.yaml import YAML
+from typing_extensions import Annotated
 
+from ae_bn import choices
 from ae_bn.errors import UserError
 
 LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
@@ -35,8 +38,46 @@ LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
 DEFAULTS = Path(__file__).resolve().with_name("defaults.yaml")
 SHARED = DEFAULTS.with_name("shared.yaml")  # levels and protocols that experiments name
 
-Activation = Literal["relu", "sigmoid", "tanh", "linear"]
-OutputActivation = Literal["relu", "sigmoid", "tanh", "linear", "softmax"]
+# A value of model.batch_norm.gradient, and its name in saved models of earlier versions and in
+# the hashes that finished runs are known by.
+FORMER_GRADIENT = {"rate_per_unit": "only"}
+
+
+class OneOf:
+    """A text that is one of the names of `ae_bn.choices`, looked up when it is checked.
+
+    Parameters
+    ----------
+    names : function
+        Returns the names.
+    """
+
+    def __init__(self, names: Callable[[], Iterable[str]]):
+        self.names = names
+
+    def check(self, name: str) -> str:
+        *others, last = map(repr, self.names())
+        if repr(name) not in (*others, last):
+            expected = f"{', '.join(others)} or {last}" if others else last
+            raise PydanticCustomError(
+                "literal_error", "Input should be {expected}", {"expected": expected}
+            )
+        return name
+
+    def __get_pydantic_core_schema__(self, source, handler):
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema, handler):
+        return {"enum": list(self.names())}
+
+
+HiddenActivation = Annotated[
+    str, OneOf(lambda: [name for name, a in choices.ACTIVATIONS.items() if a.hidden])
+]
+OutputActivation = Annotated[str, OneOf(lambda: choices.ACTIVATIONS)]
+Normalization = Annotated[str, OneOf(lambda: choices.NORMALIZATIONS)]
+Loss = Annotated[str, OneOf(lambda: choices.LOSSES)]
+Optimizer = Annotated[str, OneOf(lambda: choices.OPTIMIZERS)]
 
 
 class Section(BaseModel):
@@ -86,14 +127,14 @@ class BatchNormConfig(Section):
     shift: bool
     top_scale: Optional[bool]
     top_shift: Optional[bool]
-    over: Optional[Literal["units"]]
-    gradient: Literal["full", "constant", "only"]
+    over: Optional[Normalization]
+    gradient: Literal["full", "constant", "rate_per_unit"]
     epsilon: float = Field(gt=0)
 
     @model_validator(mode="after")
     def _check(self):
-        if self.over == "units" and self.gradient != "full":
-            raise ValueError("over units needs gradient full")
+        if self.over is not None and self.gradient != "full":
+            raise ValueError(f"over {self.over} needs gradient full")
         return self
 
 
@@ -110,10 +151,10 @@ class CompetitionConfig(Section):
 class ModelConfig(Section):
     layers: List[int] = Field(min_length=1)
     tied: bool
-    hidden_activation: Activation
+    hidden_activation: HiddenActivation
     output_activation: OutputActivation
     output_start: Literal["data", "plain"]
-    loss: Literal["cross_entropy", "squared_error", "standardised_error", "multinomial"]
+    loss: Loss
     sampling: Optional[int] = Field(ge=1)
     competition: Optional[CompetitionConfig]
     batch_norm: BatchNormConfig
@@ -127,6 +168,12 @@ class ModelConfig(Section):
             raise ValueError("loss cross_entropy needs output_activation sigmoid")
         if (self.loss == "multinomial") != (self.output_activation == "softmax"):
             raise ValueError("loss multinomial and output_activation softmax go together")
+        has_start = choices.ACTIVATIONS[self.output_activation].start is not None
+        if self.output_start == "data" and not has_start:
+            raise ValueError(
+                f"output_activation {self.output_activation} has no inverse to start from the "
+                "data; set output_start to plain"
+            )
         if self.loss == "multinomial" and self.sampling is not None:
             raise ValueError(
                 "loss multinomial compares every word with all others; set sampling to null"
@@ -138,9 +185,10 @@ class ModelConfig(Section):
                 raise ValueError(
                     f"competition.k must be at most the number of code units, {self.layers[-1]}"
                 )
-        if self.batch_norm.over == "units" and self.batch_norm.top and self.sampling is not None:
+        over = self.batch_norm.over
+        if over is not None and self.batch_norm.top and self.sampling is not None:
             raise ValueError(
-                "batch_norm.over units and batch_norm.top take statistics of every word; set "
+                f"batch_norm.over {over} and batch_norm.top take statistics of every word; set "
                 "sampling to null"
             )
         return self
@@ -152,7 +200,7 @@ class PlateauConfig(Section):
 
 
 class TrainingConfig(Section):
-    optimizer: Literal["sgd", "nesterov", "adam", "adadelta", "rmsprop"]
+    optimizer: Optimizer
     learning_rate: float = Field(gt=0)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
@@ -357,6 +405,10 @@ def complete(settings: dict) -> Config:
     """
     tree = _read_yaml(DEFAULTS)
     _merge(tree, settings)
+    batch_norm = tree["model"]["batch_norm"]
+    for name, former in FORMER_GRADIENT.items():
+        if batch_norm["gradient"] == former:
+            batch_norm["gradient"] = name
     return Config.model_validate(tree)
 
 
@@ -481,8 +533,9 @@ def _parse_value(key: str, text: str, where: str) -> Any:
     """Return the value of an override; text is taken as it is, as a path may hold a ``#``."""
     section: Any = Config
     for name in key.split("."):
-        fields = getattr(section, "model_fields", {})
-        section = fields[name].annotation if name in fields else None
+        field = getattr(section, "model_fields", {}).get(name)
+        is_choice = field is not None and any(isinstance(m, OneOf) for m in field.metadata)
+        section = None if field is None or is_choice else field.annotation
     if section in (str, Optional[str]) and text not in ("", "null"):
         return text
     return _parse_yaml(text, where)

@@ -22,19 +22,12 @@ from pathlib import Path
 from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
-import scipy.special
 from scipy.sparse import csr_matrix
 
+from ae_bn.choices import ACTIVATIONS, NORMALIZATIONS
 from ae_bn.errors import UserError
 from ae_bn.model.layers import LayerPlan, plan_layers
 from ae_bn.model.model_file import Contents, read_contents, vectorise
-
-ACTIVATIONS: dict[str, Callable] = {
-    "relu": lambda z: np.maximum(0, z),
-    "sigmoid": scipy.special.expit,
-    "tanh": np.tanh,
-    "linear": lambda z: z,
-}
 
 
 def g(x, W):
@@ -82,11 +75,6 @@ class Encoder:
         The pattern that cut the training documents into words.
     layers : list of Layer
         The layers of the encoder, lowest first; the output of the last one is the code.
-
-    Raises
-    ------
-    UserError
-        If the model has an activation that is not in `ACTIVATIONS`.
     """
 
     def __init__(self, contents: Contents):
@@ -182,16 +170,10 @@ class Encoder:
 
 def _layer(plan: LayerPlan, number: int, epsilon: float, arrays: dict) -> Layer:
     """Return the layer with a number, from its plan and the arrays of the model."""
-    if plan.activation not in ACTIVATIONS:
-        raise UserError(
-            f"model.hidden_activation={plan.activation}: the encoder knows only "
-            f"{', '.join(ACTIVATIONS)}; use a version of ae_bn that knows it"
-        )
     own = {name: arrays[f"layer{number}.{name}"] for name in plan.arrays}
     standardise = _standardisation(plan, own, epsilon)
-    return Layer(
-        own["W"], standardise, own.get("a", 1), own.get("b", 0), ACTIVATIONS[plan.activation]
-    )
+    activation = ACTIVATIONS[plan.activation].function
+    return Layer(own["W"], standardise, own.get("a", 1), own.get("b", 0), activation)
 
 
 def _standardisation(plan: LayerPlan, own: dict, epsilon: float) -> Callable:
@@ -203,8 +185,7 @@ def _standardisation(plan: LayerPlan, own: dict, epsilon: float) -> Callable:
 
     if plan.needs_statistics:
         return lambda g: by_statistics(g, own["mean"], own["variance"])
-    if plan.over_units:
-        return lambda g: by_statistics(
-            g, g.mean(axis=1, keepdims=True), g.var(axis=1, keepdims=True)
-        )
+    if plan.over is not None:
+        statistics = NORMALIZATIONS[plan.over]
+        return lambda g: by_statistics(g, *statistics(g))
     return lambda g: g

@@ -61,9 +61,7 @@ class Result(NamedTuple):
     """What `fit` returns."""
 
     history: list  # of Epoch
-    observations: (
-        list  # of dict, see `ae_bn.evaluation.observations`, with the step they were made at
-    )
+    observations: list  # of dict, see `ae_bn.evaluation.observations`, with their step
     measurements: list  # what ``measure`` returned, from epoch 0
     snapshots: dict  # of Snapshot, by name; empty if no epoch had finite losses
     diverged: bool  # the loss stopped being a finite number
@@ -76,7 +74,7 @@ class Result(NamedTuple):
 
 @dataclass
 class Progress:
-    """How far training is: with the autoencoder's state all that the rest of it depends on."""
+    """How far training is: with the autoencoder's state, all that the rest of it depends on."""
 
     order: dict  # state of the stream of orders before this epoch's permutation
     losses: list = field(default_factory=list)  # of this epoch's minibatches so far
@@ -94,6 +92,11 @@ class Progress:
         epochs, best = len(self.history), self.best_epochs.get("loss", 0)
         return self.diverged or epochs == config.epochs or epochs - best >= config.patience
 
+    def end_epoch(self, epoch: Epoch, order: np.random.Generator) -> None:
+        """Add an epoch to the history, and go on to the next one's order."""
+        self.history.append(epoch)
+        self.order, self.losses = dict(order.bit_generator.state), []
+
     def improved(self, snapshots) -> list[str]:
         """Return those of the snapshots that the last epoch is the best for, and note it."""
         last, better = self.history[-1], []
@@ -106,6 +109,103 @@ class Progress:
                 self.best_epochs[name] = last.epoch
                 better.append(name)
         return better
+
+
+class Clock:
+    """The seconds of training, from what an earlier process has trained.
+
+    Parameters
+    ----------
+    seconds : float
+        The seconds that were trained before.
+    """
+
+    def __init__(self, seconds: float):
+        self._began = time.perf_counter() - seconds
+
+    @property
+    def seconds(self) -> float:
+        """The seconds trained so far."""
+        return time.perf_counter() - self._began
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count what is inside the ``with`` block."""
+        start = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - start
+
+
+class Checkpoint:
+    """Where training is, in a file: so that it can resume to the same numbers.
+
+    Parameters
+    ----------
+    path : Path or None
+        The file; None: nothing is kept.
+    identity : str
+        What the run is called: a checkpoint with another identity is not used.
+    autoencoder : Autoencoder
+        The autoencoder that is trained.
+    """
+
+    def __init__(self, path: Path | None, identity: str, autoencoder: Autoencoder):
+        self.path, self.identity, self.autoencoder = path, identity, autoencoder
+
+    def save(self, progress: Progress, states: dict[str, dict]) -> None:
+        """Write the progress, the autoencoder's state, and the states of the snapshots by name."""
+        if self.path is None:
+            return
+        arrays = self.autoencoder.get_state(training=True)
+        for snapshot, state in states.items():
+            arrays.update((f"{snapshot}.{name}", value) for name, value in state.items())
+        write_arrays(self.path, arrays, {"identity": self.identity, **asdict(progress)})
+
+    def resume(
+        self, order: np.random.Generator, config: TrainingConfig
+    ) -> tuple[Progress, dict[str, dict]]:
+        """Put the autoencoder where the checkpoint is; return the progress and the snapshots.
+
+        Without a checkpoint, or with one that cannot be used, training is at its start.
+
+        Parameters
+        ----------
+        order : numpy Generator
+            Draws the order of the documents.
+        config : TrainingConfig
+            The settings of the training.
+        """
+        start = Progress(dict(order.bit_generator.state))
+        if self.path is None or not self.path.exists():
+            return start, {}
+        try:
+            return self._read(self.path, order, config)
+        except UserError as error:
+            print(f"training from the start, because {error}", flush=True)
+            return start, {}
+
+    def _read(self, path, order, config):
+        """Return progress and snapshots, and change the autoencoder if all of the file is good."""
+        facts = read_facts(path)
+        if facts.pop("identity", None) != self.identity:
+            raise UserError(f"{path} is of another run or of other versions")
+        try:
+            progress = Progress(**facts)
+            progress.history = [Epoch(*epoch) for epoch in progress.history]
+            order.bit_generator.state = progress.order
+            progress.ended(config)
+            epochs = progress.best_epochs
+            if not set(epochs) <= set(SNAPSHOTS):
+                raise ValueError("unknown snapshots")
+            for epoch in epochs.values():
+                progress.history[epoch - 1]
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error})") from None
+        whole, state = self.autoencoder.get_state(training=True), self.autoencoder.get_state()
+        expected = {**whole, **{f"{s}.{name}": v for s in epochs for name, v in state.items()}}
+        arrays, _ = read_arrays(path, kinds(expected))
+        self.autoencoder.set_state({name: arrays[name] for name in whole}, training=True)
+        return progress, {s: {name: arrays[f"{s}.{name}"] for name in state} for s in epochs}
 
 
 def fit(
@@ -130,35 +230,39 @@ def fit(
     validation loss, or as soon as a loss is not finite.  With ``plateau`` the learning rate is
     cut while the loss does not fall, see `learning_rate`.
 
-    With ``observe_steps``, `observe` looks at the first 1,000 training documents
-    every so many steps, before the step.
+    With ``observe_steps``, `observe` looks at the first 1,000 training documents before every
+    step whose number is a multiple of it.
 
-    With a checkpoint, training goes on from it if it is there, to the same numbers.  It is
+    With a checkpoint, training resumes from it if it exists, to the same numbers.  It is
     written every ``checkpoint_epochs``, at the end, and when SIGINT or SIGTERM arrives, which
     take effect after that.
 
     Parameters
     ----------
     autoencoder : Autoencoder
-        Fresh from its ``initialize``; its population statistics are set in the end.
+        The autoencoder, fresh from its ``initialize``; its population statistics are set in the
+        end.
     X_train, X_valid : csr_matrix, (n_train, n_words) and (n_valid, n_words), floatX
+        The documents to train on and to validate with.
     config : TrainingConfig
+        The settings of the training.
     order : numpy Generator
         Draws the order of the documents.
     report : function, optional
         Called with every `Epoch` that is trained here.
     measure : function, optional
-        Called with the number of every epoch once its population statistics are there, and before
-        the first with 0.  What it returns, plain values, is kept in checkpoints; its time is not
-        counted.
+        Called with the number of every epoch once its population statistics are computed, and
+        before the first with 0.  What it returns, plain values, is kept in checkpoints; its time
+        is not counted.
     measure_codes : function, optional
         Called every ``path_epochs`` with the codes of the training and of the validation documents;
         the metrics that it returns, such as those of `ae_bn.evaluation.codes.PathMeter`, are kept
         in `Epoch.codes`.
         Without it the only snapshot is the one by loss.  Its time is not counted.
     checkpoint : Path, optional
+        The checkpoint's file.
     identity : str
-        Of the run: a checkpoint with another one is not used.
+        What the run is called: a checkpoint with another identity is not used.
 
     Returns
     -------
@@ -172,40 +276,35 @@ def fit(
     """
     n, batch_size = X_train.shape[0], config.batch_size
     check_batch_size(n, batch_size, autoencoder.config)
-    progress, states = Progress(dict(order.bit_generator.state)), {}
-    if checkpoint is not None and checkpoint.exists():
-        try:
-            progress, states = _resume(checkpoint, identity, autoencoder, order, config)
-        except UserError as error:
-            print(f"training from the start, because {error}", flush=True)
-    began = time.perf_counter() - progress.seconds
-    observed = X_train[:CHUNK]
+    kept = Checkpoint(checkpoint, identity, autoencoder)
+    progress, states = kept.resume(order, config)
+    clock = Clock(progress.seconds)
     snapshots = ["loss"] if measure_codes is None else list(SNAPSHOTS)
 
     def save():
-        progress.seconds = time.perf_counter() - began
-        if checkpoint is not None:
-            arrays = autoencoder.get_state(training=True)
-            for snapshot, state in states.items():
-                arrays.update((f"{snapshot}.{name}", value) for name, value in state.items())
-            write_arrays(checkpoint, arrays, {"identity": identity, **asdict(progress)})
+        progress.seconds = clock.seconds
+        kept.save(progress, states)
 
-    def untimed(function, *arguments):
-        nonlocal began
-        start = time.perf_counter()
-        value = function(*arguments)
-        began += time.perf_counter() - start
-        return value
+    def observe_step():
+        step = len(progress.history) * (n // batch_size) + len(progress.losses)
+        if config.observe_steps and step % config.observe_steps == 0:
+            observed = observe(autoencoder, X_train[:CHUNK])
+            progress.observations.append({"step": step, **observed})
 
-    def codes_of_epoch(epoch):
-        if measure_codes is None or epoch % config.path_epochs:
+    def codes_of(epoch):
+        if measure_codes is None or not epoch.finite or epoch.epoch % config.path_epochs:
             return {}
         return measure_codes(autoencoder.encode(X_train), autoencoder.encode(X_valid))
+
+    def measure_epoch(number):
+        if measure is not None:
+            with clock.paused():
+                progress.measurements.append(measure(number))
 
     with held_back(signal.SIGINT, signal.SIGTERM) as arrived:
         if measure is not None and not progress.measurements:
             autoencoder.update_population_statistics(X_train)
-            progress.measurements.append(untimed(measure, 0))
+            measure_epoch(0)
         while not progress.ended(config):
             autoencoder.set_learning_rate(learning_rate(config, progress.history))
             order.bit_generator.state = progress.order
@@ -214,26 +313,20 @@ def fit(
                 if arrived:
                     save()
                     raise KeyboardInterrupt
-                step = len(progress.history) * (n // batch_size) + len(progress.losses)
-                if config.observe_steps and step % config.observe_steps == 0:
-                    progress.observations.append({"step": step, **observe(autoencoder, observed)})
+                observe_step()
                 progress.losses.append(float(autoencoder.train(batch)))
             autoencoder.update_population_statistics(X_train)
-            valid_loss = autoencoder.evaluate(X_valid)
-            train_loss = float(np.mean(progress.losses))
-            number, seconds = len(progress.history) + 1, time.perf_counter() - began
-            epoch = Epoch(number, train_loss, valid_loss, seconds)
-            if epoch.finite:
-                epoch = epoch._replace(codes=untimed(codes_of_epoch, number))
-            progress.history.append(epoch)
+            valid_loss, train_loss = autoencoder.evaluate(X_valid), float(np.mean(progress.losses))
+            epoch = Epoch(len(progress.history) + 1, train_loss, valid_loss, clock.seconds)
+            with clock.paused():
+                epoch = epoch._replace(codes=codes_of(epoch))
+            progress.end_epoch(epoch, order)
             if report is not None:
                 report(epoch)
-            if measure is not None:
-                progress.measurements.append(untimed(measure, number))
+            measure_epoch(epoch.epoch)
             for snapshot in progress.improved(snapshots):
                 states[snapshot] = autoencoder.get_state()
-            progress.order, progress.losses = order.bit_generator.state, []
-            if number % config.checkpoint_epochs == 0 or progress.ended(config):
+            if epoch.epoch % config.checkpoint_epochs == 0 or progress.ended(config):
                 save()
     if "loss" in states:
         autoencoder.set_state(states["loss"])
@@ -255,7 +348,9 @@ def learning_rate(config: TrainingConfig, history: list[Epoch]) -> float:
     Parameters
     ----------
     config : TrainingConfig
+        The settings of the training.
     history : list of Epoch
+        The epochs so far.
     """
     rate, best, waited = config.learning_rate, np.inf, 0
     if config.plateau is None:
@@ -327,33 +422,3 @@ def held_back(*signals: int) -> Iterator[list]:
             signal.signal(number, handler)
         if arrived:
             signal.raise_signal(arrived[0])
-
-
-def _resume(checkpoint, identity, autoencoder, order, config) -> tuple[Progress, dict]:
-    """Put the autoencoder back to where a checkpoint is, and return progress and snapshots.
-
-    Raises
-    ------
-    UserError
-        If the checkpoint is damaged or of something else; nothing is changed then.
-    """
-    facts = read_facts(checkpoint)
-    if facts.pop("identity", None) != identity:
-        raise UserError(f"{checkpoint} is of another run or of other versions")
-    try:
-        progress = Progress(**facts)
-        progress.history = [Epoch(*epoch) for epoch in progress.history]
-        order.bit_generator.state = progress.order
-        progress.ended(config)
-        epochs = progress.best_epochs
-        if not set(epochs) <= set(SNAPSHOTS):
-            raise ValueError("unknown snapshots")
-        for epoch in epochs.values():
-            progress.history[epoch - 1]
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise UserError(f"{checkpoint} is damaged ({error})") from None
-    whole, state = autoencoder.get_state(training=True), autoencoder.get_state()
-    expected = {**whole, **{f"{s}.{name}": v for s in epochs for name, v in state.items()}}
-    arrays, _ = read_arrays(checkpoint, kinds(expected))
-    autoencoder.set_state({name: arrays[name] for name in whole}, training=True)
-    return progress, {s: {name: arrays[f"{s}.{name}"] for name in state} for s in epochs}

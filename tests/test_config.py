@@ -85,7 +85,10 @@ def test_a_bad_override_is_one_line_that_names_it(override, words):
 @pytest.mark.parametrize(
     "overrides, words",
     [
-        (["batch_norm.over=units", "batch_norm.gradient=only"], ["over units", "gradient full"]),
+        (
+            ["batch_norm.over=units", "batch_norm.gradient=rate_per_unit"],
+            ["over units", "gradient full"],
+        ),
         (["batch_norm.over=units", "batch_norm.top=true", "sampling=9"], ["over units", "null"]),
         (["competition={k: 3, alpha: 1.0}"], ["competition", "hidden_activation tanh"]),
         (
@@ -278,6 +281,14 @@ def test_settings_of_an_earlier_version_are_completed():
     settings["model"]["layers"] = [3]
     config = complete(settings)
     assert config.data.encoding == "utf-8" and config.model.layers == [3]
+
+
+def test_a_value_of_an_earlier_version_is_read_but_no_longer_written():
+    settings = load_config().run_settings()
+    settings["model"]["batch_norm"]["gradient"] = "only"
+    assert complete(settings).model.batch_norm.gradient == "rate_per_unit"
+    with pytest.raises(UserError, match="'full', 'constant' or 'rate_per_unit'"):
+        load_config(None, ["model.batch_norm.gradient=only"])
 
 
 # Whatever is written into a config, the answer is a config or one line.

@@ -13,7 +13,7 @@ from conftest import in_numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ae_bn import Encoder, encoder
+from ae_bn import Encoder, choices
 from ae_bn.config import BatchNormConfig, ModelConfig, load_config
 from ae_bn.data.corpus import Corpus
 from ae_bn.data.words import count_words, weigh
@@ -49,7 +49,7 @@ BATCH_NORMS = {
     "top_scale": st.sampled_from([None, False, True]),
     "top_shift": st.sampled_from([None, False, True]),
     "over": st.sampled_from([None, "units"]),
-    "gradient": st.sampled_from(["full", "constant", "only"]),
+    "gradient": st.sampled_from(["full", "constant", "rate_per_unit"]),
     "epsilon": st.sampled_from([1e-5, 0.5]),
 }
 INPUTS = st.sampled_from(["binary", "tfidf", "log_count", "as_is"])
@@ -180,8 +180,8 @@ def test_mistakes_are_told(file):
 
 
 def test_what_it_does_not_know_is_refused_by_name(file, monkeypatch):
-    monkeypatch.delitem(encoder.ACTIVATIONS, "relu")
-    with pytest.raises(UserError, match="model.hidden_activation=relu"):
+    monkeypatch.delitem(choices.ACTIVATIONS, "relu")
+    with pytest.raises(UserError, match="not a model .*model.hidden_activation: .*'sigmoid'"):
         Encoder.load(file)
 
 

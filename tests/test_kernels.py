@@ -32,7 +32,7 @@ from ae_bn.kernels.rows import TakeRows
 from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, RowsUpdate, Update
 from ae_bn.model import losses, stages
 from ae_bn.model.autoencoder import Autoencoder
-from ae_bn.model.fused import STAGES
+from ae_bn.model.fused import KERNELS
 from ae_bn.model.optimizers import OPTIMIZERS
 from ae_bn.randomness import streams
 
@@ -312,7 +312,7 @@ def test_masks_are_those_of_theanos_generator(dtype):
     for kernels in ("symbolic", "fused"):
         values = T.matrix()
         random = MRG_RandomStream(7)
-        mask = STAGES[kernels].dropout_mask(values, rate, random)
+        mask = KERNELS[kernels].dropout_mask(values, rate, random)
         ((state, *_),) = random.state_updates
         state.set_value(stages.random_state(np.random.default_rng(1)))
         masks[kernels] = theano.function([values], mask)
@@ -433,7 +433,7 @@ def test_update(dtype, rule, inplace):
 
 def hyperparameters(rule):
     p = theano.shared(np.zeros(1, theano.config.floatX))
-    pairs = STAGES["fused"].optimizers[rule]([p], [p], theano.shared(p.get_value()[0]))
+    pairs = KERNELS["fused"].optimizer(rule)([p], [p], theano.shared(p.get_value()[0]))
     return pairs[-1][1].owner.op.hyperparameters
 
 
@@ -488,38 +488,46 @@ def test_wrong_shapes_are_errors():
 # Against the symbolic twins, gradients included.
 
 
-def layer_gradients(kernels, settings, dtype, rng, loss, activation, word="BatchNormalization"):
+def layer_gradients(kernels, settings, dtype, rng, loss, activation, over=None):
     """Return the loss of one layer and its gradients, by the given kernels."""
-    center, normalize, scale, shift = settings
-    words = STAGES[kernels]
-    layer = getattr(words, word)(33, center, normalize, scale, shift, 1e-3)
-    values, x = layer_values((21, 33), dtype, rng), documents((21, 33), dtype, rng)
+    ops, (values, x) = (
+        KERNELS[kernels],
+        (layer_values((21, 33), dtype, rng), documents((21, 33), dtype, rng)),
+    )
+    bn = ops.normalization(over)(33, *settings, 1e-3)
     parameters = []
     for name, value in zip(("a", "b"), values[1:3]):
-        if getattr(layer, name) is not None:
-            getattr(layer, name).set_value(value)
-            parameters.append(getattr(layer, name))
+        if getattr(bn, name) is not None:
+            getattr(bn, name).set_value(value)
+            parameters.append(getattr(bn, name))
+    layer = stages.ACTIVATIONS[activation](bn | Identity())
     g, target = T.matrix(), sparse.csr_matrix(dtype=dtype)
-    act = words.activations[activation]
     if loss is None:
-        cost = (act(layer(g)) * np.cos(np.arange(33)).astype(dtype)).sum() * 3
+        cost = (layer(g) * np.cos(np.arange(33)).astype(dtype)).sum() * 3
     else:
-        cost = 3 * words.losses[loss](layer(g), sparse.dense_from_sparse(target), act)
+        cost = 3 * layer.loss(losses.LOSSES[loss], layer.signals(g), target, None)
     outputs = [cost, *T.grad(cost, [g, *parameters])]
     return theano.function([g, target], outputs, on_unused_input="ignore")(values[0], x)
 
 
+class Identity:
+    """A projection that gives x itself."""
+
+    def __call__(self, x):
+        return x
+
+
 @pytest.mark.parametrize("loss", [None, "cross_entropy", "squared_error", "multinomial"])
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
-@pytest.mark.parametrize("word", ["BatchNormalization", "LayerNormalization"])
-def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation, word):
+@pytest.mark.parametrize("over", [None, "units"])
+def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation, over):
     """In NumPy and double precision: that C equals NumPy is tested above."""
     if loss in ("cross_entropy", "multinomial") and activation != "sigmoid":
         return  # they have an activation inside
     for settings in itertools.product([False, True], repeat=4):
         results = [
             layer_gradients(
-                kernels, settings, "float64", np.random.default_rng(5), loss, activation, word
+                kernels, settings, "float64", np.random.default_rng(5), loss, activation, over
             )
             for kernels in ("fused", "symbolic")
         ]
@@ -539,26 +547,34 @@ def test_compiled_layers_equal_their_symbolic_twins(loss):
             np.testing.assert_allclose(fused, symbolic, 1e-4, 1e-5 * size)
 
 
-@pytest.mark.parametrize("kernels", STAGES)
+@pytest.mark.parametrize("kernels", KERNELS)
 def test_gradient_of_relu_at_zero_is_zero(kernels):
-    words, g = STAGES[kernels], T.matrix()
-    identity = words.BatchNormalization(1, False, False, False, False, epsilon=1e-3)
-    out = words.activations["relu"](identity(g))
+    normalization, g = KERNELS[kernels].normalization(None), T.matrix()
+    out = normalization(1, False, False, False, False, epsilon=1e-3)(g, activation=stages.ReLU)
     gradient = theano.function([g], T.grad(out.sum(), g))
     column = np.float32([[-1], [-0.0], [0.0], [1e-30], [1]])
     np.testing.assert_array_equal(gradient(column).ravel(), [0, 0, 0, 1, 1])
 
 
-def test_words_on_their_own_fall_back_and_say_so(float64):
-    z, target = T.matrix(), T.matrix()
-    with pytest.warns(UserWarning, match="no kernel for relu"):
-        out = STAGES["fused"].activations["relu"](z)
-    with pytest.warns(UserWarning, match="no kernel for squared_error"):
-        loss = STAGES["fused"].losses["squared_error"](z, target, stages.Linear)
-    expected = losses.squared_error(z, target, stages.Linear)
-    got = theano.function([z, target], [out, loss - expected])(np.eye(2) - 0.5, np.eye(2))
-    np.testing.assert_allclose(got[0], np.eye(2) / 2)
-    assert got[1] == 0
+@pytest.mark.parametrize("over", [None, "units"])
+def test_an_activation_without_a_kernel_falls_back(float64, over):
+    """The normalisation before it, and the loss after it, mean the same as ever."""
+
+    @stages.word
+    def Cube(z):
+        return z**3
+
+    g, target = T.matrix(), sparse.csr_matrix(dtype="float64")
+    values = np.random.default_rng(0).normal(size=(5, 4)), csr_matrix(np.eye(5, 4))
+    results = []
+    for kernels in KERNELS:
+        bn = KERNELS[kernels].normalization(over)(4, True, True, True, True, 1e-3)
+        layer = Cube(bn | Identity())
+        loss = layer.loss(losses.squared_error, layer.signals(g), target, None)
+        results.append(theano.function([g, target], [layer(g), T.grad(loss, g)],
+                                       on_unused_input="ignore")(*values))  # fmt: skip
+    for symbolic, fused in zip(*results):
+        np.testing.assert_allclose(symbolic, fused, rtol=1e-9)
 
 
 # Whole training runs.
@@ -600,8 +616,8 @@ def test_200_steps_stay_within_the_noise_of_float32(optimizer, monkeypatch):
     """
     settings = ("batch_norm.top=true",)
     # Nothing is dropped, but Theano's generator in Python would take most of the time.
-    mask = STAGES["fused"].dropout_mask
-    monkeypatch.setitem(STAGES, "symbolic", STAGES["symbolic"]._replace(dropout_mask=mask))
+    mask = KERNELS["fused"].dropout_mask
+    monkeypatch.setitem(KERNELS, "symbolic", KERNELS["symbolic"]._replace(dropout_mask=mask))
     with in_numpy("float64"):
         exact, exact_losses = train("symbolic", optimizer, 200, *settings)
     with in_numpy("float32"):

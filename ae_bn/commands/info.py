@@ -54,7 +54,7 @@ def describe() -> dict[str, str]:
     import scipy
     import theano
 
-    from ae_bn.model.fused import missing
+    from ae_bn.model.fused import missing_here
 
     cache = cache_directory()
     size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
@@ -69,7 +69,7 @@ def describe() -> dict[str, str]:
         "compiler": f"{compiler} ({theano.config.cxx})",
         **flags,
         "BLAS": library,
-        "kernels": "; ".join(["fused", *missing()]),
+        "kernels": "; ".join(["fused", *missing_here()]),
         "threads": os.environ.get("OMP_NUM_THREADS") or f"{joblib.cpu_count()}, all cores",
         "cache": f"{cache} ({size / 1e6:.0f} MB)",
     }

@@ -17,10 +17,10 @@ from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 
+from ae_bn.choices import ACTIVATIONS
 from ae_bn.config import EvaluationConfig
 
 FRACTION = 0.02  # share of the database retrieved for `precision` (Larochelle and Lauly 2012)
-BOUNDS = {"sigmoid": (0, 1), "tanh": (-1, 1)}
 QUERY_CHUNK = 500  # number of queries ranked at a time
 
 
@@ -278,9 +278,10 @@ def saturated(codes: np.ndarray, activation: str) -> float | None:
     activation : str
         The activation of the code units.  Without two bounds (ReLU, linear) the share is None.
     """
-    if activation not in BOUNDS:
+    bounds = ACTIVATIONS[activation].bounds
+    if bounds is None:
         return None
-    low, high = BOUNDS[activation]
+    low, high = bounds
     margin = 0.01 * (high - low)
     return float(np.mean((codes < low + margin) | (codes > high - margin)))
 

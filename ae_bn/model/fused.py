@@ -1,15 +1,13 @@
-"""The stages' names, in front of the kernels.
+"""The stages by kernels: subclasses that compute the same as their symbolic parents, faster.
 
-Everything here is called as its symbolic namesake in `ae_bn.model.stages`, `ae_bn.model.losses` and
-`ae_bn.model.optimizers`, and means the same.  Neighbours merge while the graph is built: an
-activation or a loss that is given the output of a Batch Normalization takes over its inputs,
-and the Op in between, which nothing uses then, is never compiled.
+Each class and function is called as its namesake in `ae_bn.model.stages` and means the same.  What
+has no kernel is computed by the parent, and `missing` says so.  `KERNELS` gives an autoencoder
+all that it is built from, of either kind.
 """
 
 from __future__ import annotations
 
 import inspect
-import warnings
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -21,7 +19,7 @@ from theano.gradient import disconnected_grad
 from ae_bn.kernels import rewrites  # noqa: F401, registers what compiling needs
 from ae_bn.kernels.competition import Compete
 from ae_bn.kernels.kernel import openmp_flags
-from ae_bn.kernels.losses import Loss, Multinomial
+from ae_bn.kernels.losses import LOSSES, Loss, Multinomial
 from ae_bn.kernels.masks import Mask
 from ae_bn.kernels.normalization import (
     ACTIVATIONS,
@@ -33,22 +31,12 @@ from ae_bn.kernels.normalization import (
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.rows import TakeRows
-from ae_bn.kernels.updates import STATE, ProjectionUpdate, RowsUpdate, Update
+from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, RowsUpdate, Update
 from ae_bn.model import losses, optimizers, stages
 
-
-class Stages(NamedTuple):
-    """What an autoencoder is built from."""
-
-    Projection: type
-    BatchNormalization: type
-    LayerNormalization: type
-    activations: dict[str, Callable]
-    losses: dict[str, Callable]
-    optimizers: dict[str, Callable]
-    batch_statistics: Callable
-    dropout_mask: Callable
-    compete: Callable
+# The names of the kernels' activations and losses, by the symbolic functions that they compute.
+ACTIVATION_NAMES = {stages.ACTIVATIONS[name]: name for name in ACTIVATIONS}
+LOSS_NAMES = {losses.LOSSES[name]: name for name in LOSSES}
 
 
 class Projection(stages.Projection):
@@ -70,33 +58,54 @@ class Projection(stages.Projection):
 class BatchNormalization(stages.BatchNormalization):
     """`ae_bn.model.stages.BatchNormalization`, by a kernel."""
 
-    def __call__(self, g, population=False):
-        """Return a * h(g) + b, (n, n_units)."""
+    def __or__(self, projection):
+        """Return the `Layer` of a projection and this."""
+        return Layer(projection, self)
+
+    def __call__(self, g, population=False, activation=stages.Linear):
+        """Return f(h(g)), (n, n_units)."""
+        if activation not in ACTIVATION_NAMES:
+            return activation(self(g, population))
+        how, inputs = self.standardisation(g, population)
+        return Normalize(how, ACTIVATION_NAMES[activation])(*inputs)
+
+    def standardisation(self, g, population):
+        """Return how a kernel standardises g, and the inputs g, a, b, mean and variance."""
         mean, variance, center, normalize = self.mean, self.variance, self.center, self.normalize
         if self.gradient != "full" and not population:
             mean, variance = (disconnected_grad(statistic) for statistic in Statistics()(g))
-            if self.gradient == "only" and normalize:
+            if self.gradient == "rate_per_unit" and normalize:
                 g = stages.divide_gradient(g, T.sqrt(variance + self.epsilon))
             population = True  # given from outside, as constants
-        if self.gradient == "only":
+        if self.gradient == "rate_per_unit":
             center = normalize = False
         how = Standardisation(bool(center), bool(normalize), self.epsilon, population)
-        a = _constant(1, self.mean) if self.a is None else self.a
-        b = _constant(0, self.mean) if self.b is None else self.b
-        return Normalize(how, "linear")(g, a, b, mean, variance)
+        return how, (g, *_scale_and_shift(self), mean, variance)
+
+    def batch_statistics(self, g):
+        """Return mean and biased variance per unit, (n_units,) each, of g, (n, n_units)."""
+        return Statistics()(g)
 
 
 class LayerNormalization(stages.LayerNormalization):
     """`ae_bn.model.stages.LayerNormalization`, by a kernel; its gradient is the full one."""
 
-    def __call__(self, g, population=False):
-        """Return a * h(g) + b, (n, n_units)."""
+    __or__ = BatchNormalization.__or__
+    batch_statistics = BatchNormalization.batch_statistics
+
+    def __call__(self, g, population=False, activation=stages.Linear):
+        """Return f(h(g)), (n, n_units)."""
+        if activation not in ACTIVATION_NAMES:
+            return activation(self(g, population))
         how = Standardisation(bool(self.center), bool(self.normalize), self.epsilon, False)
-        a = _constant(1, self.mean) if self.a is None else self.a
-        b = _constant(0, self.mean) if self.b is None else self.b
-        if not self.center and not self.normalize:
-            return Normalize(how, "linear")(g, a, b, self.mean, self.variance)
-        return LayerNormalize(how, "linear")(g, a, b)
+        return LayerNormalize(how, ACTIVATION_NAMES[activation])(g, *_scale_and_shift(self))
+
+
+def _scale_and_shift(bn):
+    """Return a and b, or vectors of 1 and of 0 where a switch is off."""
+    a = _constant(1, bn.mean) if bn.a is None else bn.a
+    b = _constant(0, bn.mean) if bn.b is None else bn.b
+    return a, b
 
 
 def _constant(value, like):
@@ -106,60 +115,42 @@ def _constant(value, like):
     return T.alloc(np.asarray(value, like.dtype), like.shape[0])
 
 
-class Activation:
-    """One of `ae_bn.model.stages.ACTIVATIONS`, merged into the Batch Normalization before it.
+class Layer(stages.Layer):
+    """`ae_bn.model.stages.Layer`, whose loss is one kernel from g to all gradients."""
 
-    The softmax has no kernel.
-    """
-
-    def __init__(self, name):
-        self.name = name
-
-    def __call__(self, z):
-        op = z.owner and z.owner.op
-        if self.name not in ACTIVATIONS:
-            return stages.ACTIVATIONS[self.name](z)
-        if isinstance(op, (Normalize, LayerNormalize)) and op.activation == "linear":
-            return op.activated(self.name)(*z.owner.inputs)
-        warnings.warn(f"no kernel for {self.name} of {z}: symbolic instead", stacklevel=2)
-        return stages.ACTIVATIONS[self.name](z)
-
-
-def _loss(name):
-    """Return one of `ae_bn.model.losses.LOSSES`, merged with its neighbours on both sides."""
-
-    def loss(z, target, activation, variance=None, weights=None):
-        op, dense = z.owner and z.owner.op, target.owner and target.owner.op
-        if isinstance(op, LayerNormalize):  # it needs all words first: the loss takes it as it is
-            one, zero = (_constant(value, z.owner.inputs[1]) for value in (1, 0))
-            as_it_is = Standardisation(False, False, op.standardisation.epsilon, False)
-            z = Normalize(as_it_is, "linear")(z, one, zero, zero, one)
-            op = z.owner.op
-        if isinstance(op, Normalize) and isinstance(dense, sparse.DenseFromSparse):
-            csr = sparse.csm_properties(target.owner.inputs[0])[:3]
-            each = np.ones(1, z.dtype) if weights is None else weights
-            return Loss(op.standardisation, activation.name, name)(*z.owner.inputs, *csr, each)[0]
-        warnings.warn(f"no kernel for {name} of {z}: symbolic instead", stacklevel=2)
-        return losses.LOSSES[name](z, target, activation, variance, weights)
-
-    return loss
+    def loss(self, loss, signals, target, variance, weights=None):
+        """Return the loss of this layer as the output layer, a theano scalar."""
+        csr = sparse.csm_properties(target)[:3]
+        if loss is losses.multinomial and weights is None:
+            return Multinomial()(signals.z, *csr)[0]
+        if not has_kernel(loss, self.activation):
+            return super().loss(loss, signals, target, variance, weights)
+        bn = self.batch_normalization
+        if isinstance(bn, BatchNormalization):
+            how, inputs = bn.standardisation(signals.g, signals.population)
+        else:  # it needs all words first: the loss takes its z as it is
+            one, zero = (_constant(value, bn.mean) for value in (1, 0))
+            how = Standardisation(False, False, bn.epsilon, False)
+            inputs = (signals.z, one, zero, zero, one)
+        each = np.ones(1, signals.z.dtype) if weights is None else weights
+        names = ACTIVATION_NAMES[self.activation], LOSS_NAMES[loss]
+        return Loss(how, *names)(*inputs, *csr, each)[0]
 
 
-def _multinomial(z, target, activation, variance=None, weights=None):
-    """`ae_bn.model.losses.multinomial`, by a kernel that takes any z."""
-    dense = target.owner and target.owner.op
-    if weights is None and isinstance(dense, sparse.DenseFromSparse):
-        return Multinomial()(z, *sparse.csm_properties(target.owner.inputs[0])[:3])[0]
-    warnings.warn(f"no kernel for multinomial of {z}: symbolic instead", stacklevel=2)
-    return losses.multinomial(z, target, activation, variance, weights)
+def has_kernel(loss, activation) -> bool:
+    """Whether there is a kernel for a loss of an output with this activation."""
+    is_fused = loss in LOSS_NAMES and activation in ACTIVATION_NAMES
+    return is_fused or loss is losses.multinomial
 
 
-def _optimizer(rule):
+def _optimizer(name):
     """Return one of `ae_bn.model.optimizers.OPTIMIZERS`, with the same hyperparameters.
 
     A gradient x^T delta is merged into the update of its W.
     """
-    signature = inspect.signature(optimizers.OPTIMIZERS[rule]).parameters.values()
+    if name not in RULES:
+        return optimizers.OPTIMIZERS[name]
+    signature = inspect.signature(optimizers.OPTIMIZERS[name]).parameters.values()
     hyperparameters = tuple(
         (p.name, p.default) for p in signature if p.default is not inspect.Parameter.empty
     )
@@ -167,15 +158,15 @@ def _optimizer(rule):
     def updates(parameters, gradients, learning_rate):
         t = theano.shared(np.zeros((), theano.config.floatX), name="t")
         t_new = t + 1
-        pairs = [(t, t_new)] if rule == "adam" else []
+        pairs = [(t, t_new)] if name == "adam" else []
         for some, d in zip(parameters, gradients):
             p, rows = optimizers.rows_of(some)
-            variables = [p, *(optimizers._zeros_like(p) for _ in STATE[rule])]
-            update, gradient = Update(rule, hyperparameters), [d]
+            variables = [p, *(optimizers._zeros_like(p) for _ in STATE[name])]
+            update, gradient = Update(name, hyperparameters), [d]
             if rows is not None:
-                update, gradient = RowsUpdate(rule, hyperparameters), [rows, d]
+                update, gradient = RowsUpdate(name, hyperparameters), [rows, d]
             elif d.owner and isinstance(d.owner.op, ProjectTransposed):
-                update, gradient = ProjectionUpdate(rule, hyperparameters), d.owner.inputs[:4]
+                update, gradient = ProjectionUpdate(name, hyperparameters), d.owner.inputs[:4]
             new = update(learning_rate, t_new, *gradient, *variables, return_list=True)
             pairs += zip(variables, new)
         return pairs
@@ -196,49 +187,75 @@ def compete(out, k, alpha):
     return Compete(k, alpha)(out)
 
 
-def missing(loss: str | None = None) -> list[str]:
-    """Return what kernels cannot do, here or at all; then the symbolic stage stands in."""
-    notes = []
-    if loss == "standardised_error":
-        notes.append("loss: symbolic, it has no kernel")
-    if loss == "multinomial":
-        notes.append("softmax: symbolic, it has no kernel; the loss has one")
+def missing(layers, loss: str, optimizer: str) -> list[str]:
+    """Return what of a model is symbolic because there is no kernel, here or at all.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        The layers, lowest first.
+    loss, optimizer : str
+        The keys of the two in `ae_bn.model.losses.LOSSES` and in
+        `ae_bn.model.optimizers.OPTIMIZERS`.
+    """
+    lacking = []
+    of_loss = has_kernel(losses.LOSSES[loss], layers[-1].activation)
+    if not of_loss:
+        lacking.append("loss: symbolic, it has no kernel")
+    for layer in layers:
+        bn, activation = layer.batch_normalization, layer.activation
+        if not isinstance(layer, Layer):
+            lacking.append(f"{type(bn).__name__}: symbolic, it has no kernel")
+        elif activation not in ACTIVATION_NAMES:
+            note = f"{activation.__name__.lower()}: symbolic, it has no kernel"
+            has_loss = layer is layers[-1] and of_loss
+            lacking.append(f"{note}; the loss has one" if has_loss else note)
+    if optimizer not in RULES:
+        lacking.append(f"{optimizer}: symbolic, it has no kernel")
+    return [*dict.fromkeys(lacking), *missing_here()]
+
+
+def missing_here() -> list[str]:
+    """Return what kernels cannot do on this machine."""
+    lacking = []
     if not _has_blas():
-        notes.append("product: symbolic, there is no BLAS to link to")
+        lacking.append("product: symbolic, there is no BLAS to link to")
     if not openmp_flags():
-        notes.append("all: one thread, the compiler has no OpenMP")
-    return notes
+        lacking.append("all: one thread, the compiler has no OpenMP")
+    return lacking
 
 
 def _has_blas():
     return bool(theano.config.blas__ldflags)
 
 
-STAGES = {
-    "symbolic": Stages(
-        stages.Projection,
-        stages.BatchNormalization,
-        stages.LayerNormalization,
-        stages.ACTIVATIONS,
-        losses.LOSSES,
-        optimizers.OPTIMIZERS,
-        stages.batch_statistics,
-        stages.dropout_mask,
-        stages.compete,
+class Kernels(NamedTuple):
+    """What an autoencoder is built from."""
+
+    Projection: type
+    normalization: Callable  # from ``batch_norm.over`` to a class
+    optimizer: Callable  # from its name to a function of `ae_bn.model.optimizers`
+    dropout_mask: Callable
+    compete: Callable
+    missing: Callable  # what falls back to the symbolic stages
+
+
+FUSED = {None: BatchNormalization, "units": LayerNormalization}
+KERNELS = {
+    "symbolic": Kernels(
+        Projection=stages.Projection,
+        normalization=lambda over: stages.NORMALIZATIONS[over],
+        optimizer=lambda name: optimizers.OPTIMIZERS[name],
+        dropout_mask=stages.dropout_mask,
+        compete=stages.compete,
+        missing=lambda layers, loss, optimizer: [],
     ),
-    "fused": Stages(
-        Projection,
-        BatchNormalization,
-        LayerNormalization,
-        {name: Activation(name) for name in stages.ACTIVATIONS},
-        {
-            **losses.LOSSES,
-            **{name: _loss(name) for name in ("cross_entropy", "squared_error")},
-            "multinomial": _multinomial,
-        },
-        {rule: _optimizer(rule) for rule in optimizers.OPTIMIZERS},
-        Statistics(),
-        dropout_mask,
-        compete,
+    "fused": Kernels(
+        Projection=Projection,
+        normalization=lambda over: FUSED.get(over) or stages.NORMALIZATIONS[over],
+        optimizer=_optimizer,
+        dropout_mask=dropout_mask,
+        compete=compete,
+        missing=missing,
     ),
 }

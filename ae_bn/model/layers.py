@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ae_bn.choices import LOSSES
 from ae_bn.config import ModelConfig
 
 
@@ -23,15 +24,15 @@ class LayerPlan(NamedTuple):
     normalize: bool  # divide by the standard deviation
     scale: bool  # multiply by a
     shift: bool  # add b
-    over_units: bool  # each document over the units (Layer Normalization), as ``batch_norm.over``
-    gradient: str  # as `model.batch_norm.gradient`
+    over: str | None  # as ``model.batch_norm.over``; None where nothing is standardised
+    gradient: str  # as ``model.batch_norm.gradient``
     activation: str
 
     @property
     def needs_statistics(self) -> bool:
-        """Whether statistics of a population enter the output; with gradient "only" none do."""
-        standardises = (self.center or self.normalize) and self.gradient != "only"
-        return standardises and not self.over_units
+        """Whether statistics of a population enter the output; with a rate per unit none do."""
+        standardises = (self.center or self.normalize) and self.gradient != "rate_per_unit"
+        return standardises and self.over is None
 
     @property
     def arrays(self) -> dict[str, tuple]:
@@ -53,13 +54,14 @@ def plan_layers(config: ModelConfig, n_words: int) -> list[LayerPlan]:
     Parameters
     ----------
     config : ModelConfig
+        The model's settings.
     n_words : int
-        Size of the vocabulary.
+        The size of the vocabulary.
 
     Returns
     -------
     list of LayerPlan
-        ``len(config.layers)`` of the encoder, as many of the decoder.
+        The ``len(config.layers)`` layers of the encoder, then as many of the decoder.
     """
     depth, switches = len(config.layers), config.batch_norm
     plans = []
@@ -72,6 +74,7 @@ def plan_layers(config: ModelConfig, n_words: int) -> list[LayerPlan]:
             shift = shift if switches.top_shift is None else switches.top_shift
         elif number == depth and switches.code is not None:
             batch_norm = switches.code
+        standardises = batch_norm and (switches.center or switches.normalize)
         plans.append(
             LayerPlan(
                 n_in,
@@ -80,7 +83,7 @@ def plan_layers(config: ModelConfig, n_words: int) -> list[LayerPlan]:
                 normalize=batch_norm and switches.normalize,
                 scale=batch_norm and scale,
                 shift=shift if batch_norm else True,
-                over_units=switches.over == "units",
+                over=switches.over if standardises else None,
                 gradient=switches.gradient,
                 activation=activation,
             )
@@ -94,9 +97,10 @@ def standardises_minibatches(config: ModelConfig) -> bool:
     Parameters
     ----------
     config : ModelConfig
+        The model's settings.
     """
     plans = plan_layers(config, n_words=1)
-    return any((plan.center or plan.normalize) and not plan.over_units for plan in plans)
+    return any((plan.center or plan.normalize) and plan.over is None for plan in plans)
 
 
 def weight_shapes(config: ModelConfig, n_words: int) -> list[tuple[int, int]]:
@@ -116,6 +120,6 @@ def array_shapes(config: ModelConfig, n_words: int) -> dict[str, tuple]:
             if name == "W" and config.tied and number > len(config.layers):
                 continue  # it is the encoder's
             shapes[f"layer{number}.{name}"] = shape
-    if config.loss == "standardised_error":
+    if LOSSES[config.loss].of_variance:
         shapes["word_variance"] = (n_words,)
     return shapes

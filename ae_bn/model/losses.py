@@ -1,8 +1,14 @@
 """The losses, in natural units per document: summed over words, mean over documents.
 
-All take z, what the output layer hands to its activation, (n, n_words), the target, (n, n_words),
-the dense form of one minibatch, the words' variance over the training documents, (n_words,), and
-how much each word counts.
+All are called alike, with what the output layer computes and what it should have computed::
+
+    z         a h + b of the output layer, (n, n_words)
+    out       activation(z), the reconstruction, (n, n_words)
+    target    one minibatch, dense, (n, n_words)
+    variance  of every word over the training documents, (n_words,), positive
+    weights   how much every word counts, (n_words,); None: 1
+
+and return a theano scalar.
 """
 
 from __future__ import annotations
@@ -11,50 +17,24 @@ from typing import Callable
 
 import theano.tensor as T
 
+from ae_bn import choices
 
-def cross_entropy(z, target, activation, variance=None, weights=None):
+
+def cross_entropy(z, out, target, variance, weights=None):
     """Return the binary cross-entropy of sigmoid(z), in nats, from the logits z.
 
     -t log s(z) - (1 - t) log(1 - s(z)) = softplus(z) - t z, which no z can overflow.
-
-    Parameters
-    ----------
-    z, target : theano matrices, (n, n_words); the target in [0, 1]
-    activation : function
-        Not applied: the formula has the sigmoid inside.
-    variance
-        Not used.
-    weights : theano vector, (n_words,), optional
-        Of the words; 1 without it.
-
-    Returns
-    -------
-    theano scalar
     """
     return _total(T.nnet.softplus(z) - target * z, weights)
 
 
-def squared_error(z, target, activation, variance=None, weights=None):
-    """Return the squared distance between the target and activation(z).
-
-    Parameters
-    ----------
-    z, target : theano matrices, (n, n_words)
-    activation : function, expression to expression
-    variance
-        Not used.
-    weights : theano vector, (n_words,), optional
-        Of the words; 1 without it.
-
-    Returns
-    -------
-    theano scalar
-    """
-    return _total(T.sqr(activation(z) - target), weights)
+def squared_error(z, out, target, variance, weights=None):
+    """Return the squared distance between target and reconstruction."""
+    return _total(T.sqr(out - target), weights)
 
 
-def standardised_error(z, target, activation, variance, weights=None):
-    """Return the squared distance of target and activation(z), both standardised alike.
+def standardised_error(z, out, target, variance, weights=None):
+    """Return the squared distance of target and reconstruction, both standardised alike.
 
     As the ladder network compares a layer with its reconstruction (Rasmus et al. 2015, arXiv
     1507.02672, section 2.2): both less the mean, divided by the deviation, of the clean layer;
@@ -62,54 +42,23 @@ def standardised_error(z, target, activation, variance, weights=None):
     minibatch.  The mean cancels:
 
     (f - mean) / std - (t - mean) / std = (f - t) / std
-
-    Parameters
-    ----------
-    z, target : theano matrices, (n, n_words)
-    activation : function, expression to expression
-    variance : theano vector, (n_words,), positive
-    weights : theano vector, (n_words,), optional
-        Of the words; 1 without it.
-
-    Returns
-    -------
-    theano scalar
     """
-    return _total(T.sqr(activation(z) - target) / variance, weights)
+    return _total(T.sqr(out - target) / variance, weights)
 
 
-def multinomial(z, target, activation, variance=None, weights=None):
+def multinomial(z, out, target, variance, weights=None):
     """Return the multinomial negative log-likelihood of softmax(z), in nats, from the logits z.
 
     -sum_j t_j log softmax(z)_j (Liang et al. 2018, arXiv 1802.05814, equation 2).  The target is
     taken as it is: counts, or any weights that are not negative.  A document without words has
     loss 0.
-
-    Parameters
-    ----------
-    z, target : theano matrices, (n, n_words)
-    activation : function
-        Not applied: the formula has the softmax inside.
-    variance
-        Not used.
-    weights : theano vector, (n_words,), optional
-        Of the words; 1 without it.
-
-    Returns
-    -------
-    theano scalar
     """
     return _total(-target * T.nnet.logsoftmax(z), weights)
-
-
-LOSSES: dict[str, Callable] = {
-    "cross_entropy": cross_entropy,
-    "squared_error": squared_error,
-    "standardised_error": standardised_error,
-    "multinomial": multinomial,
-}
 
 
 def _total(terms, weights):
     """Return the sum over words, the mean over documents, of terms, (n, n_words)."""
     return (terms if weights is None else terms * weights).sum(axis=1).mean()
+
+
+LOSSES: dict[str, Callable] = {name: globals()[name] for name in choices.LOSSES}

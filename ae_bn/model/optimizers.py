@@ -2,7 +2,7 @@
 
 Every function takes the parameters (shared variables), their gradients and the learning rate
 (a shared scalar), and returns a list of (shared variable, new value) pairs.  Whatever else an
-optimiser remembers is a shared variable that starts at zero and stands in that list too.
+optimiser remembers is a shared variable that starts at zero and is in that list, too.
 
 A parameter may be some rows of a shared variable, W[rows], with a gradient of that shape: then
 the updates are of these rows, and of the same rows of what the optimiser remembers.
@@ -15,6 +15,8 @@ from typing import Callable
 import numpy as np
 import theano
 import theano.tensor as T
+
+from ae_bn import choices
 
 
 def sgd(parameters, gradients, learning_rate):
@@ -88,21 +90,13 @@ def rmsprop(parameters, gradients, learning_rate, decay=0.9, epsilon=1e-8):
     return updates
 
 
-OPTIMIZERS: dict[str, Callable] = {
-    "sgd": sgd,
-    "nesterov": nesterov,
-    "adam": adam,
-    "adadelta": adadelta,
-    "rmsprop": rmsprop,
-}
-
-
 def rows_of(parameter):
     """Return the shared variable behind a parameter, and which of its rows it is (None: all).
 
     Parameters
     ----------
     parameter : theano shared variable, or some rows of one, W[rows]
+        The parameter that an optimiser is given.
     """
     if isinstance(parameter, theano.compile.SharedVariable):
         return parameter, None
@@ -115,9 +109,10 @@ def whole(updates):
     Parameters
     ----------
     updates : list of (theano variable, new value)
+        The updates that an optimiser returned.
     """
     return [
-        (variable, new) if rows is None else (variable, T.set_subtensor(some, new))
+        (variable, new if rows is None else T.set_subtensor(variable[rows], new))
         for some, new in updates
         for variable, rows in [rows_of(some)]
     ]
@@ -128,3 +123,6 @@ def _zeros_like(p):
     zeros = np.zeros(variable.get_value(borrow=True).shape, variable.dtype)
     state = theano.shared(zeros, name=f"state of {variable.name}", borrow=True)
     return state if rows is None else state[rows]
+
+
+OPTIMIZERS: dict[str, Callable] = {name: globals()[name] for name in choices.OPTIMIZERS}

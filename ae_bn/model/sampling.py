@@ -27,6 +27,7 @@ v of other rows do not decay meanwhile, while Adam's t counts every step (as in 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -120,15 +121,16 @@ def small_vocabulary(layers, words: Words, data, indptr):
 
     Parameters
     ----------
-    layers : list of ae_bn.model.autoencoder.Layer
-        The output layer's W is stored transposed.
+    layers : list of ae_bn.model.stages.Layer
+        The layers; the output layer's W is stored transposed.
     words : Words
+        The words taken.
     data, indptr : theano vectors
-        Of the documents, CSR.
+        The values and the rows' starts of the documents, CSR.
 
     Returns
     -------
-    layers : list of ae_bn.model.autoencoder.Layer
+    layers : list of ae_bn.model.stages.Layer
     x : theano matrix, CSR, (n, n_taken), or (n, n_present) where W is not tied
     target : the same, (n, n_taken)
     """
@@ -146,9 +148,9 @@ def small_vocabulary(layers, words: Words, data, indptr):
     else:
         encoder, n_in = first.projection.rows(words.numbers[: words.n_present]), words.n_present
     small = [
-        first._replace(projection=encoder),
+        replace(first, projection=encoder),
         *inner,
-        top._replace(projection=projection, batch_normalization=normalization),
+        replace(top, projection=projection, batch_normalization=normalization),
     ]
     n = indptr.shape[0] - 1
     x, target = (

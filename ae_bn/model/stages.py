@@ -6,14 +6,14 @@ A minibatch x holds n documents in rows, so the post's W*x reads x W::
     h(g) = (g - mean) / std                                               (2)
     f(h) = max(0, a h + b)                                                (3)
 
-`g`, `h` and `f` are these three equations, each from expression to expression.  On top of them
-stand the post's layer words, so that its two lines ::
+`g`, `h` and `f` are these three equations, each from expression to expression.  The post's layer
+words use them, and its two lines run ::
 
-    bn = BatchNormalization(x) | Projection(x)
+    bn = BatchNormalization(n_units, ...) | Projection(W)
     out = ReLU(bn)
 
-become ``out = ReLU(batch_normalization(projection(x)))``.  The original paper (Ioffe and
-Szegedy 2015, arXiv 1502.03167, algorithm 1) calls a gamma and b beta.
+Both are a `Layer`: ``out(x)`` is f of the documents x.  The original paper (Ioffe and Szegedy
+2015, arXiv 1502.03167, algorithm 1) calls a gamma and b beta.
 
 The contract of Batch Normalization, kept by `BatchNormalization` and tested:
 
@@ -23,16 +23,19 @@ The contract of Batch Normalization, kept by `BatchNormalization` and tested:
 - std = sqrt(variance + epsilon): epsilon is inside the root.  A unit that is constant over the
   batch, or a batch of one document, therefore gives h = 0 and a zero gradient, not NaN.
 - Stored as population statistics are the mean and the biased variance (without epsilon) over
-  the whole training part; `ae_bn.model.autoencoder` computes them, training never reads them.
+  the whole training part; `ae_bn.model.population` computes them, training never reads them.
 - Gradients flow through mean and std of the batch (gradient "full"; "constant" takes them as
-  constants; "only" leaves g as it is and divides its gradient by std, a learning rate per unit).
+  constants; "rate_per_unit" leaves g as it is and divides its gradient by std, which is a
+  learning rate per unit).
 - Four switches: center (subtract the mean), normalize (divide by std), scale (multiply by a),
   shift (add b).  A plain layer, f(x W + b), is the one with only shift switched on.
 """
 
 from __future__ import annotations
 
-from typing import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Callable, NamedTuple
 
 import numpy as np
 import theano
@@ -49,7 +52,9 @@ def g(x, W):
     Parameters
     ----------
     x : theano matrix, dense or sparse CSR, (n, n_in)
+        The documents, or the outputs of the layer below.
     W : theano matrix, (n_in, n_out)
+        The weights.
 
     Returns
     -------
@@ -64,7 +69,9 @@ def h(g, mean, std):
     Parameters
     ----------
     g : theano matrix, (n, n_units)
+        The projected documents.
     mean, std : theano vectors, (n_units,), or numbers
+        The mean and the standard deviation of every unit.
 
     Returns
     -------
@@ -79,8 +86,11 @@ def f(h, a, b, activation):
     Parameters
     ----------
     h : theano matrix, (n, n_units)
+        The standardised units.
     a, b : theano vectors, (n_units,), or numbers
+        The scale and the shift of every unit.
     activation : function, expression to expression
+        The activation, such as `ReLU`.
 
     Returns
     -------
@@ -89,38 +99,50 @@ def f(h, a, b, activation):
     return activation(a * h + b)
 
 
+def word(activation):
+    """Let an activation follow a layer as well as an expression: ``ReLU(bn)`` is a layer."""
+
+    @wraps(activation)
+    def either(z):
+        return replace(z, activation=either) if isinstance(z, Layer) else activation(z)
+
+    return either
+
+
+@word
 def ReLU(z):
     """Return max(0, z).  At z = 0, where both sides are equal, the gradient is 0."""
     return T.maximum(0, z)
 
 
+@word
 def Sigmoid(z):
     """Return 1 / (1 + exp(-z))."""
     return T.nnet.sigmoid(z)
 
 
+@word
 def Tanh(z):
     """Return tanh(z)."""
     return T.tanh(z)
 
 
+@word
 def Linear(z):
     """Return z."""
     return z
 
 
+@word
 def Softmax(z):
     """Return exp(z) divided by its sum over the units: the words' probabilities in a document.
 
     For the output layer only.
-
-    Parameters
-    ----------
-    z : theano matrix, (n, n_units)
     """
     return T.nnet.softmax(z)
 
 
+# By the name that a config gives; `ae_bn.choices` has the same equations in NumPy.
 ACTIVATIONS: dict[str, Callable] = {
     "relu": ReLU,
     "sigmoid": Sigmoid,
@@ -130,15 +152,88 @@ ACTIVATIONS: dict[str, Callable] = {
 }
 
 
+class Signals(NamedTuple):
+    """What one layer takes, (n, n_in), and computes, each (n, n_units)."""
+
+    x: T.TensorVariable  # the documents or the outputs of the layer below, some dropped
+    g: T.TensorVariable  # projected
+    z: T.TensorVariable  # a * h(g) + b
+    out: T.TensorVariable  # activation(z)
+    population: bool  # h took the population's statistics, not the minibatch's
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer of the post, f(h(g(x))): how it computes itself, and its loss.
+
+    ``batch_normalization | projection`` makes one, and an activation takes one and returns it
+    with that activation.
+
+    Parameters
+    ----------
+    projection : Projection
+        Equation (1).
+    batch_normalization : BatchNormalization
+        Equation (2), and the scale and shift of equation (3).
+    activation : function, expression to expression
+        The activation of equation (3), one of `ACTIVATIONS`.
+    competition : function, expression to expression, optional
+        What the outputs go through next while the layer trains, such as `compete`.
+    """
+
+    projection: Projection
+    batch_normalization: BatchNormalization
+    activation: Callable = Linear
+    competition: Callable | None = None
+
+    def __call__(self, x, population=False):
+        """Return f, (n, n_units), of x, (n, n_in)."""
+        return self.signals(x, population).out
+
+    def signals(self, x, population=False):
+        """Return the `Signals` of x, (n, n_in).
+
+        Parameters
+        ----------
+        x : theano matrix, dense or sparse CSR, (n, n_in)
+            The documents, or the outputs of the layer below.
+        population : bool
+            Whether the stored population statistics standardise, not those of this batch.
+        """
+        g = self.projection(x)
+        z = self.batch_normalization(g, population)
+        out = self.batch_normalization(g, population, self.activation)
+        return Signals(x, g, z, out, population)
+
+    def loss(self, loss, signals, target, variance, weights=None):
+        """Return the loss of this layer as the output layer, a theano scalar.
+
+        Parameters
+        ----------
+        loss : function
+            One of `ae_bn.model.losses.LOSSES`.
+        signals : Signals
+            What this layer computed.
+        target : theano sparse CSR matrix, (n, n_units)
+            The documents.
+        variance : theano vector, (n_units,)
+            The variance of every word over the training documents.
+        weights : theano vector, (n_units,), optional
+            The weight of every word; 1 without it.
+        """
+        target = sparse.dense_from_sparse(target)
+        return loss(signals.z, signals.out, target, variance, weights)
+
+
 class Projection:
     """The layer word for `g`.
 
     Parameters
     ----------
     W : theano matrix, (n_in, n_out)
-        A shared variable, for tied weights another projection's.
+        The weights: a shared variable, for tied weights the one of another projection.
     transposed : bool
-        W is stored as (n_out, n_in).
+        Whether W is stored as (n_out, n_in).
     """
 
     def __init__(self, W, transposed=False):
@@ -148,27 +243,36 @@ class Projection:
         """Return g(x), (n, n_out), of x, (n, n_in)."""
         return g(x, self.W.T if self.transposed else self.W)
 
+    @property
+    def shape(self):
+        """The sizes (n_in, n_out)."""
+        shape = self.W.get_value(borrow=True).shape
+        return shape[::-1] if self.transposed else shape
+
     def rows(self, numbers):
         """Return this projection with some rows of W only.
 
         Parameters
         ----------
         numbers : theano vector, (k,), integers
+            The rows to take.
         """
         return type(self)(self.W[numbers], self.transposed)
 
 
 class BatchNormalization:
-    """The layer word for `h`, then a*h + b; see the contract in the module's docstring.
+    """The layer word for `h`, with the a and b of `f`; see the contract in the module's docstring.
 
     Parameters
     ----------
     n_units : int
+        The number of units.
     center, normalize, scale, shift : bool
         The four switches.
     epsilon : float
-        Added to the variance, in its unit (the square of g's).
-    gradient : {"full", "constant", "only"}
+        What is added to the variance, in its unit (the square of g's).
+    gradient : {"full", "constant", "rate_per_unit"}
+        How gradients flow through mean and std.
 
     Attributes
     ----------
@@ -186,35 +290,49 @@ class BatchNormalization:
         self.mean = _shared_vector(np.nan, n_units, "mean")
         self.variance = _shared_vector(np.nan, n_units, "variance")
 
-    def __call__(self, g, population=False):
-        """Return a * h(g) + b, (n, n_units).
+    def __or__(self, projection):
+        """Return the `Layer` of a projection and this, as the post writes it."""
+        return Layer(projection, self)
+
+    def __call__(self, g, population=False, activation=Linear):
+        """Return f(h(g)), (n, n_units).
 
         Parameters
         ----------
         g : theano matrix, (n, n_units)
+            The projected documents.
         population : bool
-            Standardise by the stored population statistics, not by those of this batch.
+            Whether the stored population statistics standardise, not those of this batch.
+        activation : function, expression to expression
+            The activation; by default there is none, and a * h(g) + b is returned.
         """
-        mean, variance = self._statistics(g, population)
+        a = 1 if self.a is None else self.a
+        b = 0 if self.b is None else self.b
+        return f(self.standardise(g, population), a, b, activation)
+
+    def standardise(self, g, population=False):
+        """Return h(g), (n, n_units)."""
+        mean, variance = self.statistics(g, population)
         if self.gradient != "full":
             mean, variance = disconnected_grad(mean), disconnected_grad(variance)
         mean = mean if self.center else 0
         std = T.sqrt(variance + self.epsilon) if self.normalize else 1
-        if self.gradient == "only":
-            standardised = g if population else divide_gradient(g, std)
-        else:
-            standardised = h(g, mean, std)
-        a = 1 if self.a is None else self.a
-        b = 0 if self.b is None else self.b
-        return f(standardised, a, b, Linear)
+        if self.gradient == "rate_per_unit":
+            return g if population else divide_gradient(g, std)
+        return h(g, mean, std)
 
-    def _statistics(self, g, population):
-        return (self.mean, self.variance) if population else batch_statistics(g)
+    def statistics(self, g, population=False):
+        """Return the mean and the biased variance that standardise g; each broadcasts to it."""
+        return (self.mean, self.variance) if population else self.batch_statistics(g)
+
+    def batch_statistics(self, g):
+        """Return mean and biased variance of g, (n, n_units), per unit, (n_units,) each."""
+        return batch_statistics(g)
 
     @property
     def needs_statistics(self):
         """Whether any statistics of a population enter the output."""
-        return (self.center or self.normalize) and self.gradient != "only"
+        return (self.center or self.normalize) and self.gradient != "rate_per_unit"
 
 
 class LayerNormalization(BatchNormalization):
@@ -225,8 +343,9 @@ class LayerNormalization(BatchNormalization):
     so training and evaluation are alike, and the population statistics are never used.
     """
 
-    def _statistics(self, g, population):
-        mean = g.mean(axis=1, keepdims=True)  # (n, 1), as the variance
+    def statistics(self, g, population=False):
+        """Return mean and biased variance of every document over its units, (n, 1) each."""
+        mean = g.mean(axis=1, keepdims=True)
         return mean, T.sqr(g - mean).mean(axis=1, keepdims=True)
 
     @property
@@ -235,13 +354,19 @@ class LayerNormalization(BatchNormalization):
         return False
 
 
+# By what the config's ``batch_norm.over`` says; `ae_bn.choices` has the statistics in NumPy.
+NORMALIZATIONS: dict[str | None, type] = {None: BatchNormalization, "units": LayerNormalization}
+
+
 def divide_gradient(g, std):
     """Return g itself, whose gradient is divided by std, a constant to the gradient.
 
     Parameters
     ----------
     g : theano matrix, (n, n_units)
+        The projected documents.
     std : theano vector, (n_units,)
+        What the gradient of every unit is divided by.
     """
     quotient = g / std
     return quotient + disconnected_grad(g - quotient)
@@ -271,12 +396,12 @@ def compete(out, k, alpha):
     Parameters
     ----------
     out : theano matrix, (n, n_units)
-        Outputs of tanh.
+        The outputs of tanh.
     k : int
-        Number of winners, of both signs, if a document has as many; all of a sign win if they
-        are fewer.  Of equal values the later unit is the larger.
+        The number of winners of both signs, if a document has as many; all of a sign win if
+        they are fewer.  Of equal values the later unit is the larger.
     alpha : float
-        Amplification of the energy; the authors take 6.26.
+        The amplification of the energy; the authors take 6.26.
 
     Returns
     -------
@@ -301,9 +426,11 @@ def dropout_mask(values, rate, random):
     Parameters
     ----------
     values : theano vector or matrix
-        Only its shape is used.
+        What is dropped; only its shape is used.
     rate : theano scalar in [0, 1)
+        The probability that a value is dropped.
     random : MRG_RandomStream
+        Theano's generator of random numbers.
     """
     draws = random.uniform(values.shape, nstreams=MASK_STREAMS, dtype=theano.config.floatX)
     return T.ge(draws, rate) / (1 - rate)
@@ -315,6 +442,7 @@ def random_state(stream):
     Parameters
     ----------
     stream : numpy Generator
+        Draws the state.
     """
     return stream.integers(1, 2**31 - 21069, (MASK_STREAMS, 6)).astype(np.int32)
 

@@ -31,7 +31,7 @@ from typing import Any, Iterable
 import pandas as pd
 
 import ae_bn
-from ae_bn.config import Config, DataConfig, DropoutConfig
+from ae_bn.config import FORMER_GRADIENT, Config, DataConfig, DropoutConfig
 from ae_bn.data.corpus import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
 from ae_bn.evaluation import curvature
@@ -48,6 +48,7 @@ from ae_bn.files import (
 )
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.model_file import NAME, write_model
+from ae_bn.model.population import by_running_averages, variance_shift
 from ae_bn.randomness import streams
 from ae_bn.study.arms import Arm, check_distinct, expand_arms
 from ae_bn.study.compiled import compiled, hessian
@@ -235,6 +236,8 @@ def _identity(config: Config, reference: str | None, data_fingerprint: str) -> s
     else:
         decides.update(config.model_dump(include={"model", "training", "theano"}))
         del decides["training"]["checkpoint_epochs"]
+        batch_norm = decides["model"]["batch_norm"]  # a renamed value has its former hash
+        batch_norm["gradient"] = FORMER_GRADIENT.get(batch_norm["gradient"], batch_norm["gradient"])
     return fingerprint(_without_nulls(decides))
 
 
@@ -298,40 +301,61 @@ def _splits(corpus: Corpus, codes) -> tuple[Split, Split]:
 
 
 def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus, test: bool) -> dict:
-    """Train, measure every snapshot on the test documents, once, and write the models."""
-    config, stream = run.config, streams(run.seed)
-    rows = split_validation(corpus.train.shape[0], config.data.validation_fraction, stream.split)
-    X_train, X_valid = (corpus.train[part] for part in rows)
+    """Train, measure every snapshot, on the test documents once, and write the models."""
+    stream = streams(run.seed)
+    fraction = run.config.data.validation_fraction
+    rows = split_validation(corpus.train.shape[0], fraction, stream.split)
     result = _train(run, autoencoder, corpus, rows, stream)
-    epochs = len(result.history)
-    results = {
+    results = _history(run, autoencoder, result, n_train=len(rows[0]))
+    if result.snapshots:
+        results.update(_measure_snapshots(run, autoencoder, corpus, rows, result, test))
+    else:
+        results.update(snapshots=_chance(run, corpus), files={})
+    if run.config.evaluation.curvature is not None:
+        summary = _summarize_curvature(run, autoencoder, corpus.train[rows[0]], result)
+        results["spectra"] = summary.pop("spectra", {})
+        of_loss = results["snapshots"]["loss"]
+        results["snapshots"]["loss"] = evaluation.merged(of_loss, summary)
+    return results
+
+
+def _history(run: Run, autoencoder: Autoencoder, result: Result, n_train: int) -> dict:
+    """Return how training went."""
+    training, epochs = run.config.training, len(result.history)
+    ended_by_itself = result.diverged or epochs - result.best_epoch >= training.patience
+    rows = [{**epoch._asdict(), **epoch.codes} for epoch in result.history]
+    return {
         "status": "diverged" if result.diverged else "finished",
         "epochs": epochs,
-        # Training had not ended by itself.
-        "capped": epochs == config.training.epochs and not result.diverged
-        and epochs - result.best_epoch < config.training.patience,
-        "steps_per_epoch": X_train.shape[0] // config.training.batch_size,
+        "capped": epochs == training.epochs and not ended_by_itself,
+        "steps_per_epoch": n_train // training.batch_size,
         "seconds": result.history[-1].seconds,
         "kernels": autoencoder.kernels,
-        "history": _columns(
-            [{**epoch._asdict(), **epoch.codes} for epoch in result.history], ["codes", "seconds"]
-        ),
+        "history": _columns(rows, ["codes", "seconds"]),
         "observations": _columns(result.observations),
-        "snapshots": {},
-        "files": {},
-    }  # fmt: skip
-    if not result.snapshots:
-        labels = corpus.train_labels, corpus.test_labels
-        chance = evaluation.chance_metrics(*labels, config.evaluation)
-        names = ["loss"] if config.training.path_epochs is None else list(SNAPSHOTS)
-        results["snapshots"] = {name: {"epoch": 0, **chance} for name in names}
+    }
 
-    def on_test_documents():
-        codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
-        metrics = snapshot_metrics(*_splits(corpus, codes), *rows, config.evaluation.softmax_probe)
-        return codes, {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
 
-    by_epoch: dict[int, dict] = {}
+def _chance(run: Run, corpus: Corpus) -> dict:
+    """Return the snapshots of a run that had no epoch with a finite loss."""
+    labels = corpus.train_labels, corpus.test_labels
+    chance = evaluation.chance_metrics(*labels, run.config.evaluation)
+    names = ["loss"] if run.config.training.path_epochs is None else list(SNAPSHOTS)
+    return {name: {"epoch": 0, **chance} for name in names}
+
+
+def _measure_snapshots(
+    run: Run,
+    autoencoder: Autoencoder,
+    corpus: Corpus,
+    rows: tuple[Any, Any],
+    result: Result,
+    test: bool,
+) -> dict:
+    """Measure every snapshot; return them, the files of their models, and the curve of one."""
+    config, X_train = run.config, corpus.train[rows[0]]
+    results: dict = {"snapshots": {}, "files": {}}
+    tested: dict[int, tuple] = {}  # by epoch: codes and metrics on the test documents
     for name in filter(result.snapshots.get, SNAPSHOTS):
         epoch, state = result.snapshots[name]
         last = result.history[epoch - 1]
@@ -342,49 +366,63 @@ def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus, test: bool)
             write_model(path, autoencoder, config, corpus)
             results["files"][path.name] = file_digest(path)
         if name == "loss":
-            metrics["train_loss"] = autoencoder.evaluate(X_train)
+            metrics = evaluation.merged(metrics, _on_training_documents(run, autoencoder, X_train))
             metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
-            if config.model.dropout != DropoutConfig(input=0, hidden=0):
-                shift = {"variance_shift": lambda: autoencoder.variance_shift(X_train)}
-                metrics = evaluation.merged(metrics, evaluation.measured(shift))
         if test:
-            if epoch not in by_epoch:
-                codes, by_epoch[epoch] = on_test_documents()
-            metrics = evaluation.merged(metrics, by_epoch[epoch])
+            if epoch not in tested:
+                tested[epoch] = _on_test_documents(run, autoencoder, corpus, rows)
+            codes, of_test = tested[epoch]
+            metrics = evaluation.merged(metrics, of_test)
             if name == "loss":
                 activation = config.model.hidden_activation
-                metrics = evaluation.merged(
-                    metrics,
-                    evaluation.evaluate_codes(
-                        *_splits(corpus, codes), *rows, activation, config.evaluation
-                    ),
-                )
+                splits = _splits(corpus, codes)
+                of_codes = evaluation.evaluate_codes(*splits, *rows, activation, config.evaluation)
+                metrics = evaluation.merged(metrics, of_codes)
                 if "curve" in metrics:
                     results["curve"] = metrics.pop("curve")
         results["snapshots"][name] = metrics
         if test and name == "loss" and config.evaluation.running_average is not None:
-            with autoencoder.running_averages():
+            with by_running_averages(autoencoder):
                 results["snapshots"][f"{name}, running averages"] = {
                     "epoch": epoch,
-                    "valid_loss": autoencoder.evaluate(X_valid),
-                    **on_test_documents()[1],
+                    "valid_loss": autoencoder.evaluate(corpus.train[rows[1]]),
+                    **_on_test_documents(run, autoencoder, corpus, rows)[1],
                 }
-    if config.evaluation.curvature is not None:
-        reasons = [m for m in result.measurements if m and "reason" in m]
-        measured = {e: m for e, m in enumerate(result.measurements) if m and "reason" not in m}
-
-        def spectra():
-            best = measured.get(result.best_epoch)
-            if best is None and result.snapshots:
-                autoencoder.set_state(result.snapshots["loss"].state)
-                best = _curvature(run, autoencoder, X_train)
-            return curvature.summarize(measured, best)
-
-        summary = evaluation.merged(*reasons, evaluation.measured({"curvature": spectra}))
-        results["spectra"] = summary.pop("spectra", {})
-        of_loss = results["snapshots"]["loss"]
-        results["snapshots"]["loss"] = evaluation.merged(of_loss, summary)
     return results
+
+
+def _on_training_documents(run: Run, autoencoder: Autoencoder, X_train) -> dict:
+    """Return the loss, and with dropout its shift of the variances."""
+    metrics = {"train_loss": autoencoder.evaluate(X_train)}
+    if run.config.model.dropout == DropoutConfig(input=0, hidden=0):
+        return metrics
+    shift = {"variance_shift": lambda: variance_shift(autoencoder, X_train)}
+    return evaluation.merged(metrics, evaluation.measured(shift))
+
+
+def _on_test_documents(
+    run: Run, autoencoder: Autoencoder, corpus: Corpus, rows: tuple[Any, Any]
+) -> tuple:
+    """Return the codes of training and test documents, and the metrics of every snapshot."""
+    codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
+    softmax_probe = run.config.evaluation.softmax_probe
+    metrics = snapshot_metrics(*_splits(corpus, codes), *rows, softmax_probe)
+    return codes, {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
+
+
+def _summarize_curvature(run: Run, autoencoder: Autoencoder, X_train, result: Result) -> dict:
+    """Return the metrics of the curvature that was measured in training, and at the best epoch."""
+    reasons = [m for m in result.measurements if m and "reason" in m]
+    measured = {e: m for e, m in enumerate(result.measurements) if m and "reason" not in m}
+
+    def spectra():
+        best = measured.get(result.best_epoch)
+        if best is None and result.snapshots:
+            autoencoder.set_state(result.snapshots["loss"].state)
+            best = _curvature(run, autoencoder, X_train)
+        return curvature.summarize(measured, best)
+
+    return evaluation.merged(*reasons, evaluation.measured({"curvature": spectra}))
 
 
 def _train(run: Run, autoencoder: Autoencoder, corpus: Corpus, rows, stream) -> Result:

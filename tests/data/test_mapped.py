@@ -12,7 +12,7 @@ from ae_bn.data.corpus import _vectorise, weigh
 from ae_bn.data.mapped import open_documents, planted_documents, vectorise, write_documents
 from ae_bn.data.sources import Texts
 from ae_bn.errors import UserError
-from ae_bn.model import autoencoder
+from ae_bn.model import initialization
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.randomness import streams
 from ae_bn.training import fit
@@ -182,9 +182,9 @@ def test_moments_are_taken_in_parts(monkeypatch):
         read.append(part.shape[0])
         return multiply(part, other)
 
-    monkeypatch.setattr(autoencoder, "READ", 10)
+    monkeypatch.setattr(initialization, "READ", 10)
     monkeypatch.setattr(csr_matrix, "multiply", noted)
-    mean, deviation = autoencoder._word_moments(X)
+    mean, deviation = initialization.word_moments(X)
     assert read == [10, 10, 5]
     np.testing.assert_allclose(mean, X.toarray().mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(deviation, X.toarray().std(axis=0), rtol=1e-5, atol=1e-7)

@@ -16,7 +16,9 @@ from scipy.sparse import csr_matrix, vstack
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation.observations import observe
-from ae_bn.model.autoencoder import CHUNK, Autoencoder, build_layers, forward
+from ae_bn.model.autoencoder import CHUNK, Autoencoder, forward
+from ae_bn.model.building import build_layers
+from ae_bn.model.population import by_running_averages, variance_shift
 from ae_bn.randomness import streams
 
 
@@ -136,7 +138,7 @@ def test_gradients_against_finite_differences(float64, documents, tied, loss, ke
     "settings",
     [
         ["batch_norm.gradient=constant"],
-        ["batch_norm.gradient=only", "batch_norm.scale=false"],
+        ["batch_norm.gradient=rate_per_unit", "batch_norm.scale=false"],
         ["loss=standardised_error", "output_activation=linear", "batch_norm.top=true"],
         MULTINOMIAL,
         [*MULTINOMIAL, "batch_norm.top=true"],
@@ -208,7 +210,7 @@ def test_variance_shift_of_masking_noise_is_what_theory_says():
     autoencoder = started(model("batch_norm.hidden=true", "dropout.input=0.5"), X)
     W = autoencoder.get_state()["layer1.W"].astype(float)
     noisy, clean = 2 * (W**2).mean(axis=0) - W.mean(axis=0) ** 2, W.var(axis=0)
-    shift = autoencoder.variance_shift(X)
+    shift = variance_shift(autoencoder, X)
     assert list(shift) == ["variance_shift1"]
     assert shift["variance_shift1"] == pytest.approx(np.median(noisy / clean), rel=0.05)
 
@@ -238,7 +240,7 @@ def test_running_averages_take_the_place_of_the_population_for_a_while(documents
     autoencoder.train(documents[:20])
     autoencoder.update_population_statistics(documents)
     state, exact = autoencoder.get_state(), autoencoder.reconstruct(documents)
-    with autoencoder.running_averages():
+    with by_running_averages(autoencoder):
         by_averages = autoencoder.reconstruct(documents)
     np.testing.assert_array_equal(autoencoder.reconstruct(documents), exact)
     for name in list(state):
@@ -285,7 +287,7 @@ def test_running_averages_go_on_from_a_state_and_start_again_with_a_run(document
 
 def test_running_averages_that_cannot_be_are_named(documents):
     with pytest.raises(UserError, match="evaluation.running_average is null"):
-        with started(model(*ALL_BN), documents).running_averages():
+        with by_running_averages(started(model(*ALL_BN), documents)):
             pass
     with pytest.raises(UserError, match="evaluation.running_average: with model.sampling"):
         started(model(*ALL_BN, "sampling=3"), documents, running_average=0.9)
@@ -463,7 +465,7 @@ def test_over_units_no_document_depends_on_another(documents, kernels):
     assert autoencoder.train(documents) == pytest.approx(single, rel=1e-5)
     autoencoder.update_population_statistics(documents)
     assert autoencoder.evaluate(documents) == pytest.approx(single, rel=1e-5)
-    assert autoencoder.kernels == [kernels] and autoencoder.variance_shift(documents) == {}
+    assert autoencoder.kernels == [kernels] and variance_shift(autoencoder, documents) == {}
 
 
 def test_a_linear_output_over_units_starts_no_wider_than_the_data_on_average(documents):
@@ -563,9 +565,10 @@ def test_tied_weights_are_one_matrix(documents):
 
 def test_only_needed_statistics_are_compiled(documents):
     autoencoder = started(model("batch_norm.top=true", "batch_norm.hidden=false"), documents)
-    assert not autoencoder._statistics
+    clean, noisy = (autoencoder._moments[noise].compiled for noise in (False, True))
+    assert not clean
     autoencoder.update_population_statistics(documents)
-    assert list(autoencoder._statistics) == [(1, False)]
+    assert list(clean) == [1] and not noisy
 
 
 COUNT_COMPILED = """

@@ -15,7 +15,7 @@ TARGET = np.array([[1.0, 0.0, 0.25], [0.0, 1.0, 0.5]])
 
 def compiled(loss, activation, variance=None):
     z, target = T.matrix(), T.matrix()
-    value = loss(z, target, activation, variance)
+    value = loss(z, activation(z), target, variance)
     return theano.function([z, target], [value, T.grad(value, z)])
 
 
@@ -67,7 +67,7 @@ def test_multinomial_of_extreme_logits_and_empty_documents_is_finite():
 def test_second_derivatives_of_multinomial(float64):
     """The Hessian of one document, t (diag(p) - p p^T), as the curvature needs it."""
     z, v = T.matrix(), T.matrix()
-    gradient = T.grad(multinomial(z, T.constant(TARGET[:1]), Softmax), z)
+    gradient = T.grad(multinomial(z, Softmax(z), T.constant(TARGET[:1]), None), z)
     product = theano.function([z, v], T.grad((gradient * v).sum(), z))
     p, direction = np.exp(Z[0]) / np.exp(Z[0]).sum(), np.array([0.3, -1.0, 2.0])
     expected = TARGET[0].sum() * (p * direction - p * (p @ direction))

@@ -56,6 +56,26 @@ def test_the_three_stages_are_the_three_equations(float64):
     np.testing.assert_allclose(got[2], np.maximum(0, a * expected_h + b))
 
 
+def test_the_two_lines_of_the_post_run(float64):
+    """And an activation still takes an expression, inside out."""
+    rng = np.random.default_rng(1)
+    W, documents = theano.shared(rng.normal(size=(5, 3))), rng.normal(size=(4, 5))
+    normalization = batch_normalization()
+    normalization.a.set_value(np.array([0.5, -2.0, 3.0]))
+    bn = normalization | Projection(W)
+    out = stages.ReLU(bn)
+    x = T.matrix()
+    inside_out = stages.ReLU(normalization(stages.g(x, W)))
+    got = theano.function([x], [bn(x), out(x), inside_out, out(x, population=True)])(documents)
+    g = documents @ W.get_value()
+    z = in_numpy(normalization, g, g.mean(axis=0), g.var(axis=0))
+    np.testing.assert_allclose(got[0], z)
+    np.testing.assert_allclose(got[1], np.maximum(0, z))
+    np.testing.assert_allclose(got[2], np.maximum(0, z))
+    assert np.isnan(got[3]).all()  # the population's statistics are not computed
+    assert bn.activation is stages.Linear and stages.Tanh(out).activation is stages.Tanh
+
+
 def test_projection_of_sparse_and_dense_rows_agree(float64):
     rng = np.random.default_rng(1)
     x, W = rng.normal(size=(5, 7)) * (rng.random((5, 7)) < 0.4), rng.normal(size=(7, 3))
@@ -208,7 +228,7 @@ def test_constant_statistics_are_those_of_the_batch_and_have_no_gradient(float64
 
 
 def test_a_rate_per_unit_changes_the_gradient_only(float64):
-    layer = BatchNormalization(3, True, True, False, True, EPSILON, gradient="only")
+    layer = BatchNormalization(3, True, True, False, True, EPSILON, gradient="rate_per_unit")
     assert not layer.needs_statistics
     g, weights = T.matrix(), np.random.default_rng(0).normal(size=G.shape)
     np.testing.assert_allclose(apply(layer, G), G)

@@ -1,0 +1,70 @@
+"""The layers that a config asks for, made from the stages of its kernels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import theano
+
+from ae_bn.config import ModelConfig
+from ae_bn.model.fused import KERNELS
+from ae_bn.model.layers import plan_layers
+from ae_bn.model.stages import ACTIVATIONS, Layer
+
+
+def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]:
+    """Return the layers of an autoencoder: encoder, then its mirror image as decoder.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The model's settings.
+    n_words : int
+        The size of the vocabulary.
+    kernels : {"fused", "symbolic"}
+        As for `Autoencoder`.
+
+    Returns
+    -------
+    list of Layer
+        The ``len(config.layers)`` layers of the encoder, then as many of the decoder.
+    """
+    ops, depth = KERNELS[kernels], len(config.layers)
+    layers: list[Layer] = []
+    for number, plan in enumerate(plan_layers(config, n_words), start=1):
+        n_in, n_out = plan.n_in, plan.n_out
+        if config.tied and number > depth:
+            W, transposed = layers[2 * depth - number].projection.W, True
+        else:
+            # Sampling takes some words of it, which are neighbours in memory as rows only.
+            transposed = number == 2 * depth and config.sampling is not None
+            shape = (n_out, n_in) if transposed else (n_in, n_out)
+            W = theano.shared(np.zeros(shape, theano.config.floatX), name=f"W{number}")
+        bn = ops.normalization(plan.over)(
+            n_out,
+            center=plan.center,
+            normalize=plan.normalize,
+            scale=plan.scale,
+            shift=plan.shift,
+            epsilon=config.batch_norm.epsilon,
+            gradient=plan.gradient,
+        )
+        layer = ACTIVATIONS[plan.activation](bn | ops.Projection(W, transposed))
+        if number == depth and config.competition is not None:
+            compete = partial(ops.compete, **config.competition.model_dump())
+            layer = replace(layer, competition=compete)
+        layers.append(layer)
+    return layers
+
+
+def parameters_of(layers: list[Layer]) -> list:
+    """Return W, a and b of every layer, where they exist; a tied W once."""
+    parameters = []
+    for layer in layers:
+        bn = layer.batch_normalization
+        for parameter in (layer.projection.W, bn.a, bn.b):
+            if parameter is not None and not any(parameter is other for other in parameters):
+                parameters.append(parameter)
+    return parameters

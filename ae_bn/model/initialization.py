@@ -1,0 +1,97 @@
+"""Where training starts: W is drawn, a is 1 and b is 0, and the output starts from the data."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+
+from ae_bn.choices import ACTIVATIONS
+from ae_bn.model.population import TINY
+from ae_bn.model.stages import Layer
+from ae_bn.model.variables import set_values
+
+READ = 100_000  # documents read at a time
+
+
+def draw_parameters(layers: list[Layer], random: np.random.Generator) -> None:
+    """Draw W, and set a to 1, b to 0 and the population statistics to NaN.
+
+    W is drawn as Glorot and Bengio (2010) do, uniform in +-sqrt(6 / (n_in + n_out)).
+
+    Parameters
+    ----------
+    layers : list of Layer
+        The layers, lowest first; a W that two of them share is drawn for the lower one.
+    random : numpy Generator
+        Draws W.
+    """
+    drawn: list = []
+    for layer in layers:
+        projection, bn = layer.projection, layer.batch_normalization
+        if not any(projection.W is W for W in drawn):
+            shape = projection.shape
+            limit = np.sqrt(6 / sum(shape))
+            draws = random.uniform(-limit, limit, shape)
+            set_values(projection.W, draws.T if projection.transposed else draws)
+            drawn.append(projection.W)
+            del draws  # before the next ones: with many words this is the most memory used
+        for variable, value in ((bn.a, 1), (bn.b, 0), (bn.mean, np.nan), (bn.variance, np.nan)):
+            if variable is not None:
+                set_values(variable, np.full(variable.get_value(borrow=True).shape, value))
+
+
+def start_output(
+    layers: list[Layer],
+    activation: str,
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    n: int,
+    moments: Callable[[], tuple],
+) -> None:
+    """Let the output layer start from the data, in every arm alike.
+
+    b is the inverse activation of each word's mean (sigmoid: log-odds; softmax: the log of each
+    word's share of all).  An output without bounds, linear or ReLU, starts no wider than the
+    data: standardised, it has each word's standard deviation as a (over units it then is no wider
+    on average over the words); otherwise the columns of W that give more are scaled down to it
+    (not if tied: W is the encoder's too).
+
+    Parameters
+    ----------
+    layers : list of Layer
+        The layers, lowest first.
+    activation : str
+        The output's activation, a key of `ae_bn.choices.ACTIVATIONS`.
+    mean, deviation : ndarray, (n_words,)
+        Mean and standard deviation of every word over the training documents.
+    n : int
+        The number of training documents.
+    moments : function
+        Returns mean and variance of the output layer's g over the training documents.
+    """
+    projection, bn = layers[-1].projection, layers[-1].batch_normalization
+    start, bounds = ACTIVATIONS[activation].start, ACTIVATIONS[activation].bounds
+    if bn.b is not None and start is not None:  # without one a config does not ask for it
+        set_values(bn.b, start(mean, n))
+    if bounds is not None:
+        return
+    if bn.normalize and bn.a is not None:
+        set_values(bn.a, deviation)
+    elif not bn.normalize and not any(layer.projection.W is projection.W for layer in layers[:-1]):
+        _, variance = moments()
+        factors = np.minimum(1, deviation / np.sqrt(variance + TINY))
+        factors = factors[:, None] if projection.transposed else factors
+        set_values(projection.W, projection.W.get_value() * factors)
+
+
+def word_moments(X) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of every word, (n_words,) each, of X, (n, n_words)."""
+    n, n_words = X.shape
+    total, squares = np.zeros(n_words), np.zeros(n_words)
+    for start in range(0, n, READ):  # X may be larger than memory
+        part = X[start : start + READ]
+        total = total + np.asarray(part.sum(axis=0), dtype=np.float64).ravel()
+        squares = squares + np.asarray(part.multiply(part).sum(axis=0), dtype=np.float64).ravel()
+    mean = total / n
+    return mean, np.sqrt(np.maximum(squares / n - mean**2, 0))
