@@ -1,12 +1,5 @@
 # An experiment is a file in configs/, and a target of its name runs it.
 EXPERIMENTS := $(basename $(notdir $(wildcard configs/*.yaml)))
-# What `make reproduce` changes in two of them to finish sooner.
-PRESET := training.epochs=10 evaluation.retrieval_queries=500
-FEWER_dropout := 'experiment.include=[{activation: ReLU, \
-	dropout: [none, masking .3, masking .7, hidden .3]}]'
-FEWER_top_layer := 'experiment.include=[{loss: [cross-entropy, squared error], \
-	bn: [none, hidden, hidden + output]}]'
-
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
 # The pinned pip is not to be replaced.
@@ -38,10 +31,9 @@ CREATE = $(if $(FOUND),"$(FOUND)" -m venv $(VENV),$(if $(PYTHON),$(error $(MISSI
 # $(call run,NAME,DIRECTORY,FLAGS): only what the user set is passed on, last.
 run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2) $(3) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
-QUICK := --seeds 4 $(if $(PRESET),--set $(PRESET))
 
 .PHONY: help setup warm_up test faults wheel lint types hooks docs info $(EXPERIMENTS) experiments \
-	reproduce report fast bench bench_run bench_scale clean
+	reproduce verdicts report fast bench bench_run bench_scale clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
@@ -94,9 +86,12 @@ $(EXPERIMENTS): $(READY)
 
 experiments: $(EXPERIMENTS) ## run every experiment in full; this takes days on two cores
 
-reproduce: $(READY) ## run dropout and top_layer, smaller: four seeds, fewer arms, shorter training
-	$(call run,dropout,$(or $(OUT),results/reproduce),$(QUICK) $(FEWER_dropout))
-	$(call run,top_layer,$(or $(OUT),results/reproduce),$(QUICK) $(FEWER_top_layer))
+reproduce: $(READY) ## train a slice of the published runs again, and compare path with path
+	$(IN_VENV) experiments/reproduce.py $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out $(OUT)) \
+		$(if $(SET),--set $(SET))
+
+verdicts: $(READY) ## measure by simulation how often the verdicts of the report are wrong
+	$(IN_VENV) experiments/simulate_verdicts.py
 
 report: $(READY) ## make tables, figures and results/REPORT.md again from results/*/*.csv
 	$(IN_VENV) experiments/report.py

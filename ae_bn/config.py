@@ -252,11 +252,6 @@ class ComparisonConfig(Section):
     within: Union[str, List[str], Dict[str, List[str]]] = []
 
 
-class HeadlineConfig(Section):
-    seeds: int = Field(ge=1)
-    arms: List[str]
-
-
 class PublishedConfig(Section):
     """A row of numbers that others have published; its further keys are metrics."""
 
@@ -311,7 +306,6 @@ class ExperimentConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     question: Optional[str]
     seeds: int = Field(ge=1)
-    headline: HeadlineConfig
     factors: Dict[str, Dict[str, Dict[str, Any]]]
     include: List[Dict[str, Union[str, List[str]]]]
     skip: List[Dict[str, Union[str, List[str]]]]

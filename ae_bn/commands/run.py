@@ -65,25 +65,17 @@ def parse_arguments(arguments):
     return parser.parse_args(arguments)
 
 
-def choose_seeds(text: str | None, config) -> tuple[list[int], list[int]]:
-    """Return the seeds of all arms, and the further seeds of the headline arms.
-
-    ``--seeds`` lists the seeds, or gives their number; then they count up from training.seed.
-    """
-    if text is None:
-        every, _ = choose_seeds(str(config.experiment.seeds), config)
-        headline = config.experiment.headline
-        more = choose_seeds(str(headline.seeds), config)[0] if headline.arms else []
-        return every, more[len(every) :]
+def choose_seeds(text: str, first: int) -> list[int]:
+    """Return the seeds that a text lists, or as many as it says, from the first on."""
     try:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
         seeds = []
     if len(seeds) == 1 and "," not in text:
-        seeds = [config.training.seed + count for count in range(seeds[0])]
+        seeds = [first + count for count in range(seeds[0])]
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {text}: give a number such as 5, or a list such as 1,2,5")
-    return seeds, []
+    return seeds
 
 
 def check_inputs(out: Path, name: str, data) -> None:
@@ -120,8 +112,8 @@ def main(arguments: list[str]) -> int:
     check_report(experiment)
     check_inputs(options.out, experiment.name, config.data)
     directory = options.out / experiment.name
-    seeds, headline = choose_seeds(options.seeds, config)
-    runs, record = plan_runs(config, seeds, options.out, headline), Record(options.out / "record")
+    seeds = choose_seeds(options.seeds or str(experiment.seeds), config.training.seed)
+    runs, record = plan_runs(config, seeds, options.out), Record(options.out / "record")
     if options.dry_run:
         for run in runs:
             state = (

@@ -43,7 +43,7 @@ def expand_arms(config: Config) -> list[Arm]:
     ------
     UserError
         For a level with an invalid setting, two arms of one name, or a name in ``include``,
-        ``skip``, ``headline``, ``learning_rates``, ``compare`` or ``report.contrasts`` that no
+        ``skip``, ``learning_rates``, ``compare`` or ``report.contrasts`` that no
         factor or arm has; arms that are left out may be named.
     """
     experiment = config.experiment
@@ -75,8 +75,6 @@ def expand_arms(config: Config) -> list[Arm]:
     check_distinct([arm.name for arm in arms])
     for name in experiment.learning_rates:
         check_name(name, combinations, "experiment.learning_rates")
-    for name in experiment.headline.arms:
-        check_name(name, combinations, "experiment.headline.arms")
     for title, contrast in experiment.report.contrasts.items():
         for name in contrast.plus + contrast.minus:
             check_name(name, combinations, f"experiment.report.contrasts.{title}")

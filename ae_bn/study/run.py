@@ -138,9 +138,7 @@ class Run:
         }
 
 
-def plan_runs(
-    config: Config, seeds: Iterable[int], directory: Path, headline: Iterable[int] = ()
-) -> list[Run]:
+def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run]:
     """Return all runs of an experiment, references first.
 
     With ``experiment.rate_grid`` every arm is run at each of these learning rates, unless a level
@@ -154,8 +152,6 @@ def plan_runs(
     seeds : iterable of int
     directory : Path
         The folder of all results; runs go to its folder ``runs``.
-    headline : iterable of int
-        Further seeds for the arms in ``experiment.headline``.
 
     Raises
     ------
@@ -187,8 +183,7 @@ def plan_runs(
             fit_rows, _ = split_validation(n, fraction, streams(0).split)
             check_batch_size(len(fit_rows), arm.config.training.batch_size, arm.config.model)
             curvature.check(arm.config, len(fit_rows))
-        further = headline if arm.name in config.experiment.headline.arms else ()
-        for seed in [*seeds, *further]:
+        for seed in seeds:
             for rate in [None] if reference else _rates(config, arm):
                 settings = {} if rate is None else {"training.learning_rate": rate}
                 run_config = arm.config.replace({"training.seed": seed, **settings})

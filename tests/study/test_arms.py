@@ -54,7 +54,6 @@ def test_without_factors_there_is_one_arm():
         ("experiment.skip=[{noise: '2'}]", ["skip.noise", "'2'"]),
         ("experiment.include=[{noise: ['1', '2']}]", ["include.noise", "'2'"]),
         ("experiment.learning_rates={0 / larg: 1}", ["learning_rates", "0 / larg", "'0 / large'"]),
-        ("experiment.headline.arms=[0 / larg]", ["headline.arms", "'0 / large'"]),
         ("experiment.report.contrasts={c: {plus: [x], minus: [y]}}", ["contrasts.c", "'x'"]),
     ],
 )

@@ -416,17 +416,6 @@ def test_a_mistake_of_the_whole_program(config_file, tmp_path):
     assert "Traceback" in debug.stderr and debug.returncode == 1
 
 
-def test_headline_arms_have_more_seeds(config_file, tmp_path):
-    settings = ["experiment.seeds=2", "experiment.headline={seeds: 4, arms: [on / none]}"]
-    arguments = ["--config", config_file, "--out", tmp_path / "out", "--dry-run"]
-    lines = run(*arguments, "--set", *settings).stdout.splitlines()
-    seeds = [line.split(", seed ")[1] for line in lines if "on / none" in line]
-    assert seeds == ["1", "2", "3", "4"]
-    assert len([line for line in lines if line.endswith(", seed 3")]) == 1
-    listed = run(*arguments, "--seeds", "1,2", "--set", *settings).stdout.splitlines()
-    assert len([line for line in listed if "on / none" in line]) == 2
-
-
 def test_what_is_not_used_is_not_in_the_identity():
     config = load_config()
     assert config.training.observe_steps is None
@@ -449,24 +438,3 @@ def test_observations_and_steps_to_target(config_file, tmp_path):
     assert row["steps_to_target"] == 7  # met at once, after the first epoch
     assert row["gap"] == pytest.approx(row["valid_loss"] - row["train_loss"], abs=1e-4)
     assert row["variance_shift1"] > 1
-
-
-@pytest.mark.parametrize("name, n_rows", [("dropout", 8 + 2), ("top_layer", 12 + 2)])
-def test_every_arm_of_make_reproduce_on_real_data(name, n_rows, tmp_path, monkeypatch):
-    """One epoch of 20 Newsgroups in each arm, from whichever source there is."""
-    if SHARED_COPY.exists():
-        monkeypatch.setenv("SCIKIT_LEARN_DATA", str(SHARED_COPY))
-    settings = "training.epochs=1 evaluation.retrieval_queries=50 data.vocabulary_size=500 "
-    settings += "evaluation.classifier_c=[.1] model.layers=[16]"
-    make = ["make", "-n", "reproduce", f"OUT={tmp_path}", "SEEDS=1", f"SET={settings}"]
-    printed = subprocess.check_output(make, cwd=REPOSITORY, text=True).splitlines()
-    [command] = [line for line in printed if f"--config configs/{name}.yaml" in line]
-    monkeypatch.chdir(REPOSITORY)
-    done = run(*shlex.split(command)[2:])
-    assert done.returncode == 0, done.stderr
-    results = pd.read_csv(tmp_path / name / "results.csv")
-    results = results[results["snapshot"].isna() | (results["snapshot"] == "loss")]
-    assert len(results) == n_rows
-    assert (results["accuracy"] > 0.055).all()  # chance is .05
-    trained = results[results["learning_rate"].notna()]
-    assert np.isfinite(trained["test_loss"]).all() and set(trained["status"]) == {"finished"}
