@@ -477,7 +477,7 @@ def main(arguments: list[str]) -> int:
     not_run = [name for name in known if name not in experiments]
     text = render(FRAME, first=first, rest=rest, sections=sections, not_run=not_run)
     page = to_html(text, options.results, figures)
-    if options.results.resolve() == HERE.parent / "results":
+    if rest and options.results.resolve() == HERE.parent / "results":
         write_readme(first)
     for name, content in (("REPORT.md", text), ("report.html", page)):
         with atomic_write(options.results / name) as file:
