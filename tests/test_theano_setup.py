@@ -147,7 +147,7 @@ def test_a_damaged_module_is_compiled_again(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "unfinished"}
 
 
-def test_compiled_functions_keep_special_values():
+def test_compiled_functions_keep_special_values(optimized):
     values = np.array([np.nan, np.inf, -np.inf, 1e-40, 0, -1, 3, 88, -200, 1e30], "float32")
     values = np.tile(values, 10)  # long enough to be computed in vectors
     x = tensor.fvector()
