@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ import theano
 from scipy.sparse import csr_matrix
 from theano.compile import mode
 from theano.link.c.cmodule import GCC_compiler, std_include_dirs
+
+from ae_bn.study import compiled
 
 SMALL = """
 model: {layers: [5]}
@@ -129,6 +132,15 @@ def in_numpy(floatX):
             yield
     finally:
         mode.instantiated_default_mode = kept
+
+
+@pytest.fixture(scope="module")
+def runs_in_numpy():
+    """Do the runs of a module in NumPy, with models that no other module is given."""
+    with pytest.MonkeyPatch.context() as patched, in_numpy("float32"):
+        for kept in ("_autoencoder", "_hessian"):
+            patched.setattr(compiled, kept, lru_cache(getattr(compiled, kept).__wrapped__))
+        yield
 
 
 @pytest.fixture
