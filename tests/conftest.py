@@ -100,7 +100,8 @@ def compiler_flags() -> str:
 
 
 theano.config.gcc__cxxflags = compiler_flags()
-os.environ["THEANO_FLAGS"] += f",gcc__cxxflags={shlex.quote(theano.config.gcc__cxxflags)}"
+COMPILER = f"gcc__cxxflags={shlex.quote(theano.config.gcc__cxxflags)}"  # for other processes
+os.environ["THEANO_FLAGS"] += f",{COMPILER}"
 
 
 @pytest.fixture

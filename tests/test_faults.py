@@ -42,6 +42,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 ENVIRONMENT = {**os.environ, **ALONE, "PYTHONPATH": str(REPOSITORY)}
 ENVIRONMENT["THEANO_FLAGS"] = "mode=FAST_COMPILE"
+NO_FIGURES = "    figures: []\n"  # of the report; to draw them takes longer than the runs
 SLOWER = ["training.epochs=40", "training.patience=40", "training.checkpoint_epochs=2"]
 
 
@@ -105,9 +106,16 @@ def small(tmp_path_factory, folder):
     directory = tmp_path_factory.mktemp("small")
     path = directory / "small.yaml"
     settings = f"data: {{source: folder, folder: {folder}, validation_fraction: .2}}\n{SMALL}"
-    path.write_text(settings)
+    path.write_text(settings + NO_FIGURES)
     finish(start("--config", path, "--jobs", 2, "--out", directory / "out", "--set", *SLOWER))
     return path, results(directory / "out")
+
+
+@pytest.fixture
+def config_file(config_file):
+    with config_file.open("a") as file:
+        file.write(NO_FIGURES)
+    return config_file
 
 
 @pytest.fixture
@@ -281,7 +289,7 @@ def test_a_failing_run_does_not_stop_the_others(config_file, tmp_path):
     runs = plan_runs(config, [1, 2], out)
     blocked = runs[-1].directory / "metrics.json"
     (blocked / "x").mkdir(parents=True)
-    command = ["--config", config_file, "--seeds", 2, "--jobs", 2, "--out", out]
+    command = ["--config", config_file, "--seeds", 2, "--jobs", 1, "--out", out]
     output = finish(start(*command), code=1)
     assert "1 of 12 runs failed" in output and "Traceback" not in output
     table = pd.read_csv(out / "small" / "results.csv")

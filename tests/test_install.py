@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from theano import config
+from conftest import COMPILER
 
 ROOT = Path(__file__).resolve().parent.parent
 FIT = """
@@ -41,7 +40,7 @@ print(json.dumps([np.__version__, missing, codes.tolist()]))
 """
 # Of this process's settings an installed package has only how the compiler is called.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-ENVIRONMENT["THEANO_FLAGS"] = f"gcc__cxxflags={shlex.quote(config.gcc__cxxflags)}"
+ENVIRONMENT["THEANO_FLAGS"] = COMPILER
 INSTALL = ["install", "--quiet", "--no-compile"]  # little of it is imported
 LINES = "ax bx common words\nay by cy\n\nunknown\n"
 

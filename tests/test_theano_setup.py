@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import COMPILER
 from theano import config, function, tensor
 from theano.tensor.blas_headers import blas_header_text
 
@@ -98,7 +99,8 @@ TRAIN = (
 @pytest.mark.parametrize("entry", ["openmp=True", "device=gpu0", "device = cpu  # a comment"])
 def test_entries_of_theanorc_that_cannot_work_are_overruled(entry, tmp_path):
     (tmp_path / "theanorc").write_text(f"[global]\n{entry}\n")
-    result = run_python("-W", "ignore", "-c", TRAIN, THEANORC=str(tmp_path / "theanorc"))
+    environment = {"THEANORC": str(tmp_path / "theanorc"), "THEANO_FLAGS": COMPILER}
+    result = run_python("-W", "ignore", "-c", TRAIN, **environment)
     assert (result.returncode, result.stdout) == (0, "(30, 3)\n"), result.stderr
 
 
