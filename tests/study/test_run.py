@@ -430,15 +430,15 @@ def test_a_mistake_of_the_whole_program(config_file, tmp_path):
     assert "Traceback" in debug.stderr and debug.returncode == 1
 
 
-def test_headline_arms_have_more_seeds(config_file, tmp_path, capsys):
+def test_headline_arms_have_more_seeds(config_file, tmp_path):
     settings = ["experiment.seeds=2", "experiment.headline={seeds: 4, arms: [on / none]}"]
-    arguments = ["--config", config_file, "--out", tmp_path / "out"]
-    lines = listed(capsys, *arguments, "--set", *settings).splitlines()
+    arguments = ["--config", config_file, "--out", tmp_path / "out", "--dry-run"]
+    lines = run(*arguments, "--set", *settings).stdout.splitlines()
     seeds = [line.split(", seed ")[1] for line in lines if "on / none" in line]
     assert seeds == ["1", "2", "3", "4"]
     assert len([line for line in lines if line.endswith(", seed 3")]) == 1
-    lines = listed(capsys, *arguments, "--seeds", "1,2", "--set", *settings).splitlines()
-    assert len([line for line in lines if "on / none" in line]) == 2
+    listed = run(*arguments, "--seeds", "1,2", "--set", *settings).stdout.splitlines()
+    assert len([line for line in listed if "on / none" in line]) == 2
 
 
 def test_what_is_not_used_is_not_in_the_identity():
