@@ -79,11 +79,16 @@ def test_batches_are_the_same_and_without_end(documents):
         (["--round", "x"], "--round"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, words):
-    done = run(tmp_path, *arguments)
+def test_mistakes_are_one_line(arguments, words):
+    with pytest.raises(UserError) as caught:
+        benchmark.main(arguments)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_mistake_of_the_whole_program(tmp_path):
+    done = run(tmp_path, "--rounds", "0")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert words in done.stderr
+    assert done.stderr.startswith("error: --rounds 0") and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -11,6 +11,8 @@ import benchmark_scale
 import numpy as np
 import pytest
 
+from ae_bn.errors import UserError
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -61,11 +63,16 @@ def test_exponents_and_ratios():
         (["--vocabularies", "--documents"], "give a number"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, words):
-    done = run(tmp_path, *arguments)
+def test_mistakes_are_one_line(arguments, words):
+    with pytest.raises(UserError) as caught:
+        benchmark_scale.main(arguments)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_mistake_of_the_whole_program(tmp_path):
+    done = run(tmp_path, "--sampling", "0")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert words in done.stderr
+    assert done.stderr.startswith("error: --sampling 0") and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

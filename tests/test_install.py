@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import COMPILER
 
 ROOT = Path(__file__).resolve().parent.parent
 FIT = """
@@ -36,6 +38,10 @@ codes = Encoder.load(model).transform(open(text, encoding="utf-8").readlines())
 missing = [name for name in ("theano", "sklearn", "matplotlib") if find_spec(name) is None]
 print(json.dumps([np.__version__, missing, codes.tolist()]))
 """
+# Of this process's settings an installed package has only how the compiler is called.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+ENVIRONMENT["THEANO_FLAGS"] = COMPILER
+INSTALL = ["install", "--quiet", "--no-compile"]  # little of it is imported
 LINES = "ax bx common words\nay by cy\n\nunknown\n"
 
 
@@ -46,19 +52,21 @@ def wheel(tmp_path_factory):
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "ae_bn", folder / "ae_bn", ignore=shutil.ignore_patterns("__pycache__"))
-    pip(sys.executable, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), folder)
+    build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
+    pip(sys.executable, *build, folder)
     (path,) = folder.glob("*.whl")
     return path
 
 
 def pip(python, *arguments):
-    """Run pip in an environment; what it says is shown with a failing test."""
-    subprocess.run([python, "-m", "pip", *map(str, arguments)], check=True)
+    """Have this environment's pip work in another; what it says is shown with a failing test."""
+    command = [sys.executable, "-m", "pip", "--python", python, *arguments]
+    subprocess.run([*map(str, command)], check=True)
 
 
 def empty_environment(folder: Path, python: str) -> str:
-    """Make an environment of pip alone, and return its Python."""
-    subprocess.run([python, "-m", "venv", folder], check=True)
+    """Make an environment with nothing in it, and return its Python."""
+    subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
     return str(folder / "bin" / "python")
 
 
@@ -67,6 +75,7 @@ def run(python: str, program: str, folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [python, "-I", "-c", program, *arguments],
         cwd=folder,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )
@@ -90,7 +99,7 @@ def installed(wheel, tmp_path_factory):
     """Return the Python of an empty environment in which the wheel is installed."""
     folder = tmp_path_factory.mktemp("installed")
     python = empty_environment(folder / "environment", sys.executable)
-    pip(python, "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel)
+    pip(python, *INSTALL, "--constraint", ROOT / "constraints.txt", wheel)
     return python
 
 
@@ -109,7 +118,9 @@ def model(installed, folder, tmp_path_factory):
         ["encode", "--model", "RUN", "--text", "lines.txt", "--out", "codes.csv"],
     ):
         arguments = [next(out.glob("out/runs/*")) if a == "RUN" else a for a in arguments]
-        done = subprocess.run([program, *arguments], cwd=out, capture_output=True, text=True)
+        done = subprocess.run(
+            [program, *arguments], cwd=out, env=ENVIRONMENT, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
     return out
 
@@ -131,7 +142,7 @@ def test_a_later_python_encodes_without_theano(wheel, model, tmp_path):
     if python is None:
         pytest.skip("no Python 3.12 or later")
     python = empty_environment(tmp_path / "environment", python)
-    pip(python, "install", "--quiet", wheel)
+    pip(python, *INSTALL, wheel)
     file, lines = next(model.glob("out/runs/*/model.safetensors")), model / "lines.txt"
     numpy, missing, codes = json.loads(run(python, ENCODE, tmp_path, str(file), str(lines)))
     assert numpy.startswith("2.") and missing == ["theano", "sklearn", "matplotlib"]

@@ -36,6 +36,8 @@ from ae_bn.model.fused import KERNELS
 from ae_bn.model.optimizers import OPTIMIZERS
 from ae_bn.randomness import streams
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 RTOL = {"float32": 2e-5, "float64": 1e-11}
 # One row or column, less than a block of 64 columns, blocks with and without a tail; more rows
 # than the 64 that share a logarithm.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import COMPILER
 from theano import config, function, tensor
 from theano.tensor.blas_headers import blas_header_text
 
@@ -98,7 +99,8 @@ TRAIN = (
 @pytest.mark.parametrize("entry", ["openmp=True", "device=gpu0", "device = cpu  # a comment"])
 def test_entries_of_theanorc_that_cannot_work_are_overruled(entry, tmp_path):
     (tmp_path / "theanorc").write_text(f"[global]\n{entry}\n")
-    result = run_python("-W", "ignore", "-c", TRAIN, THEANORC=str(tmp_path / "theanorc"))
+    environment = {"THEANORC": str(tmp_path / "theanorc"), "THEANO_FLAGS": COMPILER}
+    result = run_python("-W", "ignore", "-c", TRAIN, **environment)
     assert (result.returncode, result.stdout) == (0, "(30, 3)\n"), result.stderr
 
 
@@ -147,7 +149,7 @@ def test_a_damaged_module_is_compiled_again(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "unfinished"}
 
 
-def test_compiled_functions_keep_special_values():
+def test_compiled_functions_keep_special_values(optimized):
     values = np.array([np.nan, np.inf, -np.inf, 1e-40, 0, -1, 3, 88, -200, 1e30], "float32")
     values = np.tile(values, 10)  # long enough to be computed in vectors
     x = tensor.fvector()

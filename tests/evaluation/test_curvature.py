@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import pytest
 import theano
@@ -17,7 +15,6 @@ from ae_bn.evaluation import curvature
 from ae_bn.evaluation.curvature import GRID, POINTS, Hessian, density, lanczos, top_eigenvalues
 from ae_bn.files import read_json
 from ae_bn.randomness import streams
-from ae_bn.study import compiled
 from ae_bn.study.run import perform, plan_runs
 
 ARMS = {
@@ -198,10 +195,8 @@ SETTINGS += ["training.checkpoint_epochs=1", "experiment.factors={}"]
 
 
 def test_an_interrupted_run_ends_with_the_same_curvature(
-    float32, config_file, tmp_path, monkeypatch
+    runs_in_numpy, config_file, tmp_path, monkeypatch
 ):
-    for kept in ("_autoencoder", "_hessian"):  # for others, who compile
-        monkeypatch.setattr(compiled, kept, lru_cache(getattr(compiled, kept).__wrapped__))
     config = load_config(config_file, SETTINGS)
     (whole,) = plan_runs(config, [1], tmp_path / "whole")
     (halted,) = plan_runs(config, [1], tmp_path / "halted")

@@ -48,6 +48,12 @@ def run(*arguments):
     )
 
 
+def listed(capsys, *arguments) -> str:
+    """Return what `experiments/run.py --dry-run` prints."""
+    assert run_experiment.main([*map(str, arguments), "--dry-run"]) == 0
+    return capsys.readouterr().out
+
+
 def metrics_of(runs):
     """Return what must be repeatable of the metrics: all but the time."""
     return results_table(runs).drop(columns=["seconds", "run"])
@@ -133,18 +139,17 @@ def test_references_do_not_saturate(config_file, tmp_path):
         assert 0 < metrics["probe_accuracy"] <= 1
 
 
-def test_dry_run_lists_and_does_nothing(config_file, tmp_path):
-    done = run("--config", config_file, "--seeds", "5,9", "--out", tmp_path / "out", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert sum(line.startswith("to do") for line in done.stdout.splitlines()) == 12
-    assert "seed 9" in done.stdout and not (tmp_path / "out").exists()
+def test_dry_run_lists_and_does_nothing(config_file, tmp_path, capsys):
+    printed = listed(capsys, "--config", config_file, "--seeds", "5,9", "--out", tmp_path / "out")
+    assert sum(line.startswith("to do") for line in printed.splitlines()) == 12
+    assert "seed 9" in printed and not (tmp_path / "out").exists()
 
 
-def test_seeds_count_up_from_the_first(config_file, tmp_path):
+def test_seeds_count_up_from_the_first(config_file, tmp_path, capsys):
     settings = ["training.seed=40", "experiment.references=[]"]
-    done = run("--config", config_file, "--set", *settings, "--out", tmp_path, "--dry-run")
+    printed = listed(capsys, "--config", config_file, "--set", *settings, "--out", tmp_path)
     for seed in (40, 41, 42):
-        assert done.stdout.count(f", seed {seed}\n") == 4
+        assert printed.count(f", seed {seed}\n") == 4
 
 
 def test_same_seed_same_numbers_alone_or_after_others(config_file, tmp_path):
