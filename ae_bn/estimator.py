@@ -83,8 +83,9 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     Theano computes in floatX, float32 by default, and results have the dtype of the input.
 
     A parameter of None has its default from ``ae_bn/defaults.yaml``, which explains all settings.
-    Only ``loss`` and ``output_activation`` have other defaults here, which fit any real numbers,
-    such as TF-IDF.  For binary input use ``"cross_entropy"`` and ``"sigmoid"``.
+    Only ``loss``, ``output_activation`` and ``input_dropout`` have other defaults here.  Together
+    they are the recipe of ``configs/recommended.yaml`` for rows of TF-IDF.  For binary input use
+    ``"cross_entropy"`` and ``"sigmoid"``.
 
     Fitting again with another ``learning_rate``, dropout rate, ``batch_size``, ``epochs``,
     ``patience``, ``validation_fraction`` or ``random_state`` does not compile again.
@@ -159,7 +160,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         loss="squared_error",
         batch_norm=None,
         top_batch_norm=None,
-        input_dropout=None,
+        input_dropout=0.5,
         hidden_dropout=None,
         optimizer=None,
         learning_rate=None,
