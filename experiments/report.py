@@ -32,7 +32,7 @@ from ae_bn.config import ExperimentConfig, check_name, load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.files import atomic_write
-from ae_bn.reporting.answers import Answers, agreement, estimate, spoken
+from ae_bn.reporting.answers import Answers, agreement, estimate, mostly, spoken
 from ae_bn.reporting.interactive import page as interactive
 from ae_bn.reporting.statistics import compare, summarize
 from ae_bn.reporting.tables import (
@@ -57,6 +57,7 @@ EXPECTED = ("higher", "lower", "equivalent", "undecided")  # what a sentence can
 PLACE = "<!-- interactive -->"  # where the interactive figures go
 MORE = "<!-- more -->"  # ends the first screen
 BEGIN, END = "<!-- answers -->", "<!-- /answers -->"  # around the first screen in README.md
+MOSTLY = {"mostly higher": "higher", "mostly lower": "lower"}
 HEADLINE = [  # the specification curves
     ("substitution", "probe_accuracy"),
     ("substitution", "centred_precision"),
@@ -303,7 +304,7 @@ class AnswerNumbers(Sentences):
         """Return the functions that the fragment can call, by name."""
         functions = (
             self.answer, self.answers_table, self.all_verdicts, self.image, self.recipe,
-            self.recipe_scores, self.seeds,
+            self.recipe_scores, self.scored, self.seeds,
         )  # fmt: skip
         return {function.__name__: function for function in functions}
 
@@ -314,23 +315,25 @@ class AnswerNumbers(Sentences):
         verdicts = self.answers.verdicts if every else self.answers.chosen
         check_name((effect, metric, loss), verdicts, self.where)
         found = verdicts[effect, metric, loss]
-        text = f"{estimate(found)}, {agreement(found)} analyses"
-        if expect is None or found.verdict.startswith(expect):
+        text = f"{estimate(found)}; {agreement(found)} analyses"
+        met = expect is None or found.verdict.startswith(expect)
+        if met or (expect in MOSTLY and mostly(found, MOSTLY[expect])):
             return text
         return text + self._mark(
             f"{metric}, {effect}, {loss}: expected {expect}, but it is {found.verdict} ({text})"
         )
 
     def answers_table(self, rows: list) -> str:
-        """Return a table from the (question, effect, metric, loss) of each row."""
-        table = self.answers.table([tuple(row[1:]) for row in rows])
-        shown = [[row[0], *cells[1:]] for row, cells in zip(rows, table.rows)]
-        return markdown(Table("", ["question", *table.header[1:]], shown))
+        """Return a table from the (question, difference, effect, metric, loss) of each row."""
+        table = self.answers.table([tuple(row[2:]) for row in rows])
+        shown = [[*row[:2], *cells[1:]] for row, cells in zip(rows, table.rows)]
+        return markdown(Table("", ["question", "difference", *table.header[1:]], shown))
 
     def all_verdicts(self, loss: str) -> str:
         """Return the table of all effects and metrics for a loss."""
-        keys = [key for key in self.answers.chosen if key[2] == loss]
-        return markdown(self.answers.table(keys))
+        table = self.answers.table([key for key in self.answers.chosen if key[2] == loss])
+        rows = [[row[0], *row[2:]] for row in table.rows]
+        return markdown(Table("", [table.header[0], *table.header[2:]], rows))
 
     def image(self, name: str, caption: str) -> str:
         """Return an image of the answers with its caption."""
@@ -346,7 +349,7 @@ class AnswerNumbers(Sentences):
         masking = "no masking" if found.masking == "none" else found.masking
         words = (
             f"{found.loss}, {bn.get(found.bn, f'BN in the {found.bn} layer')}, {masking}, "
-            f"learning rate {found.learning_rate:g}, {spoken(found.epoch)}"
+            f"learning rate {found.learning_rate:g}, the epoch with the {spoken(found.epoch)}"
         )
         return words[0].upper() + words[1:]
 
@@ -361,7 +364,14 @@ class AnswerNumbers(Sentences):
                 self._score(by.loc[corpus]) if corpus in by.index else "" for corpus in corpora
             ]
             rows.append([arm, *cells])
-        return markdown(Table("", ["codes", *corpora], rows))
+        return markdown(Table("", ["representation", *corpora], rows))
+
+    def scored(self, purpose: str, arm: str) -> str:
+        """Return what an arm scores for a purpose on the first corpus."""
+        scores = self._recipe(purpose).scores
+        corpus = scores.index[0][0]
+        check_name((corpus, arm), list(scores.index), self.where)
+        return f"{scores.loc[(corpus, arm), 'mean']:.3f}"
 
     def seeds(self) -> str:
         """Return how many seeds each block has."""

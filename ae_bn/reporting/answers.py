@@ -25,6 +25,7 @@ from scipy import stats
 
 from ae_bn.files import atomic_write
 from ae_bn.reporting.estimands import (
+    ALL,
     CHOICES,
     JUDGED_BY,
     MARGINS,
@@ -121,19 +122,12 @@ class Answers:
         rows = []
         for key in keys:
             chosen, every = self.chosen[key], self.verdicts[key]
-            rows.append(
-                [
-                    chosen.effect,
-                    chosen.group,
-                    TITLES[chosen.metric],
-                    estimate(chosen),
-                    outcome(chosen),
-                    outcome(every),
-                ]
-            )
+            loss = "both" if chosen.group == ALL else chosen.group
+            cells = [estimate(chosen), outcome(chosen), estimate(every), outcome(every)]
+            rows.append([chosen.effect, loss, TITLES[chosen.metric], *cells])
         header = [
-            "effect", "loss", "metric", "mean at chosen learning rates",
-            "verdict at chosen rates", "verdict in all analyses",
+            "effect", "loss", "metric", "chosen rates: mean", "verdict", "all analyses: mean",
+            "verdict",
         ]  # fmt: skip
         return Table("", header, rows)
 
@@ -394,16 +388,31 @@ def estimate(verdict: Verdict) -> str:
 
 
 def outcome(verdict: Verdict) -> str:
-    """Return a verdict with its agreement, in bold if it names a direction."""
+    """Return a verdict with its counts of analyses, in bold if it names a direction."""
     if verdict.verdict in ("higher", "lower"):
-        return f"**{agreement(verdict)}**"
-    return f"{verdict.verdict} ({agreement(verdict)})"
+        return f"**{verdict.verdict}** in {agreement(verdict)}"
+    return f"{verdict.verdict}: {agreement(verdict)}"
+
+
+def mostly(verdict: Verdict, direction: str) -> bool:
+    """Return whether an effect has a direction but for a few analyses that are not sure of theirs.
+
+    Nine of ten analyses have this sign, and no interval lies on the other side of 0.
+    """
+    with_it, against = (
+        (verdict.higher, verdict.below) if direction == "higher" else (verdict.lower, verdict.above)
+    )
+    return with_it >= 0.9 * verdict.analyses and against == 0
 
 
 def agreement(verdict: Verdict) -> str:
-    """Return in how many analyses the sign of a verdict's mean holds."""
-    sign = "higher" if verdict.mean > 0 else "lower"
-    return f"{sign} in {verdict.same_sign} of {verdict.analyses}"
+    """Return in how many analyses an effect is above and below 0."""
+    if verdict.analyses in (verdict.higher, verdict.lower):
+        return f"all {verdict.analyses}"
+    for word, count in (("higher", verdict.higher), ("lower", verdict.lower)):
+        if count == verdict.higher + verdict.lower:  # the others are 0
+            return f"{word} in {count} of {verdict.analyses}"
+    return f"{verdict.higher} higher, {verdict.lower} lower"
 
 
 def _is_number(level):

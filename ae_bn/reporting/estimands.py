@@ -313,7 +313,8 @@ class Verdict(NamedTuple):
     high: float
     n: str  # seeds of each block, such as 3 + 3
     analyses: int  # how many
-    same_sign: int  # analyses with the sign of the mean
+    higher: int  # analyses with a mean above 0
+    lower: int  # and below 0
     above: int  # analyses with an interval above 0
     below: int
     p: float  # of no effect, corrected after Holm
@@ -350,7 +351,7 @@ def judge(effects: pd.DataFrame, group: list[str]) -> list[Verdict]:
             facts = {
                 "mean": summary["mean"], "low": summary["low"], "high": summary["high"],
                 "n": summary["n"], "analyses": len(of),
-                "same_sign": int((np.sign(of["mean"]) == np.sign(summary["mean"])).sum()),
+                "higher": int((of["mean"] > 0).sum()), "lower": int((of["mean"] < 0).sum()),
                 "above": int((of["low"] > 0).sum()), "below": int((of["high"] < 0).sum()),
                 "p": float(p_holm), "p_equivalent": float(p_inside),
             }  # fmt: skip
@@ -386,12 +387,13 @@ def _summary(rows: pd.DataFrame, margin: float) -> dict:
 
 
 def _verdict(facts: dict, of: pd.DataFrame, inside: bool) -> str:
-    if facts["same_sign"] == facts["analyses"] and facts["p"] < ALPHA:
-        return "higher" if facts["mean"] > 0 else "lower"
+    if facts["analyses"] in (facts["higher"], facts["lower"]) and facts["p"] < ALPHA:
+        return "higher" if facts["higher"] else "lower"
     if inside and facts["p_equivalent"] < ALPHA:
         return "equivalent"
     if facts["above"] and facts["below"]:
-        return f"depends on the {deciding_choice(of)}"
+        choice = deciding_choice(of)
+        return f"depends on the {'learning rate' if choice == 'rate' else choice}"
     return "undecided"
 
 

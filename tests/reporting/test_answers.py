@@ -79,11 +79,16 @@ def test_specifications_are_sorted_and_the_first_published_one_is_marked(runs):
 
 def test_a_verdict_says_in_how_many_analyses_it_holds():
     verdict = Verdict(
-        "interaction", "log_loss", "cross-entropy", -1.26, -2.0, -0.5, "3 + 3", 72, 70, 0, 60,
+        "interaction", "log_loss", "cross-entropy", -1.26, -2.0, -0.5, "3 + 3", 72, 2, 70, 1, 60,
         0.001, 1.0, "undecided",
     )  # fmt: skip
     assert answers.estimate(verdict) == "-1.3 % [-2.0, -0.5]"
-    assert answers.agreement(verdict) == "lower in 70 of 72"
+    assert answers.outcome(verdict) == "undecided: 2 higher, 70 lower"
+    assert not answers.mostly(verdict, "lower") and not answers.mostly(verdict, "higher")
+    sure = verdict._replace(higher=0, above=0, lower=70)
+    assert answers.mostly(sure, "lower") and answers.agreement(sure) == "lower in 70 of 72"
+    clear = verdict._replace(higher=0, lower=72, verdict="lower")
+    assert answers.outcome(clear) == "**lower** in all 72"
 
 
 def test_the_interactive_page_is_whole_and_its_figures_are_valid(runs):

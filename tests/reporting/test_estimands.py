@@ -62,7 +62,7 @@ def test_a_chosen_rate_is_each_arms_own():
     verdict = next(
         v for v in judge(effects, []) if (v.effect, v.metric) == ("hidden BN", "probe_accuracy")
     )
-    assert verdict.verdict == "depends on the rate"
+    assert verdict.verdict == "depends on the learning rate"
 
 
 def test_at_equal_loss_the_earlier_epoch_of_the_faster_arm_counts():
@@ -111,7 +111,7 @@ def test_verdicts():
     clear = verdicts(block(additive, noise=0.001), block(additive, corpus="B", noise=0.001))
     assert clear["masking without BN"].verdict == "higher"
     assert clear["substitution"].verdict == "lower"
-    assert clear["masking without BN"].same_sign == clear["masking without BN"].analyses == 2 * 39
+    assert clear["masking without BN"].higher == clear["masking without BN"].analyses == 2 * 39
     mixed = verdicts(
         block(lambda bn, m, r: 0.5 + 0.05 * ("hidden" in bn), noise=0.001),
         block(lambda bn, m, r: 0.5 - 0.05 * ("hidden" in bn), corpus="B", noise=0.001),
