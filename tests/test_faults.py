@@ -371,6 +371,7 @@ def checkpoints(out) -> set:
     return found
 
 
+@pytest.mark.long
 def test_two_sweeps_share_the_work(small, tmp_path):
     config, expected = small
     command = ["--config", config, "--jobs", 1, "--out", tmp_path, "--set", *SLOWER]
