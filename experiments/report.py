@@ -453,10 +453,8 @@ def make_answers(results: Path) -> tuple[str, str, str]:
 def write_readme(first: str) -> None:
     """Put the first screen between the marks of README.md."""
     path = HERE.parent / "README.md"
-    before, after = (
-        path.read_text(encoding="utf-8").split(BEGIN)[0],
-        path.read_text(encoding="utf-8").split(END)[1],
-    )
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
     linked = re.sub(r"\]\((?!http|#)", "](results/", first)
     with atomic_write(path) as file:
         file.write(f"{before}{BEGIN}\n{linked}\n{END}{after}")

@@ -195,7 +195,9 @@ def test_mistakes_in_a_fragment_are_one_line(repository, fragment, words):
 
 
 REPOSITORY = program.HERE.parent
-FRAGMENTS = sorted(REPOSITORY.glob("experiments/report/*.md.j2"))
+FRAGMENTS = sorted(
+    path for path in REPOSITORY.glob("experiments/report/*.md.j2") if path.stem != "answers.md"
+)
 
 
 @pytest.mark.parametrize("path", FRAGMENTS, ids=lambda path: path.name.split(".")[0])
@@ -211,6 +213,17 @@ def test_names_in_the_fragments_exist(path, tmp_path):
     numbers = program.Numbers(name, program.Experiment(config.experiment, table, directory))
     text = program.render(f"report/{path.name}", **numbers.names())
     assert "**Answer.**" in text
+
+
+def test_the_answers_say_what_the_committed_runs_say(capsys):
+    """Every sentence of the answers holds, and the first screen of README is the report's."""
+    numbers = program.AnswerNumbers(program.Answers(REPOSITORY / "results"))
+    text = program.render("report/answers.md.j2", **numbers.names())
+    numbers.check(program.split_sentences(text))
+    first = text.split(program.MORE)[0].strip()
+    assert first in (REPOSITORY / "results" / "REPORT.md").read_text(encoding="utf-8")
+    shown = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert first.split("](")[0] in shown
 
 
 @pytest.mark.parametrize(
