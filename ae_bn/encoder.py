@@ -45,7 +45,7 @@ def f(h, a, b, activation):
     return activation(a * h + b)
 
 
-class Layer(NamedTuple):
+class EncoderLayer(NamedTuple):
     """A layer; a and b are arrays of (n_units,), or 1 and 0 where their switches are off."""
 
     W: np.ndarray  # (n_in, n_units)
@@ -73,7 +73,7 @@ class Encoder:
         Inverse document frequencies of the training documents.
     token_pattern : str
         The pattern that cut the training documents into words.
-    layers : list of Layer
+    layers : list of EncoderLayer
         The layers of the encoder, lowest first; the output of the last one is the code.
     """
 
@@ -168,12 +168,12 @@ class Encoder:
         return out
 
 
-def _layer(plan: LayerPlan, number: int, epsilon: float, arrays: dict) -> Layer:
+def _layer(plan: LayerPlan, number: int, epsilon: float, arrays: dict) -> EncoderLayer:
     """Return the layer with a number, from its plan and the arrays of the model."""
     own = {name: arrays[f"layer{number}.{name}"] for name in plan.arrays}
     standardise = _standardisation(plan, own, epsilon)
     activation = ACTIVATIONS[plan.activation].function
-    return Layer(own["W"], standardise, own.get("a", 1), own.get("b", 0), activation)
+    return EncoderLayer(own["W"], standardise, own.get("a", 1), own.get("b", 0), activation)
 
 
 def _standardisation(plan: LayerPlan, own: dict, epsilon: float) -> Callable:

@@ -59,8 +59,8 @@ class BatchNormalization(stages.BatchNormalization):
     """`ae_bn.model.stages.BatchNormalization`, by a kernel."""
 
     def __or__(self, projection):
-        """Return the `Layer` of a projection and this."""
-        return Layer(projection, self)
+        """Return the `FusedLayer` of a projection and this."""
+        return FusedLayer(projection, self)
 
     def __call__(self, g, population=False, activation=stages.Linear):
         """Return f(h(g)), (n, n_units)."""
@@ -115,7 +115,7 @@ def _constant(value, like):
     return T.alloc(np.asarray(value, like.dtype), like.shape[0])
 
 
-class Layer(stages.Layer):
+class FusedLayer(stages.Layer):
     """`ae_bn.model.stages.Layer`, whose loss is one kernel from g to all gradients."""
 
     def loss(self, loss, signals, target, variance, weights=None):
@@ -204,7 +204,7 @@ def missing(layers, loss: str, optimizer: str) -> list[str]:
         lacking.append("loss: symbolic, it has no kernel")
     for layer in layers:
         bn, activation = layer.batch_normalization, layer.activation
-        if not isinstance(layer, Layer):
+        if not isinstance(layer, FusedLayer):
             lacking.append(f"{type(bn).__name__}: symbolic, it has no kernel")
         elif activation not in ACTIVATION_NAMES:
             note = f"{activation.__name__.lower()}: symbolic, it has no kernel"

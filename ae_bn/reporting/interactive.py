@@ -23,7 +23,7 @@ from ae_bn.reporting.answers import (
     mean_path,
     spoken,
 )
-from ae_bn.reporting.estimands import CHOICES
+from ae_bn.reporting.estimands import CHOICES, RATES
 from ae_bn.training import SNAPSHOTS
 
 PATH_TITLES = {
@@ -50,7 +50,8 @@ def page(runs: pd.DataFrame, each: pd.DataFrame) -> str:
     epoch = _choice("epoch", list(SNAPSHOTS), "Epoch ", [spoken(name) for name in SNAPSHOTS])
     metric = _choice("metric", list(TITLES.values()), "Metric ")
     effect = _choice("effect", list(dict.fromkeys(each["effect"])), "Effect ")
-    rate = _choice("rate", sorted(runs["learning_rate"].unique()), "Learning rate of the paths ")
+    rates = sorted(runs["learning_rate"].unique())
+    rate = _choice("rate", rates, "Learning rate of the paths ", first=RATES[1])
     chart = (
         alt.vconcat(
             _rates(runs).transform_filter("datum.metric == metric && datum.snapshot == epoch"),
@@ -75,12 +76,12 @@ def page(runs: pd.DataFrame, each: pd.DataFrame) -> str:
     )
 
 
-def _choice(name, values, label, labels=None):
+def _choice(name, values, label, labels=None, first=None):
     values = [value.item() if hasattr(value, "item") else value for value in values]
     options = alt.binding_select(
         options=values, name=label, **({"labels": labels} if labels else {})
     )
-    return alt.param(name=name, value=values[0], bind=options)
+    return alt.param(name=name, value=values[0] if first is None else first, bind=options)
 
 
 def _of_block(chart):
