@@ -41,9 +41,8 @@ def test_check_estimator(estimator, check):
 
 def test_it_is_the_same_training_as_a_run(small, documents):
     small.fit(documents)
-    config = load_config(
-        None, ["model.layers=[4]", "training.batch_size=10", "training.epochs=3", "training.seed=3"]
-    )
+    settings = ["model.layers=[4]", "training.batch_size=10", "training.epochs=3"]
+    config = load_config(None, [*settings, "training.seed=3", "model.dropout.input=0.5"])
     stream = streams(3)
     with compiled(config, 12) as autoencoder:
         pass
