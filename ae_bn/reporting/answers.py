@@ -21,7 +21,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
 from ae_bn.files import atomic_write
 from ae_bn.reporting.estimands import (
@@ -30,6 +29,7 @@ from ae_bn.reporting.estimands import (
     JUDGED_BY,
     MARGINS,
     OLD,
+    PATH_METRICS,
     Verdict,
     all_effects,
     analyses,
@@ -37,9 +37,10 @@ from ae_bn.reporting.estimands import (
     judge,
     read_blocks,
     read_references,
+    student_intervals,
 )
+from ae_bn.reporting.figures import MARKED
 from ae_bn.reporting.selection import CRITERIA
-from ae_bn.reporting.statistics import CONFIDENCE
 from ae_bn.reporting.tables import Table
 from ae_bn.study.record import Record
 
@@ -49,10 +50,11 @@ TITLES = {
     "centred_precision": "centred precision",
     "raw_precision": "raw precision",
 }
+# Their namesakes along the path.
+PATH_TITLES = {path: TITLES[name] for name, path in PATH_METRICS.items() if path}
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLORS = {"none": "#000000", "hidden": "#0072B2", "output": "#E69F00", "hidden + output": "#D55E00"}
 MASKINGS = ["none", "masking .3", "masking .5", "masking .7"]
-MARKED = [1, 2, 3, 5, 10, 20, 50, 100]  # epochs of a path with a marker
 WORST = 1.25  # a path is shown from the epoch at which the loss is this many times the lowest
 # The epoch at which a metric is shown: the best one by its own criterion.
 OWN_EPOCH = {
@@ -202,11 +204,7 @@ def draw_paths(runs: pd.DataFrame, masking: list[str]) -> Figure:
     masking : list of str
         The masking levels to show, one per column.
     """
-    metrics = {
-        "valid_accuracy": "linear-probe accuracy",
-        "valid_centred_precision": "centred precision",
-        "valid_precision": "raw precision",
-    }
+    metrics = PATH_TITLES
     shown = chosen_rate(runs[runs["snapshot"] == "accuracy"], "valid_accuracy")
     figure, axes = plt.subplots(
         len(metrics), len(masking), figsize=(4.2 * len(masking), 8), squeeze=False,
@@ -347,12 +345,7 @@ def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> list[Recipe]:
         best = (sign * first.groupby(of_recipe)[criterion].mean()).idxmax()
         ours = rows[(rows[of_recipe] == pd.Series(best, of_recipe)).all(axis=1)]
         together = pd.concat([ours.assign(arm="this recipe"), references])
-        by = together.groupby(["corpus", "arm"], sort=False)[metric]
-        scores = by.agg(n="count", mean="mean", deviation="std")
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, scores["n"] - 1) * scores["deviation"]
-        half /= np.sqrt(scores["n"])
-        scores = scores.assign(low=scores["mean"] - half, high=scores["mean"] + half)
-        scores = scores.drop(columns="deviation")
+        scores = student_intervals(together.groupby(["corpus", "arm"], sort=False)[metric])
         loss, bn, masking, rate = best
         recipes.append(Recipe(purpose, loss, bn, masking, rate, epoch, scores))
     return recipes

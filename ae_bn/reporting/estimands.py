@@ -294,12 +294,21 @@ def analyses(effects: pd.DataFrame) -> pd.DataFrame:
         for one seed.
     """
     by = effects.groupby(["effect", "metric", *CHOICES], sort=False)["value"]
-    table = by.agg(n="count", mean="mean", deviation="std").reset_index()
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, table["n"] - 1) * table["deviation"]
+    return student_intervals(by).reset_index()
+
+
+def student_intervals(groups) -> pd.DataFrame:
+    """Return n, mean and the limits of Student's interval of every group of values.
+
+    Parameters
+    ----------
+    groups : SeriesGroupBy
+        One value per seed in each group.
+    """
+    table = groups.agg(n="count", mean="mean", deviation="std")
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, table["n"] - 1) * table.pop("deviation")
     half /= np.sqrt(table["n"])
-    return table.drop(columns="deviation").assign(
-        low=table["mean"] - half, high=table["mean"] + half
-    )
+    return table.assign(low=table["mean"] - half, high=table["mean"] + half)
 
 
 class Verdict(NamedTuple):

@@ -15,22 +15,18 @@ from ae_bn.reporting.answers import (
     ABOVE,
     BELOW,
     COLORS,
-    MARKED,
     MASKINGS,
     OWN_EPOCH,
+    PATH_TITLES,
     TITLES,
     WORST,
     mean_path,
     spoken,
 )
 from ae_bn.reporting.estimands import CHOICES, RATES
+from ae_bn.reporting.figures import MARKED
 from ae_bn.training import SNAPSHOTS
 
-PATH_TITLES = {
-    "valid_accuracy": "linear-probe accuracy",
-    "valid_centred_precision": "centred precision",
-    "valid_precision": "raw precision",
-}
 WIDTH, HEIGHT = 300, 220  # of a panel, pixels
 
 

@@ -242,14 +242,13 @@ def _without_nulls(tree):
     return {key: _without_nulls(value) for key, value in tree.items() if value is not None}
 
 
-def perform(run: Run, test: bool = True) -> None:
+def perform(run: Run) -> None:
     """Do one run, from its checkpoint if it has one, and fill its directory.
 
     Parameters
     ----------
     run : Run
-    test : bool
-        False leaves the test documents untouched: for tuning.
+        The run to do.
 
     Raises
     ------
@@ -262,7 +261,7 @@ def perform(run: Run, test: bool = True) -> None:
         results = _reference(run, corpus)
     else:
         with compiled(run.config, corpus.train.shape[1]) as autoencoder:
-            results = _autoencoder(run, autoencoder, corpus, test)
+            results = _autoencoder(run, autoencoder, corpus)
     write_json(run.directory / "metrics.json", _rounded(results))
     for name in ("checkpoint.safetensors", "failure.json"):
         (run.directory / name).unlink(missing_ok=True)
@@ -295,7 +294,7 @@ def _splits(corpus: Corpus, codes) -> tuple[Split, Split]:
     return Split(train, corpus.train_labels), Split(test, corpus.test_labels)
 
 
-def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus, test: bool) -> dict:
+def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus) -> dict:
     """Train, measure every snapshot, on the test documents once, and write the models."""
     stream = streams(run.seed)
     fraction = run.config.data.validation_fraction
@@ -303,7 +302,7 @@ def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus, test: bool)
     result = _train(run, autoencoder, corpus, rows, stream)
     results = _history(run, autoencoder, result, n_train=len(rows[0]))
     if result.snapshots:
-        results.update(_measure_snapshots(run, autoencoder, corpus, rows, result, test))
+        results.update(_measure_snapshots(run, autoencoder, corpus, rows, result))
     else:
         results.update(snapshots=_chance(run, corpus), files={})
     if run.config.evaluation.curvature is not None:
@@ -345,7 +344,6 @@ def _measure_snapshots(
     corpus: Corpus,
     rows: tuple[Any, Any],
     result: Result,
-    test: bool,
 ) -> dict:
     """Measure every snapshot; return them, the files of their models, and the curve of one."""
     config, X_train = run.config, corpus.train[rows[0]]
@@ -363,20 +361,19 @@ def _measure_snapshots(
         if name == "loss":
             metrics = evaluation.merged(metrics, _on_training_documents(run, autoencoder, X_train))
             metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
-        if test:
-            if epoch not in tested:
-                tested[epoch] = _on_test_documents(run, autoencoder, corpus, rows)
-            codes, of_test = tested[epoch]
-            metrics = evaluation.merged(metrics, of_test)
-            if name == "loss":
-                activation = config.model.hidden_activation
-                splits = _splits(corpus, codes)
-                of_codes = evaluation.evaluate_codes(*splits, *rows, activation, config.evaluation)
-                metrics = evaluation.merged(metrics, of_codes)
-                if "curve" in metrics:
-                    results["curve"] = metrics.pop("curve")
+        if epoch not in tested:
+            tested[epoch] = _on_test_documents(run, autoencoder, corpus, rows)
+        codes, of_test = tested[epoch]
+        metrics = evaluation.merged(metrics, of_test)
+        if name == "loss":
+            activation = config.model.hidden_activation
+            splits = _splits(corpus, codes)
+            of_codes = evaluation.evaluate_codes(*splits, *rows, activation, config.evaluation)
+            metrics = evaluation.merged(metrics, of_codes)
+            if "curve" in metrics:
+                results["curve"] = metrics.pop("curve")
         results["snapshots"][name] = metrics
-        if test and name == "loss" and config.evaluation.running_average is not None:
+        if name == "loss" and config.evaluation.running_average is not None:
             with by_running_averages(autoencoder):
                 results["snapshots"][f"{name}, running averages"] = {
                     "epoch": epoch,
