@@ -304,7 +304,7 @@ class AnswerNumbers(Sentences):
         """Return the functions that the fragment can call, by name."""
         functions = (
             self.answer, self.answers_table, self.all_verdicts, self.image, self.recipe,
-            self.recipe_scores, self.scored, self.seeds,
+            self.recipe_scores, self.scored, self.seeds, self.settings_table,
         )  # fmt: skip
         return {function.__name__: function for function in functions}
 
@@ -335,6 +335,10 @@ class AnswerNumbers(Sentences):
         rows = [[row[0], *row[2:]] for row in table.rows]
         return markdown(Table("", [table.header[0], *table.header[2:]], rows))
 
+    def settings_table(self, keys: list) -> str:
+        """Return the table of some (effect, metric) in every setting."""
+        return markdown(self.answers.settings_table([tuple(key) for key in keys]))
+
     def image(self, name: str, caption: str) -> str:
         """Return an image of the answers with its caption."""
         path = self.answers.results / "answers" / f"{name}.png"
@@ -356,10 +360,10 @@ class AnswerNumbers(Sentences):
     def recipe_scores(self, purpose: str) -> str:
         """Return the scores of a recipe beside those of the references, on each corpus."""
         scores = self._recipe(purpose).scores.reset_index()
-        corpora = list(dict.fromkeys(scores["corpus"]))
+        corpora = list(dict.fromkeys(scores["setting"]))
         rows = []
         for arm, of in scores.groupby("arm", sort=False):
-            by = of.set_index("corpus")
+            by = of.set_index("setting")
             cells = [
                 self._score(by.loc[corpus]) if corpus in by.index else "" for corpus in corpora
             ]
@@ -374,9 +378,9 @@ class AnswerNumbers(Sentences):
         return f"{scores.loc[(corpus, arm), 'mean']:.3f}"
 
     def seeds(self) -> str:
-        """Return how many seeds each block has."""
-        counts = self.answers.runs.groupby(["corpus", "loss"], sort=False)["seed"].nunique()
-        return "; ".join(f"{', '.join(block)}: {n}" for block, n in counts.items())
+        """Return how many seeds the blocks have: the fewest and the most."""
+        counts = self.answers.runs.groupby(["setting", "loss"])["seed"].nunique()
+        return " to ".join(str(n) for n in sorted({counts.min(), counts.max()}))
 
     @staticmethod
     def _score(row):

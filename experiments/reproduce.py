@@ -150,7 +150,7 @@ def compare_answers(name: str, runs: list[Run], published: Path, record: Record)
         blocks = read_blocks(published, record)
     except UserError as error:
         return f"No answers to compare with: {error}"
-    blocks = blocks[blocks["corpus"] == BLOCKS[name]]
+    blocks = blocks[blocks["setting"] == BLOCKS[name].setting]
     if blocks.empty:
         return "No answers are published for this copy of the corpus."
     verdicts = judge(all_effects(blocks), ["loss"])

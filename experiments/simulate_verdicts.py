@@ -61,7 +61,7 @@ def draw(effects: pd.DataFrame, truth: pd.Series, generator: np.random.Generator
         The source of the Gaussian weights.
     """
     parts = []
-    for _, block in effects.groupby(["corpus", "loss"], sort=False):
+    for _, block in effects.groupby(["setting", "loss"], sort=False):
         table = block.pivot(index="seed", columns=ANALYSIS, values="value")
         n, deviations = len(table), (table - table.mean()).to_numpy()
         weights = generator.normal(size=(n, n)) / np.sqrt(n - 1)
@@ -90,7 +90,7 @@ def rates_of(effects: pd.DataFrame, truth: pd.Series, draws: int) -> list[float]
         verdict has a direction; it has a wrong one; it says equivalent.
     """
     generator, found = np.random.default_rng(0), []
-    blocks = truth.groupby(["effect", "metric", "corpus", "loss"]).mean()
+    blocks = truth.groupby(["effect", "metric", "setting", "loss"]).mean()
     means = blocks.groupby(["effect", "metric", "loss"]).mean()
     for _ in tqdm(range(draws), leave=False):
         simulated = draw(effects, truth, generator)
@@ -117,7 +117,8 @@ def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
     options = parse_arguments(arguments)
     check_positive(options, "draws")
-    effects = all_effects(read_blocks(options.results, Record(options.results / "record")))
+    runs = read_blocks(options.results, Record(options.results / "record"))
+    effects = all_effects(runs[runs["pooled"]])
     published = analyses(effects).set_index(ANALYSIS)["mean"]
     margins = published.index.get_level_values("metric").map(MARGINS)
     truths = {

@@ -22,106 +22,140 @@ METRICS = {
     "test_loss": Metric(
         "test loss",
         3,
-        "loss per test document (summed over words, in nats for cross-entropy), population "
-        "statistics, nothing dropped; lower is better",
+        "mean loss of a test document, summed over words; population statistics, nothing "
+        "dropped; in nats for cross-entropy",
         unit="per document",
     ),
     "valid_loss": Metric(
-        "validation loss", 3, "the same on the validation documents", unit="per document"
+        "validation loss",
+        3,
+        "mean loss of a validation document, measured as the test loss is",
+        unit="per document",
     ),
     "accuracy": Metric(
         "accuracy",
         3,
-        "share of test documents whose newsgroup (or other label) a logistic regression on the "
-        "frozen codes finds",
+        "share of test documents whose label a logistic regression on the codes finds",
         unit="share of test documents",
     ),
     "precision": Metric(
         "precision",
         3,
-        "share of documents with the query's label among the nearest 2 % of the training "
-        "documents, by cosine, mean over test queries",
+        "share of documents with the label of the query among the 2 % of the training documents "
+        "that are nearest by cosine, mean over some test documents as queries",
         unit="at 2 % retrieved",
     ),
     "probe_accuracy": Metric(
         "linear-probe accuracy",
         3,
-        "share of test documents whose label a ridge regression on the frozen, standardised codes "
-        "finds",
+        "share of test documents whose label a ridge regression on the standardised codes finds",
         unit="share of test documents",
     ),
     "raw_precision": Metric(
         "precision, raw",
         3,
-        "share of documents with the query's label among the nearest 2 % of the training "
-        "documents, by cosine, mean over all test documents as queries",
+        "share of documents with the label of the query among the 2 % of the training documents "
+        "that are nearest by cosine, mean over all test documents as queries",
         unit="at 2 % retrieved",
     ),
     "centred_precision": Metric(
         "precision, centred",
         3,
-        "the same by the cosine of codes less the mean of the training documents' codes",
+        "raw precision of codes less the mean code of the training documents",
         unit="at 2 % retrieved",
     ),
     "mean_share": Metric(
-        "share of the mean", 3, "squared length of the mean code over the mean squared length"
+        "share of the mean",
+        3,
+        "squared length of the mean code, over the mean squared length of a code",
     ),
     "valid_accuracy": Metric(
-        "validation accuracy", 3, "linear-probe accuracy on the validation documents"
+        "validation accuracy",
+        3,
+        "linear-probe accuracy on the validation documents",
     ),
     "valid_precision": Metric(
-        "validation precision, raw", 3, "raw precision with validation documents as queries"
+        "validation precision, raw",
+        3,
+        "raw precision with validation documents as queries",
     ),
     "valid_centred_precision": Metric(
-        "validation precision, centred", 3, "centred precision with validation documents as queries"
+        "validation precision, centred",
+        3,
+        "centred precision with validation documents as queries",
     ),
-    "dead_units": Metric("dead units", 3, "share of code units that never change over test data"),
+    "dead_units": Metric(
+        "dead units",
+        3,
+        "share of code units that have one value on all test documents",
+    ),
     "saturated": Metric(
         "saturated",
         3,
-        "share of code values on test data within 1 % of a bound of sigmoid or tanh",
+        "share of code values on test documents within 1 % of a bound of sigmoid or tanh",
     ),
     "softmax_accuracy": Metric(
         "accuracy, KATE's classifier",
         3,
-        "the same by softmax regression trained by Adam until the loss on documents held out no "
-        "longer falls, last weights, as Chen and Zaki (2017) released it",
+        "share of test documents whose label a softmax regression finds: trained with Adam "
+        "until the loss on documents held out no longer falls, last weights, as Chen and Zaki "
+        "(2017) released it",
     ),
     "train_loss": Metric(
-        "training loss", 3, "the same as test loss on the training documents", unit="per document"
+        "training loss",
+        3,
+        "mean loss of a training document, measured as the test loss is",
+        unit="per document",
     ),
     "gap": Metric(
-        "gap", 3, "validation loss less training loss, both as test loss", unit="per document"
+        "gap",
+        3,
+        "validation loss less training loss",
+        unit="per document",
     ),
     "variance_shift1": Metric(
         "variance shift",
         3,
-        "variance of the first hidden layer's g with dropout over that without, or the inverse if "
-        "that is larger; median over units",
+        "variance of g in the first hidden layer with dropout, over the variance without "
+        "dropout, or the inverse if that is larger; median over units",
     ),
-    "variance_shift2": Metric("variance shift 2", 3, "the same in the second layer"),
+    "variance_shift2": Metric(
+        "variance shift 2",
+        3,
+        "variance shift in the second hidden layer",
+    ),
     "top_eigenvalue": Metric(
         "top eigenvalue",
         2,
-        "largest eigenvalue of the Hessian of the training loss at the best epoch, statistics of "
-        "minibatches, nothing dropped; weights that feed a normalised unit scaled to norm 1, "
-        "others as they are",
+        "largest eigenvalue of the Hessian of the training loss at the best epoch; statistics "
+        "of minibatches, nothing dropped; the weights of a normalised unit are scaled to norm "
+        "1, other weights are as they are",
     ),
-    "top_eigenvalue_initial": Metric("top eigenvalue, initial", 2, "the same before training"),
+    "top_eigenvalue_initial": Metric(
+        "top eigenvalue, initial",
+        2,
+        "top eigenvalue before training",
+    ),
     "top_eigenvalue_population": Metric(
-        "top eigenvalue, population", 2, "the same at the best epoch, statistics held constant"
+        "top eigenvalue, population",
+        2,
+        "top eigenvalue with the statistics of BN held constant",
     ),
     "relative_eigenvalue": Metric(
         "relative eigenvalue",
         2,
-        "as top eigenvalue, along changes of every column of W relative to its norm, with BN or "
-        "without",
+        "largest eigenvalue of the same Hessian along changes of each column of W relative to "
+        "its norm, with BN or without",
     ),
     "relative_eigenvalue_initial": Metric(
-        "relative eigenvalue, initial", 2, "the same before training"
+        "relative eigenvalue, initial",
+        2,
+        "relative eigenvalue before training",
     ),
     "relative_eigenvalue_population": Metric(
-        "relative eigenvalue, population", 2, "the same at the best epoch, statistics held constant"
+        "relative eigenvalue, population",
+        2,
+        "relative eigenvalue with the statistics of BN held constant",
     ),
     "steps_to_target": Metric(
         "steps to target",
@@ -129,8 +163,16 @@ METRICS = {
         "steps until the validation loss is at most report.target_loss",
         censored=True,
     ),
-    "epochs": Metric("epochs", 1, "epochs trained"),
-    "seconds": Metric("seconds", 1, "time of training, validation included"),
+    "epochs": Metric(
+        "epochs",
+        1,
+        "epochs trained",
+    ),
+    "seconds": Metric(
+        "seconds",
+        1,
+        "time of training, validation included",
+    ),
 }
 
 # Metrics that need two labels.

@@ -31,6 +31,7 @@ from ae_bn.reporting.estimands import (
     OLD,
     PATH_METRICS,
     Verdict,
+    across_settings,
     all_effects,
     analyses,
     at_chosen_rates,
@@ -50,6 +51,7 @@ TITLES = {
     "centred_precision": "centred precision",
     "raw_precision": "raw precision",
 }
+DIGITS = {"log_loss": 1}  # of effects; the others have 3
 # Their namesakes along the path.
 PATH_TITLES = {path: TITLES[name] for name, path in PATH_METRICS.items() if path}
 # Okabe and Ito's colours, which colour-blind readers tell apart.
@@ -82,7 +84,7 @@ def chosen_rate(runs: pd.DataFrame, criterion: str) -> pd.DataFrame:
         A key of `ae_bn.reporting.selection.CRITERIA`.
     """
     sign = 1 if CRITERIA[criterion] else -1
-    arm = ["corpus", "loss", "bn", "masking"]
+    arm = ["setting", "loss", "bn", "masking"]
     means = (sign * runs[criterion]).groupby([runs[key] for key in [*arm, "learning_rate"]]).mean()
     best = means.groupby(arm).idxmax()
     return (
@@ -102,17 +104,21 @@ class Answers:
     ----------
     runs, each : DataFrame
         See `ae_bn.reporting.estimands.read_blocks` and `ae_bn.reporting.estimands.analyses`.
+    effects : DataFrame
+        See `ae_bn.reporting.estimands.all_effects`.
     verdicts, chosen : dict of (effect, metric, loss) to Verdict
-        Over all analyses, and over those at chosen learning rates.  The loss is `ALL` for the
-        verdicts over all blocks.
+        Over all analyses, and over those at chosen learning rates, of the settings that are pooled.
+        The loss is `ALL` for the verdicts over all blocks.
     recipes : list of Recipe
     """
 
     def __init__(self, results: Path):
         self.results = results
         self.runs = read_blocks(results, Record(results / "record"))
-        effects = all_effects(self.runs)
+        self.effects = effects = all_effects(self.runs)
         self.each = analyses(effects)
+        self.pooled = set(self.runs.loc[self.runs["pooled"], "setting"])
+        effects = effects[effects["setting"].isin(self.pooled)]
         self.verdicts, self.chosen = (
             {(v.effect, v.metric, v.group): v for group in (["loss"], []) for v in judge(of, group)}
             for of in (effects, at_chosen_rates(effects))
@@ -133,8 +139,26 @@ class Answers:
         ]  # fmt: skip
         return Table("", header, rows)
 
+    def settings_table(self, keys: list[tuple[str, str]]) -> Table:
+        """Return each (effect, metric) at chosen rates in every setting, and across settings."""
+        chosen = at_chosen_rates(self.effects)
+        by_block = judge(chosen, ["setting", "loss"])
+        cells = {(v.group, v.effect, v.metric): f"{estimate(v)}; {agreement(v)}" for v in by_block}
+        blocks = self.effects[["setting", "loss"]].drop_duplicates().agg(", ".join, axis=1)
+        rows = [[block, *(cells[(block, *key)] for key in keys)] for block in blocks]
+        last = []
+        for effect, metric in keys:
+            of = chosen[chosen["setting"].isin(self.pooled) & (chosen["effect"] == effect)]
+            found = across_settings(of[of["metric"] == metric])
+            text = interval(found.mean, found.low, found.high, metric)
+            last.append(f"{text}; spread {found.spread:.{DIGITS.get(metric, 3)}f}")
+        header = ["setting", *(f"{effect}: {TITLES[metric]}" for effect, metric in keys)]
+        return Table("", header, [*rows, ["**mixed model**", *last]])
+
     def write_figures(self, headline: Iterable[tuple[str, str]]) -> list[str]:
         """Draw the figures into the folder ``answers`` of the results, and return their names.
+
+        Paths and rates are those of the first setting.
 
         Parameters
         ----------
@@ -142,13 +166,15 @@ class Answers:
             The effects whose specification curves are drawn.
         """
         figures = {}
-        for (corpus, loss), block in self.runs.groupby(["corpus", "loss"], sort=False):
+        first = self.runs[self.runs["setting"] == self.runs["setting"].iloc[0]]
+        for (setting, loss), block in first.groupby(["setting", "loss"], sort=False):
             levels = [level for level in MASKINGS if level in set(block["masking"])]
-            of = _file_name(corpus, loss)
+            of = _file_name(setting, loss)
             figures[f"paths_{of}"] = draw_paths(block, levels)
             figures[f"rates_{of}"] = draw_rates(block, levels)
         for effect, metric in headline:
             each = self.each.query("effect == @effect and metric == @metric")
+            each = each[each["setting"].isin(self.pooled)]
             title = f"{effect}: effect on {TITLES[metric]}"
             figures[f"analyses_{_file_name(effect, metric)}"] = draw_specifications(each, title)
         for name, figure in figures.items():
@@ -200,7 +226,7 @@ def draw_paths(runs: pd.DataFrame, masking: list[str]) -> Figure:
     Parameters
     ----------
     runs : DataFrame
-        Rows of `ae_bn.reporting.estimands.read_blocks`, of one corpus and one loss.
+        Rows of `ae_bn.reporting.estimands.read_blocks`, of one setting and one loss.
     masking : list of str
         The masking levels to show, one per column.
     """
@@ -239,7 +265,7 @@ def draw_rates(runs: pd.DataFrame, masking: list[str]) -> Figure:
     Parameters
     ----------
     runs : DataFrame
-        Rows of `ae_bn.reporting.estimands.read_blocks`, of one corpus and one loss.
+        Rows of `ae_bn.reporting.estimands.read_blocks`, of one setting and one loss.
     masking : list of str
         The masking levels to show, one per column.
     """
@@ -324,28 +350,29 @@ class Recipe(NamedTuple):
     masking: str
     learning_rate: float
     epoch: str  # the snapshot
-    scores: pd.DataFrame  # by corpus and arm, the references included: mean, low, high, n
+    scores: pd.DataFrame  # by setting and arm, the references included: mean, low, high, n
 
 
 def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> list[Recipe]:
-    """Return the recipe for each of `PURPOSES`, chosen by validation on the first corpus.
+    """Return the recipe for each of `PURPOSES`, chosen by validation on the first setting.
 
     Parameters
     ----------
     runs : DataFrame
         See `ae_bn.reporting.estimands.read_blocks`.
     references : DataFrame
-        ``corpus``, ``arm``, ``seed`` and the metrics of the references.
+        ``setting``, ``arm``, ``seed`` and the metrics of the references.
     """
     recipes, of_recipe = [], ["loss", "bn", "masking", "learning_rate"]
     for purpose, (epoch, criterion, metric) in PURPOSES.items():
         rows = runs[runs["snapshot"] == epoch]
-        first = rows[rows["corpus"] == rows["corpus"].iloc[0]]
+        first = rows[rows["setting"] == rows["setting"].iloc[0]]
         sign = 1 if CRITERIA[criterion] else -1
         best = (sign * first.groupby(of_recipe)[criterion].mean()).idxmax()
         ours = rows[(rows[of_recipe] == pd.Series(best, of_recipe)).all(axis=1)]
+        ours = ours[ours["setting"].isin(references["setting"])]
         together = pd.concat([ours.assign(arm="this recipe"), references])
-        scores = student_intervals(together.groupby(["corpus", "arm"], sort=False)[metric])
+        scores = student_intervals(together.groupby(["setting", "arm"], sort=False)[metric])
         loss, bn, masking, rate = best
         recipes.append(Recipe(purpose, loss, bn, masking, rate, epoch, scores))
     return recipes
@@ -375,9 +402,13 @@ def spoken(level: str) -> str:
 
 def estimate(verdict: Verdict) -> str:
     """Return the mean of a verdict's analyses with its interval."""
-    digits, unit = (1, " %") if verdict.metric == "log_loss" else (3, "")
-    limits = f"[{verdict.low:+.{digits}f}, {verdict.high:+.{digits}f}]"
-    return f"{verdict.mean:+.{digits}f}{unit} {limits}"
+    return interval(verdict.mean, verdict.low, verdict.high, verdict.metric)
+
+
+def interval(mean: float, low: float, high: float, metric: str) -> str:
+    """Return a mean effect on a metric with the limits of its interval."""
+    digits, unit = DIGITS.get(metric, 3), " %" if metric == "log_loss" else ""
+    return f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def outcome(verdict: Verdict) -> str:

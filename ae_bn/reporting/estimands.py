@@ -17,6 +17,7 @@ from typing import Iterator, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.multitest import multipletests
 
 from ae_bn.errors import UserError
@@ -25,9 +26,9 @@ from ae_bn.reporting.statistics import ALPHA, CONFIDENCE
 from ae_bn.study.record import Record
 from ae_bn.training import SNAPSHOTS
 
-# The experiments that are blocks, and their corpora.
-BLOCKS = {"core": "20 Newsgroups", "core_other_copy": "20 Newsgroups, other copy"}
 RATES = [0.0005, 0.001, 0.002, 0.004, 0.008]  # equal for all arms of an analysis
+FEWER_RATES = RATES[:3]  # those at which the codes of the first block are best
+NESTEROV_RATES = [0.001, 0.004, 0.016]  # Nesterov's momentum needs higher ones than Adam
 BUDGET = 3  # random learning rates, of which the best is expected
 NONE, MASKED = "none", "masking .5"
 BEST = "best masking"
@@ -48,10 +49,34 @@ PATH_METRICS = {
     "raw_precision": "valid_precision",
 }
 MARGINS = {"log_loss": 1.0, **dict.fromkeys(list(PATH_METRICS)[1:], 0.01)}
-CHOICES = ["corpus", "loss", "masking", "rate", "epoch"]
+CHOICES = ["setting", "loss", "masking", "rate", "epoch"]
 EQUAL_LOSS = "equal loss"
 ALL = "all blocks"
 OLD = {"rate": "valid_loss", "epoch": "loss"}  # the analysis of the answers published at first
+
+
+class Block(NamedTuple):
+    """An experiment in which the arms of all effects are trained, in one setting."""
+
+    setting: str  # the corpus, and what else differs from the first block
+    rates: list[float] = FEWER_RATES  # equal for all arms of an analysis
+    pooled: bool = True  # whether it counts in verdicts over settings: it has BN and masking
+    masking: dict[str, str] = {}  # levels of its factor that stand for levels of masking
+
+
+BLOCKS = {
+    "core": Block("20 Newsgroups", RATES),
+    "core_other_copy": Block("20 Newsgroups, other copy", RATES),
+    "core_reuters": Block("Reuters R52"),
+    "core_multinomial": Block("20 Newsgroups, multinomial"),
+    "core_sigmoid": Block("20 Newsgroups, sigmoid units"),
+    "core_nesterov": Block("20 Newsgroups, Nesterov's momentum", NESTEROV_RATES),
+    "core_wide": Block("20 Newsgroups, 512 units"),
+    "core_layer_norm": Block("20 Newsgroups, Layer Normalization for BN", pooled=False),
+    "core_hidden_dropout": Block(
+        "20 Newsgroups, hidden dropout for masking", pooled=False, masking={"hidden .5": MASKED}
+    ),
+}
 
 
 class Effect(NamedTuple):
@@ -99,8 +124,8 @@ EFFECTS = {
 def read_blocks(results: Path, record: Record) -> pd.DataFrame:
     """Return the runs of all blocks that have results.
 
-    Seeds that lack a run of `RATES`, and candidates (learning rates and maskings) that lack a seed,
-    are left out; what is left out is printed.
+    Seeds that lack a run at one of the block's rates, and candidates (learning rates and maskings)
+    that lack a seed, are left out; what is left out is printed.
 
     Parameters
     ----------
@@ -112,8 +137,9 @@ def read_blocks(results: Path, record: Record) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per run and snapshot: ``corpus``, ``loss``, ``bn``, ``masking``, ``learning_rate``,
-        ``seed``, ``snapshot``, ``run``, the criteria and the metrics; ``path`` is a run's history.
+        A row per run and snapshot: ``setting``, ``pooled``, ``loss``, ``bn``, ``masking``,
+        ``learning_rate``, ``is_equal`` (whether the learning rate is one of the block's), ``seed``,
+        ``snapshot``, ``run``, the criteria and the metrics; ``path`` is a run's history.
 
     Raises
     ------
@@ -121,15 +147,20 @@ def read_blocks(results: Path, record: Record) -> pd.DataFrame:
         If no block has results.
     """
     blocks = []
-    for name, corpus in BLOCKS.items():
+    for name, block in BLOCKS.items():
         path = results / name / "results.csv"
         if not path.exists():
             continue
-        rows = pd.read_csv(path, dtype={"masking": str, "bn": str}, keep_default_na=False,
-                           na_values=[""])  # fmt: skip
+        rows = pd.read_csv(path, keep_default_na=False, na_values=[""])
         rows = rows[rows["learning_rate"].notna() & (rows["status"] != "failed")]
+        rows = rows.rename(columns={"dropout": "masking"}).replace({"masking": block.masking})
+        rows = rows.assign(
+            setting=block.setting,
+            pooled=block.pooled,
+            is_equal=rows["learning_rate"].isin(block.rates),
+        )
         for loss, of_loss in rows.groupby("loss", sort=False):
-            blocks.append(complete(of_loss.assign(corpus=corpus), f"{corpus}, {loss}"))
+            blocks.append(complete(of_loss, block.rates, f"{block.setting}, {loss}"))
     blocks = [block for block in blocks if len(block)]
     if not blocks:
         raise UserError(
@@ -142,7 +173,7 @@ def read_blocks(results: Path, record: Record) -> pd.DataFrame:
 
 
 def read_references(results: Path) -> pd.DataFrame:
-    """Return the references of all blocks: ``corpus``, ``arm``, ``seed`` and the metrics.
+    """Return the references of all blocks: ``setting``, ``arm``, ``seed`` and the metrics.
 
     Parameters
     ----------
@@ -150,21 +181,23 @@ def read_references(results: Path) -> pd.DataFrame:
         The folder of all results.
     """
     parts = []
-    for name, corpus in BLOCKS.items():
+    for name, block in BLOCKS.items():
         path = results / name / "results.csv"
         if path.exists():
             rows = pd.read_csv(path)
-            parts.append(rows[rows["learning_rate"].isna()].assign(corpus=corpus))
+            parts.append(rows[rows["learning_rate"].isna()].assign(setting=block.setting))
     return pd.concat(parts, ignore_index=True)
 
 
-def complete(rows: pd.DataFrame, block: str) -> pd.DataFrame:
+def complete(rows: pd.DataFrame, rates: list[float], block: str) -> pd.DataFrame:
     """Return the complete part of a block: all its arms and learning rates at the same seeds.
 
     Parameters
     ----------
     rows : DataFrame
         A row per run and snapshot.
+    rates : list of float
+        The learning rates that every arm needs.
     block : str
         The name that a message gives the block.
     """
@@ -172,7 +205,7 @@ def complete(rows: pd.DataFrame, block: str) -> pd.DataFrame:
         (bn, masking, rate)
         for bn in ("none", "hidden", "output", "hidden + output")
         for masking in (NONE, MASKED)
-        for rate in RATES
+        for rate in rates
     ]
     there = rows.groupby("seed")[["bn", "masking", "learning_rate"]].apply(
         lambda runs: set(needed) <= set(runs.itertuples(index=False, name=None))
@@ -203,7 +236,7 @@ def all_effects(runs: pd.DataFrame) -> pd.DataFrame:
         ``effect``, ``metric``, `CHOICES`, ``seed`` and ``value``.
     """
     parts = []
-    for (corpus, loss), block in runs.groupby(["corpus", "loss"], sort=False):
+    for (setting, loss), block in runs.groupby(["setting", "loss"], sort=False):
         arms = pd.concat(
             {(str(rate), epoch): arms for rate, epoch, arms in _analyses(block)},
             names=["rate", "epoch"],
@@ -213,8 +246,8 @@ def all_effects(runs: pd.DataFrame) -> pd.DataFrame:
             for name, effect in EFFECTS.items():
                 for masking in effect.maskings:
                     values = effect.of(cells, masking).rename("value").dropna().reset_index()
-                    values[["effect", "metric", "corpus", "loss", "masking"]] = (
-                        name, metric, corpus, loss, masking
+                    values[["effect", "metric", "setting", "loss", "masking"]] = (
+                        name, metric, setting, loss, masking
                     )  # fmt: skip
                     parts.append(values)
     return pd.concat(parts, ignore_index=True)[["effect", "metric", *CHOICES, "seed", "value"]]
@@ -225,7 +258,7 @@ def _analyses(block: pd.DataFrame) -> Iterator[tuple]:
     metrics = list(PATH_METRICS)
     for snapshot in SNAPSHOTS:
         rows, judge = block[block["snapshot"] == snapshot], JUDGED_BY[snapshot]
-        for rate in RATES:
+        for rate in sorted(set(rows["learning_rate"][rows["is_equal"]])):
             equal = rows[rows["learning_rate"] == rate]
             yield rate, snapshot, _with_best_masking(equal, equal, ["masking"], judge)[metrics]
         for criterion in CRITERIA:
@@ -374,8 +407,8 @@ def judge(effects: pd.DataFrame, group: list[str]) -> list[Verdict]:
 
 def _summary(rows: pd.DataFrame, margin: float) -> dict:
     """Return the mean over analyses, with what the seeds say about it; blocks are fixed."""
-    per_seed = rows.groupby(["corpus", "loss", "seed"])["value"].mean()
-    blocks = per_seed.groupby(["corpus", "loss"]).agg(["mean", "var", "count"])
+    per_seed = rows.groupby(["setting", "loss", "seed"])["value"].mean()
+    blocks = per_seed.groupby(["setting", "loss"]).agg(["mean", "var", "count"])
     mean = blocks["mean"].mean()
     variances = blocks["var"] / blocks["count"] / len(blocks) ** 2
     error = np.sqrt(variances.sum())
@@ -393,6 +426,36 @@ def _summary(rows: pd.DataFrame, margin: float) -> dict:
         "p": np.nan_to_num(p, nan=1.0),  # nothing is known
         "p_equivalent": np.nan_to_num(p_equivalent, nan=1.0),
     }
+
+
+class AcrossSettings(NamedTuple):
+    """An effect whose settings are a sample of settings, as blocks of a mixed model."""
+
+    mean: float
+    low: float  # limits of the mean's 95 % interval
+    high: float
+    spread: float  # standard deviation between blocks
+
+
+def across_settings(effects: pd.DataFrame) -> AcrossSettings:
+    """Fit a mixed model of one effect: a mean, a random deviation per block, and one per seed.
+
+    A block is a setting with a loss, and its seeds are averaged over their analyses first.  The
+    limits are from Student's t with one degree of freedom less than there are blocks.
+
+    Parameters
+    ----------
+    effects : DataFrame
+        Rows of `all_effects`, of one effect and one metric, in two blocks or more.
+    """
+    values = effects.groupby(["setting", "loss", "seed"])["value"].mean()
+    blocks = values.groupby(["setting", "loss"]).ngroup()
+    scale = values.std()  # the fit converges best near 1
+    fit = MixedLM(values.to_numpy() / scale, np.ones(len(values)), groups=blocks).fit(reml=True)
+    mean, error = scale * fit.fe_params[0], scale * fit.bse_fe[0]
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, blocks.nunique() - 1) * error
+    spread = scale * np.sqrt(np.squeeze(fit.cov_re))
+    return AcrossSettings(mean, mean - half, mean + half, float(spread))
 
 
 def _verdict(facts: dict, of: pd.DataFrame, inside: bool) -> str:

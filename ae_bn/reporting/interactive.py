@@ -41,7 +41,7 @@ def page(runs: pd.DataFrame, each: pd.DataFrame) -> str:
         See `ae_bn.reporting.estimands.analyses`.
     """
     alt.data_transformers.disable_max_rows()
-    corpus = _choice("corpus", list(dict.fromkeys(runs["corpus"])), "Corpus ")
+    setting = _choice("setting", list(dict.fromkeys(runs["setting"])), "Setting ")
     loss = _choice("loss", list(dict.fromkeys(runs["loss"])), "Loss ")
     epoch = _choice("epoch", list(SNAPSHOTS), "Epoch ", [spoken(name) for name in SNAPSHOTS])
     metric = _choice("metric", list(TITLES.values()), "Metric ")
@@ -56,7 +56,7 @@ def page(runs: pd.DataFrame, each: pd.DataFrame) -> str:
                 "datum.metric == metric && datum.effect == effect"
             ),
         )
-        .add_params(corpus, loss, metric, epoch, rate, effect)
+        .add_params(setting, loss, metric, epoch, rate, effect)
         .resolve_scale(color="independent", x="independent", y="independent")
         .configure_view(continuousWidth=WIDTH, continuousHeight=HEIGHT)
     )
@@ -81,7 +81,7 @@ def _choice(name, values, label, labels=None, first=None):
 
 
 def _of_block(chart):
-    return chart.transform_filter("datum.corpus == corpus && datum.loss == loss")
+    return chart.transform_filter("datum.setting == setting && datum.loss == loss")
 
 
 def _color():
@@ -91,7 +91,7 @@ def _color():
 
 def _rates(runs):
     """Every metric over the learning rate, mean and range over seeds."""
-    keys = ["corpus", "loss", "bn", "masking", "learning_rate", "snapshot"]
+    keys = ["setting", "loss", "bn", "masking", "learning_rate", "snapshot"]
     long = runs.rename(columns={m: TITLES.get(m, "held-out loss") for m in OWN_EPOCH}).melt(
         keys, list(TITLES.values()), var_name="metric", value_name="value"
     )
@@ -119,7 +119,7 @@ def _paths(runs):
     """The codes over the validation loss, epoch by epoch."""
     rows = runs[runs["snapshot"] == "loss"]
     parts = []
-    keys = ["corpus", "loss", "bn", "masking", "learning_rate"]
+    keys = ["setting", "loss", "bn", "masking", "learning_rate"]
     for levels, arm in rows.groupby(keys, sort=False):
         path = mean_path(arm["path"])
         path = path[path["valid_loss"] <= WORST * path["valid_loss"].min()]

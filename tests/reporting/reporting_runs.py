@@ -13,7 +13,7 @@ PLACEMENTS = ["none", "hidden", "output", "hidden + output"]
 MASKINGS = ["none", "masking .5"]
 
 
-def block(accuracy, seeds=3, corpus="A", loss="cross-entropy", noise=0.0, rates=RATES):
+def block(accuracy, seeds=3, setting="A", loss="cross-entropy", noise=0.0, rates=RATES):
     """Return runs of which ``accuracy(bn, masking, rate)`` is the accuracy, plus noise."""
     draw = np.random.default_rng(0)
     rows = []
@@ -31,7 +31,8 @@ def block(accuracy, seeds=3, corpus="A", loss="cross-entropy", noise=0.0, rates=
                 {
                     "bn": bn, "masking": masking, "learning_rate": rate, "seed": seed,
                     "snapshot": snapshot, "run": f"{seed}{bn}{masking}{rate}", "path": path,
-                    "corpus": corpus, "loss": loss, "log_loss": 100 * np.log(70 - 1000 * rate),
+                    "setting": setting, "pooled": True, "is_equal": rate in RATES,
+                    "loss": loss, "log_loss": 100 * np.log(70 - 1000 * rate),
                     "probe_accuracy": value, "centred_precision": 0.2, "raw_precision": 0.1,
                     "valid_loss": 70 - 1000 * rate, "valid_accuracy": value,
                     "valid_centred_precision": 0.2,

@@ -22,7 +22,7 @@ def better_at(bn, masking, rate):
 
 @pytest.fixture(scope="module")
 def runs():
-    both = [block(better_at, corpus=name, noise=1e-4) for name in ("first", "second")]
+    both = [block(better_at, setting=name, noise=1e-4) for name in ("first", "second")]
     table = pd.concat(both, ignore_index=True)
     return table.assign(test_loss=np.exp(table["log_loss"] / 100), valid_precision=0.1)
 
@@ -42,7 +42,7 @@ def test_all_seeds_together_choose_the_rate(runs):
 
 def test_the_recipe_is_the_best_by_validation_with_references_beside_it(runs):
     references = pd.DataFrame(
-        {"corpus": "first", "arm": "SVD", "seed": [1, 2], "probe_accuracy": [0.4, 0.6]}
+        {"setting": "first", "arm": "SVD", "seed": [1, 2], "probe_accuracy": [0.4, 0.6]}
     ).assign(centred_precision=0.2)
     recipe = answers.recommend(runs, references)[0]
     assert recipe[:6] == (
@@ -56,7 +56,7 @@ def test_the_recipe_is_the_best_by_validation_with_references_beside_it(runs):
 
 
 def test_every_placement_has_its_line(runs):
-    first = runs[runs["corpus"] == "first"]
+    first = runs[runs["setting"] == "first"]
     for draw in (answers.draw_paths, answers.draw_rates):
         figure = draw(first, ["none", "masking .5"])
         axis = figure.axes[0]
@@ -99,7 +99,7 @@ def test_the_interactive_page_is_whole_and_its_figures_are_valid(runs):
     assert not re.search(r"<(script|link)[^>]*(src|href)=", html)
     specification = json.loads(re.search(r'vegaEmbed\("#answers", (\{.*\}), \{"actions"', html)[1])
     options = {p["name"]: p["bind"]["options"] for p in specification["params"] if "bind" in p}
-    assert options["corpus"] == ["first", "second"]
+    assert options["setting"] == ["first", "second"]
     assert options["epoch"] == ["loss", "accuracy", "precision", "last"]
-    assert set(options) == {"corpus", "loss", "metric", "epoch", "rate", "effect"}
+    assert set(options) == {"setting", "loss", "metric", "epoch", "rate", "effect"}
     assert vl_convert.vegalite_to_vega(specification)["marks"]

@@ -12,6 +12,7 @@ from ae_bn.reporting import estimands
 from ae_bn.reporting.estimands import (
     EFFECTS,
     RATES,
+    across_settings,
     all_effects,
     analyses,
     complete,
@@ -92,8 +93,8 @@ def test_the_summary_averages_blocks_and_counts_seeds():
     """With equal variances in two blocks of n seeds there are 2 (n - 1) degrees of freedom."""
     means = {"A": [1.0, 2.0, 3.0], "B": [11.0, 12.0, 13.0]}
     rows = [
-        {"corpus": corpus, "loss": "L", "seed": seed, "value": value + shift}
-        for corpus, values in means.items()
+        {"setting": setting, "loss": "L", "seed": seed, "value": value + shift}
+        for setting, values in means.items()
         for seed, value in enumerate(values)
         for shift in (-1, 1)  # two analyses
     ]
@@ -108,18 +109,18 @@ def test_verdicts():
         found = judge(all_effects(pd.concat(blocks, ignore_index=True)), [])
         return {v.effect: v for v in found if v.metric == "probe_accuracy"}
 
-    clear = verdicts(block(additive, noise=0.001), block(additive, corpus="B", noise=0.001))
+    clear = verdicts(block(additive, noise=0.001), block(additive, setting="B", noise=0.001))
     assert clear["masking without BN"].verdict == "higher"
     assert clear["substitution"].verdict == "lower"
     assert clear["masking without BN"].higher == clear["masking without BN"].analyses == 2 * 39
     mixed = verdicts(
         block(lambda bn, m, r: 0.5 + 0.05 * ("hidden" in bn), noise=0.001),
-        block(lambda bn, m, r: 0.5 - 0.05 * ("hidden" in bn), corpus="B", noise=0.001),
+        block(lambda bn, m, r: 0.5 - 0.05 * ("hidden" in bn), setting="B", noise=0.001),
     )
-    assert mixed["hidden BN"].verdict == "depends on the corpus"
+    assert mixed["hidden BN"].verdict == "depends on the setting"
     nothing = verdicts(
         block(lambda bn, m, r: 0.5 + 0.001 * ("hidden" in bn), noise=0.0005),
-        block(lambda bn, m, r: 0.5 - 0.001 * ("hidden" in bn), corpus="B", noise=0.0005),
+        block(lambda bn, m, r: 0.5 - 0.001 * ("hidden" in bn), setting="B", noise=0.0005),
     )
     assert nothing["hidden BN"].verdict == "equivalent"
     noisy = verdicts(block(lambda *_: 0.5, noise=0.05))
@@ -136,7 +137,31 @@ def test_incomplete_seeds_and_candidates_are_left_out(capsys):
     runs = block(additive, rates=[*RATES, 0.016])
     runs = runs[~((runs["seed"] == 2) & (runs["learning_rate"] == 0.002) & (runs["bn"] == "none"))]
     runs = runs[~((runs["seed"] == 0) & (runs["learning_rate"] == 0.016))]
-    kept = complete(runs, "A")
+    kept = complete(runs, RATES, "A")
     assert set(kept["seed"]) == {0, 1} and 0.016 not in set(kept["learning_rate"])
     assert "A: 2 of 3 seeds are complete" in capsys.readouterr().out
-    assert complete(block(additive), "A").shape == block(additive).shape
+    assert complete(block(additive), RATES, "A").shape == block(additive).shape
+
+
+def test_across_settings_with_equal_blocks_is_the_test_of_their_means():
+    """With as many seeds in each block the mixed model is Student's t of the blocks' means."""
+    draw = np.random.default_rng(0)
+    means = draw.normal(0.05, 0.03, 6)
+    rows = [
+        {"setting": name, "loss": "L", "seed": seed, "value": mean + 0.002 * draw.normal()}
+        for name, mean in zip("ABCDEF", means)
+        for seed in range(3)
+    ]
+    found = across_settings(pd.DataFrame(rows))
+    of_blocks = pd.DataFrame(rows).groupby("setting")["value"].mean()
+    low, high = stats.t.interval(0.95, 5, of_blocks.mean(), stats.sem(of_blocks))
+    assert found.mean == pytest.approx(of_blocks.mean())
+    assert (found.low, found.high) == (pytest.approx(low, rel=1e-3), pytest.approx(high, rel=1e-3))
+    assert found.spread == pytest.approx(of_blocks.std(), rel=0.05)
+
+
+def test_fewer_rates_are_analysed_where_a_block_has_fewer():
+    fewer = block(additive, setting="B", rates=RATES[:3])
+    effects = all_effects(pd.concat([block(additive), fewer], ignore_index=True))
+    rates = effects.groupby("setting")["rate"].agg(set)
+    assert rates["A"] - rates["B"] == {"0.004", "0.008"} and "0.002" in rates["B"]
