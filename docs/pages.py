@@ -155,7 +155,10 @@ def experiment_pages() -> dict[str, str]:
     """Return a page per experiment, from its config and its results, and their contents."""
     paths = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
     pages = {f"experiments/{name}": experiment_page(path) for name, path in paths.items()}
-    rows = [[f"[{name}]({name}.md)", question(path), cost(name)] for name, path in paths.items()]
+    rows = [
+        [f"[{name}]({name}.md)", load_config(path).experiment.question, cost(name)]
+        for name, path in paths.items()
+    ]
     pages["experiments/index"] = "\n\n".join(
         [
             "# Experiments",
@@ -175,7 +178,7 @@ def experiment_page(path: Path) -> str:
     rows = [[factor, ", ".join(levels)] for factor, levels in factors.items()]
     parts = [
         f"# {name}",
-        f"**Question.** {escape(question(path))}",
+        f"**Question.** {escape(load_config(path).experiment.question)}",
         f"**Command.** `make {name}`, or `.venv/bin/ae-bn run --config configs/{name}.yaml`.",
         f"**Time on {CORES} cores.** {cost(name)}.",
         "**Factors.** The arms are the combinations of these levels that the config does not skip.",
@@ -192,15 +195,6 @@ def experiment_page(path: Path) -> str:
         ]
         parts += ["## What to expect", *images, shown]
     return "\n\n".join(parts) + "\n"
-
-
-def question(path: Path) -> str:
-    """Return what the experiment of a config asks."""
-    text = getattr(load_config(path).experiment, "question", None)
-    if text is None:  # the first comment
-        head = re.match(r"(?:# .*\n)*", path.read_text(encoding="utf-8"))[0]
-        text = " ".join(head.replace("# ", "").split())
-    return text
 
 
 def cost(name: str) -> str:

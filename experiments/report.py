@@ -28,7 +28,7 @@ import pandas as pd
 from markdown import Markdown
 
 from ae_bn.commands.command_line import OneLineParser, run_program
-from ae_bn.config import ExperimentConfig, check_name, load_config
+from ae_bn.config import ExperimentConfig, FigureConfig, check_name, load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.files import atomic_write
@@ -246,10 +246,12 @@ class Numbers(Sentences):
 
     def everything(self) -> str:
         """Return all figures that could be drawn, and the tables."""
-        names = [figure.file_name for figure in self.config.report.figures]
-        stems = [Path(name).stem for name in names if (self.directory / name).exists()]
-        figures = [self.figure(stem, f"{stem.replace('_', ' ').capitalize()}.") for stem in stems]
-        return "\n\n".join([*figures, self.table()])
+        drawn = [
+            self.figure(Path(figure.file_name).stem, caption(figure))
+            for figure in self.config.report.figures
+            if (self.directory / figure.file_name).exists()
+        ]
+        return "\n\n".join([*drawn, self.table()])
 
     def _compare(self, metric):
         check_name(metric, METRICS, self.where)
@@ -283,6 +285,25 @@ class Numbers(Sentences):
             f"{METRICS[metric].title}, {contrast}: expected {expect}, but it is {found.verdict} "
             f"({difference})"
         )
+
+
+def caption(figure: FigureConfig) -> str:
+    """Return a caption for a figure whose fragment has none."""
+    metrics = ", ".join(METRICS[metric].title for metric in figure.metrics or [])
+    what = {
+        "metrics": metrics or "The metrics of the table",
+        "differences": f"Differences in {metrics or 'the metrics of the table'}",
+        "response": f"The metrics over {figure.x_label or figure.x}",
+        "paths": f"{_listed(figure)} over the validation loss, epoch by epoch",
+    }
+    default = f"{_listed(figure)} over {figure.x_label or 'the epoch'}"
+    text = what.get(figure.kind, default)
+    levels = "; ".join(f"{factor}: {', '.join(of)}" for factor, of in figure.only.items())
+    return f"{text[0].upper()}{text[1:]}{f' ({levels})' if levels else ''}."
+
+
+def _listed(figure):
+    return ", ".join((figure.curves or {}).values())
 
 
 class AnswerNumbers(Sentences):

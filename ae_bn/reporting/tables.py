@@ -216,32 +216,23 @@ def markdown(table: Table) -> str:
 
 
 def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
-    """Return a row per arm: n, learning rate, and mean, interval and interquartile mean."""
+    """Return a row per arm: n, learning rate, and the mean of every metric with its interval."""
     results = with_censored(results)
     metrics = experiment.report.metrics
-    header = ["arm", "n", "learning rate"]
-    for metric in metrics:
-        header += [METRICS[metric].title] + ([] if METRICS[metric].censored else ["IQM"])
+    header = ["arm", "n", "learning rate", *(METRICS[metric].title for metric in metrics)]
     rows = []
     for row in experiment.report.published:
         cells = [row.arm, "", ""]
         for metric in metrics:
             value = (row.model_extra or {}).get(metric)
             cells.append("" if value is None else f"{value:.{METRICS[metric].digits}f}")
-            cells += [] if METRICS[metric].censored else [""]
         rows.append(cells)
     for arm, all_runs in results.groupby("arm", sort=False):
         runs = all_runs[all_runs["status"] != "failed"]
         counts = all_runs["status"].value_counts()
         remarks = [f"{counts[kind]} {kind}" for kind in ("diverged", "failed") if kind in counts]
         cells = [arm, ", ".join([str(len(runs)), *remarks]), _rates(all_runs["learning_rate"])]
-        for metric in metrics:
-            summary = summarize(runs[metric])
-            cells.append(show(summary, metric))
-            if not METRICS[metric].censored:
-                iqm = summary.iqm
-                cells.append("" if np.isnan(iqm) else f"{iqm:.{METRICS[metric].digits}f}")
-        rows.append(cells)
+        rows.append([*cells, *(show(summarize(runs[metric]), metric) for metric in metrics)])
     return Table("Arms", header, rows)
 
 
@@ -296,18 +287,20 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
             for reason, runs in incomplete.groupby("reason", sort=False)
         ]
     parts.append(
-        f"Cells: mean over n seeds [{CONFIDENCE:.0%} interval: percentile bootstrap over seeds, "
-        f"{RESAMPLES:,} resamples, expanded for few seeds]; IQM is the mean without the highest "
-        "and lowest quarter. Where a value is infinite or a target not met, the median, and how "
-        "often. A diverged run scores the weights of its best epoch; without a finite epoch, "
+        f"A cell is the mean over n seeds with its {CONFIDENCE:.0%} interval (percentile "
+        f"bootstrap over seeds, {RESAMPLES:,} resamples, widened where seeds are few). Where a "
+        "value is infinite or a target is not met, it is the median, and says how often that is "
+        "so. A diverged run scores the weights of its best epoch. Without a finite epoch it scores "
         "chance and an infinite loss."
     )
     if contrasts(experiment):
         parts.append(
-            "Differences are taken seed by seed. p: signs of the differences flipped (exact up to "
-            "13 seeds); Holm: corrected for all contrasts of the metric. Verdict: higher or lower "
-            "if that is below .05; within the margin, or equivalent, if the interval lies inside "
-            "plus and minus the margin; else undecided. Undefined: both sides infinite or not met."
+            "Differences are taken seed by seed. IQM is the mean without the highest and the "
+            "lowest quarter. p comes from flipping the signs of the differences (exact up to 13 "
+            "seeds), and Holm corrects it for all contrasts of the metric. The verdict is higher "
+            "or lower if the corrected p is below .05; within the margin, or equivalent, if the "
+            "interval lies inside plus and minus the margin; and undecided otherwise. A difference "
+            "is undefined if both sides are infinite or not met."
         )
     parts.append("\n".join(f"- {METRICS[m].title}: {METRICS[m].meaning}." for m in report.metrics))
     if report.published:

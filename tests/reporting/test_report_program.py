@@ -102,7 +102,8 @@ def test_page_is_one_file_with_tables_and_figures_in_it(repository):
 def test_an_experiment_without_a_fragment_has_its_figures_and_tables(repository):
     (repository / "experiments" / "report" / "toy.md.j2").unlink()
     text, _ = build(repository)
-    assert "**Question.** Does noise help?\n\n![Differences.](toy/differences.png)" in text
+    shown = "![Differences in the metrics of the table.](toy/differences.png)"
+    assert f"**Question.** Does noise help?\n\n{shown}" in text
     assert "| gain " in text and "All arms, and what the columns mean" in text
 
 
