@@ -371,7 +371,7 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
         For a file that cannot be read, an unknown key, level or protocol (with the nearest valid
         one), a wrong type or value, and settings that exclude each other.
     """
-    tree = _read_yaml(DEFAULTS)
+    tree = _packaged(DEFAULTS)
     origin = ""
     if path is not None:
         origin, path = f"{path}: ", Path(path)
@@ -397,7 +397,7 @@ def complete(settings: dict) -> Config:
     ValidationError
         If they are not settings of this version.
     """
-    tree = _read_yaml(DEFAULTS)
+    tree = _packaged(DEFAULTS)
     _merge(tree, settings)
     batch_norm = tree["model"]["batch_norm"]
     for name, former in FORMER_GRADIENT.items():
@@ -453,7 +453,7 @@ def _expand_levels(factor: str, levels: Any) -> Any:
         return levels  # which is refused later
     if None not in levels.values():
         return levels
-    shared = _shared()["levels"].get(factor, {})
+    shared = _packaged(SHARED)["levels"].get(factor, {})
     for level, settings in levels.items():
         if settings is None and level not in shared:
             raise UserError(
@@ -469,20 +469,20 @@ def _protocols(names: Any, origin: str) -> list[dict]:
     """Return the settings of the protocols that a file uses."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{origin}use: write a list of names, such as [path], not {names!r:.40}")
-    protocols = _shared()["protocols"]
+    protocols = _packaged(SHARED)["protocols"]
     for name in names:
         check_name(name, protocols, f"{origin}use")
     return [protocols[name] for name in names]
 
 
-def _shared() -> dict:
-    """Return the levels and protocols that experiments share; a copy, for the caller to change."""
-    return copy.deepcopy(_read_shared())
+def _packaged(path: Path) -> dict:
+    """Return what `DEFAULTS` or `SHARED` says: a copy, for the caller to change."""
+    return copy.deepcopy(_read_packaged(path))
 
 
-@lru_cache(maxsize=1)
-def _read_shared() -> dict:
-    return _read_yaml(SHARED)
+@lru_cache(maxsize=None)
+def _read_packaged(path: Path) -> dict:
+    return _read_yaml(path)
 
 
 def _read_learning_rates(experiment: dict, path: Path) -> None:
