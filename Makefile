@@ -100,11 +100,11 @@ report: $(READY) ## make tables, figures and results/REPORT.md again from result
 	$(IN_VENV) experiments/report.py
 
 fast: $(READY) ## install Intel's MKL (0.9 GB) into .venv; matrix products are quicker then
-	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[fast]'
 
 bench: $(READY) ## compare the speed with PyTorch's, which is installed first (Python 3.10, 3.11)
-	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[bench]'
 	$(IN_VENV) experiments/benchmark.py $(BENCH)
 
@@ -112,7 +112,7 @@ bench_run: $(READY) ## measure what a run costs; BENCH="--against COMMIT" trains
 	$(IN_VENV) experiments/benchmark_run.py $(BENCH)
 
 bench_scale: $(READY) ## measure time and memory over vocabulary and documents (PyTorch as above)
-	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[bench]'
 	$(IN_VENV) experiments/benchmark_scale.py $(BENCH)
 
@@ -126,12 +126,12 @@ $(READY): constraints.txt setup.py
 	rm -rf $(VENV)
 	$(CREATE)
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt pip setuptools wheel
-	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[test]'
 	@touch $@
 
 # What only those need who change the project.
 $(TOOLS): $(READY)
-	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[dev,docs]'
 	@touch $@
