@@ -62,9 +62,9 @@ HEADERS = """
 #endif
 """
 
-# Flags that Theano adds for most of its modules, for our kernels, and for the rest.  Headers that
-# were compiled with other flags than a module are of no use to it.
-VARIANTS = [["-fno-math-errno"], ["-fno-math-errno", "-fopenmp"], []]
+# Flags that Theano adds for most of its modules, for our kernels, for the trial of OpenMP, and for
+# the rest.  Headers that were compiled with other flags than a module are of no use to it.
+VARIANTS = [["-fno-math-errno"], ["-fno-math-errno", "-fopenmp"], ["-fopenmp"], []]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, which they are about.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -121,6 +121,11 @@ def pytest_xdist_setupnodes(specs):
     for number, spec in enumerate(specs):
         folder = shlex.quote(os.path.join(theano.config.base_compiledir, f"tests{number}"))
         spec.env["THEANO_FLAGS"] = f"{os.environ['THEANO_FLAGS']},base_compiledir={folder}"
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest file, so that no process waits for it in the end."""
+    items.sort(key=lambda item: item.path.name != "test_faults.py")
 
 
 @contextmanager

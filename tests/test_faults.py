@@ -43,7 +43,7 @@ ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS":
 ENVIRONMENT = {**os.environ, **ALONE, "PYTHONPATH": str(REPOSITORY)}
 ENVIRONMENT["THEANO_FLAGS"] = "mode=FAST_COMPILE"
 NO_FIGURES = "    figures: []\n"  # of the report; to draw them takes longer than the runs
-SLOWER = ["training.epochs=40", "training.patience=40", "training.checkpoint_epochs=2"]
+SLOWER = ["training.epochs=20", "training.patience=20", "training.checkpoint_epochs=2"]
 
 
 def start(*arguments, **options):
@@ -106,7 +106,8 @@ def small(tmp_path_factory, folder):
     directory = tmp_path_factory.mktemp("small")
     path = directory / "small.yaml"
     settings = f"data: {{source: folder, folder: {folder}, validation_fraction: .2}}\n{SMALL}"
-    path.write_text(settings.replace("seeds: 3", "seeds: 2") + NO_FIGURES)
+    settings = settings.replace("seeds: 3", "seeds: 2").split("    dropout:")[0]  # fewer runs
+    path.write_text(f"{settings}  report:\n{NO_FIGURES}")
     finish(start("--config", path, "--jobs", 2, "--out", directory / "out", "--set", *SLOWER))
     return path, results(directory / "out")
 
@@ -386,7 +387,7 @@ def test_two_sweeps_share_the_work(small, tmp_path):
         for line in output.splitlines()
         if "done by another process" in line or "finished already" in line
     ]
-    assert sum(elsewhere) == 12  # each was found done by the one that did not do it
+    assert sum(elsewhere) == 8  # each was found done by the one that did not do it
 
 
 def kill_during(command, out, kills, expected, seed=0):
@@ -423,7 +424,7 @@ def test_a_worker_that_always_dies_fails_its_run_only(small, tmp_path, monkeypat
     sweep(runs, 1)
     table = results_table(runs)
     assert set(table.loc[table["status"] == "failed", "run"]) == {runs[0].identity}
-    assert table["run"].nunique() == 6
+    assert table["run"].nunique() == 4
     assert "died 3 times" in table["reason"].iloc[0]
     table.to_csv(tmp_path / "some.csv", index=False)
     some, every = (
