@@ -143,6 +143,20 @@ def in_numpy(floatX):
         mode.instantiated_default_mode = kept
 
 
+@pytest.fixture(autouse=True)
+def symbolic_in_numpy(request):
+    """Run the definition in NumPy where the parameter ``kernels`` asks for it.
+
+    `test_kernels` and `test_choices` compile the definition, too.
+    """
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    if parameters.get("kernels") != "symbolic":
+        yield
+        return
+    with in_numpy("float32"):
+        yield
+
+
 @pytest.fixture(scope="module")
 def runs_in_numpy():
     """Do the runs of a module in NumPy, with models that no other module is given."""
