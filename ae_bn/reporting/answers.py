@@ -56,7 +56,7 @@ DIGITS = {"log_loss": 1}  # of effects; the others have 3
 PATH_TITLES = {path: TITLES[name] for name, path in PATH_METRICS.items() if path}
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLORS = {"none": "#000000", "hidden": "#0072B2", "output": "#E69F00", "hidden + output": "#D55E00"}
-MASKINGS = ["none", "masking .3", "masking .5", "masking .7"]
+MASKINGS = ["none", "masking .3", "masking .5", "masking .7", "masking .9"]
 WORST = 1.25  # a path is shown from the epoch at which the loss is this many times the lowest
 # The epoch at which a metric is shown: the best one by its own criterion.
 OWN_EPOCH = {
