@@ -83,9 +83,9 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     Theano computes in floatX, float32 by default, and results have the dtype of the input.
 
     A parameter of None has its default from ``ae_bn/defaults.yaml``, which explains all settings.
-    Only ``loss``, ``output_activation`` and ``input_dropout`` have other defaults here.  Together
-    they are the recipe of ``configs/recommended.yaml`` for rows of TF-IDF.  For binary input use
-    ``"cross_entropy"`` and ``"sigmoid"``.
+    Only ``loss``, ``output_activation``, ``input_dropout`` and ``learning_rate`` have others here.
+    Together they are the recipe of ``configs/recommended.yaml`` for rows of TF-IDF, with Adam.  For
+    binary input use ``"cross_entropy"`` and ``"sigmoid"``.
 
     Fitting again with another ``learning_rate``, dropout rate, ``batch_size``, ``epochs``,
     ``patience``, ``validation_fraction`` or ``random_state`` does not compile again.
@@ -108,7 +108,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     optimizer : {"sgd", "nesterov", "adam", "adadelta", "rmsprop"}, optional
         The optimiser.
     learning_rate : float, optional
-        The learning rate.  Each optimiser has its own best one.
+        The learning rate.  Each optimiser has its own best one; the default suits Adam.
     batch_size : int, optional
         The number of documents in a minibatch.  None lowers the default to the number of training
         documents where these are fewer.
@@ -160,10 +160,10 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         loss="squared_error",
         batch_norm=None,
         top_batch_norm=None,
-        input_dropout=0.5,
+        input_dropout=0.7,
         hidden_dropout=None,
         optimizer=None,
-        learning_rate=None,
+        learning_rate=0.0005,
         batch_size=None,
         epochs=None,
         patience=None,

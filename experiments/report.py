@@ -332,8 +332,12 @@ class AnswerNumbers(Sentences):
     def answer(
         self, effect: str, metric: str, loss: str, expect: str | None = None, every: bool = False
     ) -> str:
-        """Return an effect at chosen rates, or in every analysis, with its agreement."""
-        verdicts = self.answers.verdicts if every else self.answers.chosen
+        """Return an effect at chosen rates, or in every analysis, with its agreement.
+
+        Instead of a loss it takes a block, too, at chosen rates.
+        """
+        answers = self.answers
+        verdicts = answers.verdicts if every else {**answers.chosen, **answers.by_block}
         check_name((effect, metric, loss), verdicts, self.where)
         found = verdicts[effect, metric, loss]
         text = f"{estimate(found)}; {agreement(found)} analyses"

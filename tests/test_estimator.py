@@ -42,7 +42,8 @@ def test_check_estimator(estimator, check):
 def test_it_is_the_same_training_as_a_run(small, documents):
     small.fit(documents)
     settings = ["model.layers=[4]", "training.batch_size=10", "training.epochs=3"]
-    config = load_config(None, [*settings, "training.seed=3", "model.dropout.input=0.5"])
+    settings += ["training.learning_rate=0.0005"]
+    config = load_config(None, [*settings, "training.seed=3", "model.dropout.input=0.7"])
     stream = streams(3)
     with compiled(config, 12) as autoencoder:
         pass
