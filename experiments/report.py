@@ -395,12 +395,12 @@ class AnswerNumbers(Sentences):
             rows.append([arm, *cells])
         return markdown(Table("", ["representation", *corpora], rows))
 
-    def scored(self, purpose: str, arm: str) -> str:
-        """Return what an arm scores for a purpose on the first corpus."""
+    def scored(self, purpose: str, arm: str, setting: str | None = None) -> str:
+        """Return what an arm scores for a purpose in a setting; the first one if none is given."""
         scores = self._recipe(purpose).scores
-        corpus = scores.index[0][0]
-        check_name((corpus, arm), list(scores.index), self.where)
-        return f"{scores.loc[(corpus, arm), 'mean']:.3f}"
+        setting = setting or scores.index[0][0]
+        check_name((setting, arm), list(scores.index), self.where)
+        return f"{scores.loc[(setting, arm), 'mean']:.3f}"
 
     def seeds(self) -> str:
         """Return how many seeds the blocks have: the fewest and the most."""

@@ -123,11 +123,6 @@ def pytest_xdist_setupnodes(specs):
         spec.env["THEANO_FLAGS"] = f"{os.environ['THEANO_FLAGS']},base_compiledir={folder}"
 
 
-def pytest_collection_modifyitems(items):
-    """Begin with the longest file, so that no process waits for it in the end."""
-    items.sort(key=lambda item: item.path.name != "test_faults.py")
-
-
 @contextmanager
 def in_numpy(floatX):
     """Build graphs in a precision, and run them in NumPy: nothing to compile, so faster.

@@ -346,6 +346,7 @@ def test_a_run_of_another_process_is_waited_for(one, monkeypatch):
     assert attempt(one) == "finished"
 
 
+@pytest.mark.long
 def test_an_interrupted_sweep_stops_soon_and_goes_on(small, tmp_path):
     """Once by Ctrl-C, once by SIGTERM."""
     config, expected = small
