@@ -84,7 +84,8 @@ def test_a_verdict_says_in_how_many_analyses_it_holds():
     )  # fmt: skip
     assert answers.estimate(verdict) == "-1.3 % [-2.0, -0.5]"
     assert answers.outcome(verdict) == "undecided: 2 higher, 70 lower"
-    assert not answers.mostly(verdict, "lower") and not answers.mostly(verdict, "higher")
+    assert answers.mostly(verdict, "lower") and not answers.mostly(verdict, "higher")
+    assert not answers.mostly(verdict._replace(above=4), "lower")  # more than one in twenty
     sure = verdict._replace(higher=0, above=0, lower=70)
     assert answers.mostly(sure, "lower") and answers.agreement(sure) == "lower in 70 of 72"
     clear = verdict._replace(higher=0, lower=72, verdict="lower")
