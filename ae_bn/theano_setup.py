@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import pickle
 import platform
 import re
 import shlex
@@ -28,7 +29,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from ae_bn.errors import UserError
-from ae_bn.files import cache_directory
+from ae_bn.files import atomic_write, cache_directory
 
 MKL_PARTS = ("intel_lp64", "gnu_thread", "core")
 OPENBLAS_NAMES = Path(__file__).with_name("scipy_openblas.h")
@@ -293,6 +294,7 @@ def require_compiler() -> str:
     compile_directory()
     _drop_damaged_modules(Path(theano.config.compiledir))
     _let_modules_be_found()
+    _write_keys_atomically()
     compiler = theano.config.cxx
     try:
         run = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
@@ -351,3 +353,18 @@ def _let_modules_be_found() -> None:
     DimShuffle.c_code_cache_version = lambda op: (1, op.params_type.c_code_cache_version())
     if hasattr(DotModulo, "__props__"):
         del DotModulo.__props__
+
+
+def _write_keys_atomically() -> None:
+    """Have Theano replace a module's ``key.pkl`` instead of writing into it.
+
+    Theano reads these files without a lock, and deletes a module whose file is cut: one that
+    another process is just writing, or was killed while it wrote.
+    """
+    from theano.link.c.cmodule import KeyData
+
+    def save_pkl(key_data):
+        with atomic_write(key_data.key_pkl, "wb") as file:
+            pickle.dump(key_data, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    KeyData.save_pkl = save_pkl

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _ctypes
 import importlib.util
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import COMPILER
 from theano import config, function, tensor
+from theano.link.c import cmodule
 from theano.tensor.blas_headers import blas_header_text
 
 from ae_bn import theano_setup
@@ -148,6 +150,24 @@ def test_a_damaged_module_is_compiled_again(tmp_path):
     modules["text"].write_bytes(b"no library" * 100)
     theano_setup._drop_damaged_modules(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "unfinished"}
+
+
+def test_a_key_is_whole_at_every_moment(tmp_path):
+    """Theano deletes a module whose key is cut, even if another process is just writing it."""
+    theano_setup.require_compiler()
+    path = tmp_path / "key.pkl"
+    key = cmodule.KeyData({"a key"}, "hash", str(path), str(tmp_path / "m.so"))
+    key.save_pkl()
+    read = []
+
+    class SeenWhileWritten:
+        def __reduce__(self):
+            read.append(pickle.loads(path.read_bytes()).keys)
+            return str, ("another key",)
+
+    key.keys = [SeenWhileWritten()]
+    key.save_pkl()
+    assert read == [{"a key"}] and pickle.loads(path.read_bytes()).keys == ["another key"]
 
 
 def test_compiled_functions_keep_special_values(optimized):

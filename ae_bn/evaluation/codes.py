@@ -150,7 +150,7 @@ def precision_at(database: Split, queries: Split, fraction: float = FRACTION) ->
     # q d = (q - mu)(d - mu) + (q - mu) mu + (mu (d - mu) + mu mu)
     document_offset, query_offset = D @ mu + mu @ mu, Q @ mu
     labels = [split.labels.astype(np.int32) for split in (database, queries)]
-    found, count = np.zeros(2), _counter()
+    found, count = np.zeros(2), _counter(theano.config.floatX)
     for start in range(0, len(Q), QUERIES):
         rows = slice(start, start + QUERIES)
         found += count(
@@ -168,7 +168,7 @@ def _inverse_norms(codes):
 
 
 @lru_cache(maxsize=None)
-def _counter():
+def _counter(floatX):  # Theano's setting, which its types follow; here, a function for each
     """Return the compiled function that sums the relevant documents of queries, by both cosines."""
     Q, D = T.matrices("Q", "D")
     offsets = T.vectors("query_offset", "document_offset")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import theano
 import theano.tensor as T
+from conftest import in_numpy
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics.pairwise import cosine_similarity
@@ -78,6 +79,14 @@ def test_precision_is_that_of_the_whole_ranking(splits, fraction):
     assert precision.centred == pytest.approx(by_hand(*centred, fraction))
     sparse = [Split(csr_matrix(s.codes), s.labels) for s in (database, queries)]
     assert codes.precision_at(*sparse, fraction) == pytest.approx(precision)
+
+
+def test_precision_is_the_same_in_both_floating_point_types(splits):
+    database, _, queries = splits
+    single = codes.precision_at(database, queries)
+    with in_numpy("float64"):
+        assert codes.precision_at(database, queries) == pytest.approx(single)
+    assert codes.precision_at(database, queries) == single
 
 
 def test_centred_precision_does_not_see_the_mean_and_raw_does(splits):
