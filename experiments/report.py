@@ -325,7 +325,7 @@ class AnswerNumbers(Sentences):
         """Return the functions that the fragment can call, by name."""
         functions = (
             self.answer, self.answers_table, self.all_verdicts, self.image, self.recipe,
-            self.recipe_scores, self.scored, self.seeds, self.settings_table,
+            self.recipe_scores, self.scored, self.seeds, self.settings, self.settings_table,
         )  # fmt: skip
         return {function.__name__: function for function in functions}
 
@@ -340,7 +340,7 @@ class AnswerNumbers(Sentences):
         verdicts = answers.verdicts if every else {**answers.chosen, **answers.by_block}
         check_name((effect, metric, loss), verdicts, self.where)
         found = verdicts[effect, metric, loss]
-        text = f"{estimate(found)}; {agreement(found)} analyses"
+        text = f"{estimate(found)}, {agreement(found)} analyses"
         met = expect is None or found.verdict.startswith(expect)
         if met or (expect in MOSTLY and mostly(found, MOSTLY[expect])):
             return text
@@ -350,15 +350,25 @@ class AnswerNumbers(Sentences):
 
     def answers_table(self, rows: list) -> str:
         """Return a table from the (question, difference, effect, metric, loss) of each row."""
-        table = self.answers.table([tuple(row[2:]) for row in rows])
-        shown = [[*row[:2], *cells[1:]] for row, cells in zip(rows, table.rows)]
-        return markdown(Table("", ["question", "difference", *table.header[1:]], shown))
+        shown = []
+        for question, difference, *key in rows:
+            _, loss, metric, effect, agree, _, at_all = self.answers.row(*key)
+            title = metric if loss == "both" else f"{metric}, {loss}"
+            shown.append([question, difference, title, effect, agree, at_all])
+        header = [
+            "question", "difference", "metric", "effect", "analyses that agree",
+            "at all learning rates",
+        ]  # fmt: skip
+        return markdown(Table("", header, shown))
 
     def all_verdicts(self, loss: str) -> str:
         """Return the table of all effects and metrics for a loss."""
-        table = self.answers.table([key for key in self.answers.chosen if key[2] == loss])
-        rows = [[row[0], *row[2:]] for row in table.rows]
-        return markdown(Table("", [table.header[0], *table.header[2:]], rows))
+        rows = [self.answers.row(*key) for key in self.answers.chosen if key[2] == loss]
+        header = [
+            "effect", "metric", "chosen rates: mean", "analyses that agree", "all rates: mean",
+            "analyses that agree",
+        ]  # fmt: skip
+        return markdown(Table("", header, [[row[0], *row[2:]] for row in rows]))
 
     def settings_table(self, keys: list) -> str:
         """Return the table of some (effect, metric) in every setting."""
@@ -406,6 +416,12 @@ class AnswerNumbers(Sentences):
         """Return how many seeds the blocks have: the fewest and the most."""
         counts = self.answers.runs.groupby(["setting", "loss"])["seed"].nunique()
         return " to ".join(str(n) for n in sorted({counts.min(), counts.max()}))
+
+    def settings(self) -> str:
+        """Return the names of the settings that verdicts pool, as a list in words."""
+        runs = self.answers.runs
+        *names, last = dict.fromkeys(runs.loc[runs["pooled"], "setting"])
+        return f"{', '.join(names)} and {last}" if names else last
 
     @staticmethod
     def _score(row):

@@ -129,24 +129,16 @@ class Answers:
         self.by_block = {(v.effect, v.metric, v.group): v for v in by_block}
         self.recipes = recommend(self.runs, read_references(results))
 
-    def table(self, keys: Iterable[tuple[str, str, str]]) -> Table:
-        """Return a row for each (effect, metric, loss): at chosen rates, and in all analyses."""
-        rows = []
-        for key in keys:
-            chosen, every = self.chosen[key], self.verdicts[key]
-            loss = "both" if chosen.group == ALL else chosen.group
-            cells = [estimate(chosen), outcome(chosen), estimate(every), outcome(every)]
-            rows.append([chosen.effect, loss, TITLES[chosen.metric], *cells])
-        header = [
-            "effect", "loss", "metric", "chosen rates: mean", "verdict", "all analyses: mean",
-            "verdict",
-        ]  # fmt: skip
-        return Table("", header, rows)
+    def row(self, effect: str, metric: str, loss: str) -> list[str]:
+        """Return effect, loss and metric, then mean and agreement at chosen and at all rates."""
+        chosen, every = self.chosen[effect, metric, loss], self.verdicts[effect, metric, loss]
+        cells = [estimate(chosen), outcome(chosen), estimate(every), outcome(every)]
+        return [effect, "both" if loss == ALL else loss, TITLES[metric], *cells]
 
     def settings_table(self, keys: list[tuple[str, str]]) -> Table:
         """Return each (effect, metric) at chosen rates in every setting, and across settings."""
         chosen = at_chosen_rates(self.effects)
-        cells = {key: f"{estimate(v)}; {agreement(v)}" for key, v in self.by_block.items()}
+        cells = {key: f"{estimate(v)}, {agreement(v)}" for key, v in self.by_block.items()}
         blocks = self.effects[["setting", "loss"]].drop_duplicates().agg(", ".join, axis=1)
         rows = [[block, *(cells[(*key, block)] for key in keys)] for block in blocks]
         last = []
@@ -415,10 +407,11 @@ def interval(mean: float, low: float, high: float, metric: str) -> str:
 
 
 def outcome(verdict: Verdict) -> str:
-    """Return a verdict with its counts of analyses, in bold if it names a direction."""
+    """Return how many analyses agree, in bold if the verdict is a direction, and other verdicts."""
     if verdict.verdict in ("higher", "lower"):
-        return f"**{verdict.verdict}** in {agreement(verdict)}"
-    return f"{verdict.verdict}: {agreement(verdict)}"
+        return f"**{agreement(verdict)}**"
+    named = "" if verdict.verdict == "undecided" else f"; {verdict.verdict}"
+    return agreement(verdict) + named
 
 
 def mostly(verdict: Verdict, direction: str) -> bool:
@@ -434,13 +427,12 @@ def mostly(verdict: Verdict, direction: str) -> bool:
 
 
 def agreement(verdict: Verdict) -> str:
-    """Return in how many analyses an effect is above and below 0."""
-    if verdict.analyses in (verdict.higher, verdict.lower):
-        return f"all {verdict.analyses}"
-    for word, count in (("higher", verdict.higher), ("lower", verdict.lower)):
-        if count == verdict.higher + verdict.lower:  # the others are 0
-            return f"{word} in {count} of {verdict.analyses}"
-    return f"{verdict.higher} higher, {verdict.lower} lower"
+    """Return in how many analyses an effect has the sign that most of them have."""
+    word, count = "higher", verdict.higher
+    if verdict.lower > verdict.higher:
+        word, count = "lower", verdict.lower
+    of = f"all {count}" if count == verdict.analyses else f"{count} of {verdict.analyses}"
+    return f"{word} in {of}"
 
 
 def _is_number(level):

@@ -83,13 +83,15 @@ def test_a_verdict_says_in_how_many_analyses_it_holds():
         0.001, 1.0, "undecided",
     )  # fmt: skip
     assert answers.estimate(verdict) == "-1.3 % [-2.0, -0.5]"
-    assert answers.outcome(verdict) == "undecided: 2 higher, 70 lower"
+    assert answers.outcome(verdict) == "lower in 70 of 72"
     assert answers.mostly(verdict, "lower") and not answers.mostly(verdict, "higher")
     assert not answers.mostly(verdict._replace(above=4), "lower")  # more than one in twenty
     sure = verdict._replace(higher=0, above=0, lower=70)
     assert answers.mostly(sure, "lower") and answers.agreement(sure) == "lower in 70 of 72"
     clear = verdict._replace(higher=0, lower=72, verdict="lower")
-    assert answers.outcome(clear) == "**lower** in all 72"
+    assert answers.outcome(clear) == "**lower in all 72**"
+    depends = verdict._replace(higher=40, lower=30, verdict="depends on the loss")
+    assert answers.outcome(depends) == "higher in 40 of 72; depends on the loss"
 
 
 def test_the_interactive_page_is_whole_and_its_figures_are_valid(runs):
