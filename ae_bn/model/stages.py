@@ -15,7 +15,7 @@ words use them, and its two lines run ::
 Both are a `Layer`: ``out(x)`` is f of the documents x.  The original paper (Ioffe and Szegedy
 2015, arXiv 1502.03167, algorithm 1) calls a gamma and b beta.
 
-The contract of Batch Normalization, kept by `BatchNormalization` and tested:
+The details of Batch Normalization, which tests check:
 
 - Statistics are taken per unit, over the documents of the batch (axis 0).
 - The variance is biased (divided by n, not n - 1), and taken about the mean even where the
