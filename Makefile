@@ -32,7 +32,7 @@ CREATE = $(if $(FOUND),"$(FOUND)" -m venv $(VENV),$(if $(PYTHON),$(error $(MISSI
 run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2) $(3) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 
-.PHONY: help setup warm_up test coverage faults wheel lint types hooks docs info $(EXPERIMENTS) experiments \
+.PHONY: help setup warm_up test test_long coverage wheel lint types hooks docs info $(EXPERIMENTS) experiments \
 	reproduce verdicts report fast bench bench_run bench_scale clean
 
 help: ## show this help
@@ -56,13 +56,13 @@ warm_up: $(READY) ## start here: the post in one short file, trained in a minute
 	@OMP_NUM_THREADS=1 $(IN_VENV) experiments/warm_up.py $(FLAGS)  # small matrices: one thread
 
 test: $(READY) ## run the tests
-	$(IN_VENV) -m pytest -n logical --dist loadfile
+	$(IN_VENV) -m pytest -n logical --dist worksteal
 
 coverage: $(READY) ## run the tests in twice the time, and show how much of the package they reach
-	$(IN_VENV) -m pytest --cov -n logical --dist loadfile
+	$(IN_VENV) -m pytest --cov -n logical --dist worksteal
 
-faults: $(READY) ## kill, fill and damage everything, for a quarter of an hour
-	$(IN_VENV) -m pytest -m "long or not long" tests/test_faults.py
+test_long: $(READY) ## run the tests that take minutes: kills, full disks, all optimisers
+	$(IN_VENV) -m pytest -m long
 
 wheel: $(READY) ## build a wheel, and try it in environments where nothing else is
 	$(IN_VENV) -m pytest -m "long or not long" tests/test_install.py

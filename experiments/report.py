@@ -33,6 +33,7 @@ from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.files import atomic_write
 from ae_bn.reporting.answers import Answers, agreement, estimate, mostly, spoken
+from ae_bn.reporting.estimands import ALL
 from ae_bn.reporting.interactive import page as interactive
 from ae_bn.reporting.statistics import compare, summarize
 from ae_bn.reporting.tables import (
@@ -353,7 +354,7 @@ class AnswerNumbers(Sentences):
         shown = []
         for question, difference, *key in rows:
             _, loss, metric, effect, agree, _, at_all = self.answers.row(*key)
-            title = metric if loss == "both" else f"{metric}, {loss}"
+            title = metric if loss == ALL else f"{metric}, {loss}"
             shown.append([question, difference, title, effect, agree, at_all])
         header = [
             "question", "difference", "metric", "effect", "analyses that agree",
@@ -418,10 +419,9 @@ class AnswerNumbers(Sentences):
         return " to ".join(str(n) for n in sorted({counts.min(), counts.max()}))
 
     def settings(self) -> str:
-        """Return the names of the settings that verdicts pool, as a list in words."""
+        """Return the names of the settings that verdicts pool."""
         runs = self.answers.runs
-        *names, last = dict.fromkeys(runs.loc[runs["pooled"], "setting"])
-        return f"{', '.join(names)} and {last}" if names else last
+        return "; ".join(dict.fromkeys(runs.loc[runs["pooled"], "setting"]))
 
     @staticmethod
     def _score(row):

@@ -1,7 +1,7 @@
 """Whatever dies, stops or is damaged: the same numbers in the end, or one line that says why not.
 
 Processes here compute with Theano's Python mode and one thread: nothing to compile, and equal
-bits whoever does a run.  The long part (`make faults`) kills more, and on a real cluster too.
+bits whoever does a run.  The long part (`make test_long`) kills more, and on a real cluster too.
 """
 
 from __future__ import annotations

@@ -604,7 +604,10 @@ def train(kernels, optimizer, steps, *settings):
     return {n: v for n, v in state.items() if not n.endswith(("mean", "variance"))}, values
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [name if name == "adam" else pytest.param(name, marks=pytest.mark.long) for name in OPTIMIZERS],
+)
 def test_200_steps_stay_within_the_noise_of_float32(optimizer, monkeypatch):
     """Fused and symbolic runs are about as far from a run in float64 as each other.
 

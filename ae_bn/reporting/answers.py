@@ -133,7 +133,7 @@ class Answers:
         """Return effect, loss and metric, then mean and agreement at chosen and at all rates."""
         chosen, every = self.chosen[effect, metric, loss], self.verdicts[effect, metric, loss]
         cells = [estimate(chosen), outcome(chosen), estimate(every), outcome(every)]
-        return [effect, "both" if loss == ALL else loss, TITLES[metric], *cells]
+        return [effect, loss, TITLES[metric], *cells]
 
     def settings_table(self, keys: list[tuple[str, str]]) -> Table:
         """Return each (effect, metric) at chosen rates in every setting, and across settings."""

@@ -68,7 +68,7 @@ BLOCKS = {
     "core": Block("20 Newsgroups", RATES),
     "core_other_copy": Block("20 Newsgroups, other copy", RATES),
     "core_reuters": Block("Reuters R52"),
-    "core_multinomial": Block("20 Newsgroups, multinomial"),
+    "core_multinomial": Block("20 Newsgroups, log counts"),
     "core_sigmoid": Block("20 Newsgroups, sigmoid units"),
     "core_nesterov": Block("20 Newsgroups, Nesterov's momentum", NESTEROV_RATES),
     "core_wide": Block("20 Newsgroups, 512 units"),

@@ -102,7 +102,7 @@ def cross_fitted(rows: pd.DataFrame, by: list[str], criterion: str) -> pd.DataFr
         that one.  A missing value of the criterion counts as the worst, and a candidate that the
         seed lacks is not chosen.
     """
-    candidates = rows.groupby(by, sort=True).ngroup().to_numpy()
+    candidates = rows[by].groupby(by, sort=True).ngroup().to_numpy()
     seeds, of_seed = np.unique(rows["seed"], return_inverse=True)
     scores = np.full((len(seeds), candidates.max() + 1), -np.inf)
     positions = np.full(scores.shape, -1)  # of the rows; -1: a seed lacks the candidate
