@@ -325,8 +325,9 @@ class AnswerNumbers(Sentences):
     def names(self) -> dict:
         """Return the functions that the fragment can call, by name."""
         functions = (
-            self.answer, self.answers_table, self.all_verdicts, self.image, self.recipe,
-            self.recipe_scores, self.scored, self.seeds, self.settings, self.settings_table,
+            self.answer, self.answers_table, self.all_verdicts, self.image, self.losses,
+            self.recipe, self.recipe_scores, self.scored, self.seeds, self.settings,
+            self.settings_table,
         )  # fmt: skip
         return {function.__name__: function for function in functions}
 
@@ -412,6 +413,10 @@ class AnswerNumbers(Sentences):
         setting = setting or scores.index[0][0]
         check_name((setting, arm), list(scores.index), self.where)
         return f"{scores.loc[(setting, arm), 'mean']:.3f}"
+
+    def losses(self) -> list[str]:
+        """Return the names of the losses."""
+        return list(dict.fromkeys(self.answers.runs["loss"]))
 
     def seeds(self) -> str:
         """Return how many seeds the blocks have: the fewest and the most."""

@@ -72,18 +72,19 @@ def ridge_accuracy(fit: Split, valid: Split, test: Split | None = None) -> float
     float
         The share of documents whose label is predicted.
     """
-    score = _sparse_ridge(fit) if issparse(fit.codes) else _dense_ridge(fit)
+    label = _sparse_ridge(fit) if issparse(fit.codes) else _dense_ridge(fit)
 
-    def accuracy(split, strength):
-        return float(np.mean(score(split.codes, strength) == split.labels))
+    def accuracies(split, strengths):
+        found = zip(strengths, label(split.codes, strengths))
+        return {strength: float(np.mean(labels == split.labels)) for strength, labels in found}
 
-    on_valid = {strength: accuracy(valid, strength) for strength in sorted(STRENGTHS, reverse=True)}
+    on_valid = accuracies(valid, sorted(STRENGTHS, reverse=True))
     strength = max(on_valid, key=on_valid.__getitem__)  # the first of equals
-    return on_valid[strength] if test is None else accuracy(test, strength)
+    return on_valid[strength] if test is None else accuracies(test, [strength])[strength]
 
 
 def _dense_ridge(fit):
-    """Return a function from codes and a strength to the labels that the probe predicts."""
+    """Return a function from codes and strengths to the labels that each probe predicts."""
     n = len(fit.labels)
     labels, indicator = np.unique(fit.labels, return_inverse=True)
     mean = fit.codes.mean(axis=0)
@@ -97,24 +98,27 @@ def _dense_ridge(fit):
     values, vectors = np.linalg.eigh((Z.T @ Z).astype(np.float64) / n)
     right = vectors.T @ (Y.T @ Z).T.astype(np.float64) / n  # (n_units, n_labels)
 
-    def named(codes, strength):
-        B = vectors @ (right / (values + strength)[:, None])
-        scores = ((codes - mean) / deviation) @ B.astype(Z.dtype) + share.astype(Z.dtype)
-        return labels[scores.argmax(axis=1)]
+    def label(codes, strengths):
+        standardised = (codes - mean) / deviation
+        for strength in strengths:
+            B = vectors @ (right / (values + strength)[:, None])
+            scores = standardised @ B.astype(Z.dtype) + share.astype(Z.dtype)
+            yield labels[scores.argmax(axis=1)]
 
-    return named
+    return label
 
 
 def _sparse_ridge(fit):
     n, probes = len(fit.labels), {}
 
-    def named(codes, strength):
-        if strength not in probes:
-            probe = RidgeClassifier(strength * n, solver="sparse_cg", tol=1e-4)
-            probes[strength] = probe.fit(fit.codes, fit.labels)
-        return probes[strength].predict(codes)
+    def label(codes, strengths):
+        for strength in strengths:
+            if strength not in probes:
+                probe = RidgeClassifier(strength * n, solver="sparse_cg", tol=1e-4)
+                probes[strength] = probe.fit(fit.codes, fit.labels)
+            yield probes[strength].predict(codes)
 
-    return named
+    return label
 
 
 def precision_at(database: Split, queries: Split, fraction: float = FRACTION) -> Precision:

@@ -270,11 +270,11 @@ class Autoencoder:
 
     def encode(self, X) -> np.ndarray:
         """Return the codes, (n, n_units of the code layer), of documents, (n, n_words)."""
-        return np.concatenate([self._encode(*_arrays(chunk)) for chunk in self._chunks(X)])
+        return np.concatenate([self._encode(*arrays) for arrays in self._chunks(X)])
 
     def reconstruct(self, X) -> np.ndarray:
         """Return the reconstruction, dense (n, n_words), of documents, (n, n_words)."""
-        return np.concatenate([self._reconstruct(*_arrays(chunk)) for chunk in self._chunks(X)])
+        return np.concatenate([self._reconstruct(*arrays) for arrays in self._chunks(X)])
 
     def decode(self, codes) -> np.ndarray:
         """Return the reconstruction, dense (n, n_words), from codes, dense (n, n_units)."""
@@ -284,7 +284,7 @@ class Autoencoder:
 
     def evaluate(self, X) -> float:
         """Return the mean loss per document with population statistics and nothing dropped."""
-        losses = [(self._evaluate(*_arrays(chunk)), chunk.shape[0]) for chunk in self._chunks(X)]
+        losses = [(self._evaluate(*arrays), len(arrays[-1]) - 1) for arrays in self._chunks(X)]
         return float(np.average([loss for loss, _ in losses], weights=[n for _, n in losses]))
 
     def update_population_statistics(self, X):
@@ -409,16 +409,22 @@ class Autoencoder:
     def _evaluate(self):
         return theano.function(self._inputs, self._clean_loss(self._whole), name="evaluate")
 
-    def _chunks(self, X) -> Iterator[csr_matrix]:
-        X = csr_matrix(X, dtype=theano.config.floatX)
+    def _chunks(self, X) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the arrays of some documents at a time; they share X's memory."""
+        if not (isinstance(X, csr_matrix) and X.dtype == theano.config.floatX):
+            X = csr_matrix(X, dtype=theano.config.floatX)
         if X.shape[1] != self.n_words or X.shape[0] == 0:
             raise UserError(
                 f"documents of shape {X.shape}: give one row or more, and one column for each of "
                 f"the {self.n_words} words"
             )
+        X = X if X.has_sorted_indices else X.sorted_indices()
         size = max(1, min(CHUNK, CHUNK_OUTPUTS // self.n_words))
-        chunks = (X[start : start + size] for start in range(0, X.shape[0], size))
-        return (c if c.has_sorted_indices else c.sorted_indices() for c in chunks)
+        for start in range(0, X.shape[0], size):
+            indptr = X.indptr[start : start + size + 1]
+            stored = slice(indptr[0], indptr[-1])
+            indices, indptr = X.indices[stored], indptr - indptr[0]
+            yield X.data[stored], indices.astype(np.int32, copy=False), indptr.astype(np.int32)
 
 
 def _arrays(X):

@@ -54,8 +54,8 @@ class Moments:
         ----------
         number : int
             The number of the layer, from 0.
-        chunks : iterable of csr_matrix, (n, n_words) each
-            The documents.
+        chunks : iterable of (data, indices, indptr)
+            The arrays of csr_matrices of documents, (n, n_words) each.
         """
         projection, x = self.layers[number].projection, self.signals[number].x
         n_in, n_out = projection.shape
@@ -63,9 +63,9 @@ class Moments:
         statistics = self._statistics(number, of_x)
         square = (lambda v: np.outer(v, v)) if of_x else np.square
         n, mean, squares = 0, 0.0, 0.0  # squares: summed squared distance from the mean
-        for chunk in chunks:
-            chunk_mean, chunk_variance = statistics(chunk.data, chunk.indices, chunk.indptr)
-            m = chunk.shape[0]
+        for arrays in chunks:
+            chunk_mean, chunk_variance = statistics(*arrays)
+            m = len(arrays[-1]) - 1
             difference = chunk_mean - mean
             mean = mean + difference * m / (n + m)
             squares = squares + chunk_variance * m + square(difference) * n * m / (n + m)
