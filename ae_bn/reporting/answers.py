@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 
 from ae_bn.files import atomic_write
 from ae_bn.reporting.estimands import (
-    ALL,
     CHOICES,
     JUDGED_BY,
     MARGINS,
