@@ -46,7 +46,7 @@ from ae_bn.files import atomic_write
 
 SHORT = {
     "shapes": ["2000,128,100", "10000,512,128"],
-    "models": ["binary-all", "tfidf-hidden"],
+    "models": ["binary-all"],
     "optimizers": ["adam"],
 }
 FULL = {
