@@ -263,16 +263,13 @@ def _analyses(block: pd.DataFrame) -> Iterator[tuple]:
             yield rate, snapshot, _with_best_masking(equal, equal, ["masking"], judge)[metrics]
         for criterion in CRITERIA:
             tuned = _per_arm(rows, cross_fitted, ["learning_rate"], criterion)
-            by = ["masking", "learning_rate"]
-            yield criterion, snapshot, _with_best_masking(tuned, rows, by, criterion)[metrics]
+            arms = _with_best_masking(tuned, rows, ["masking", "learning_rate"], criterion)
+            yield criterion, snapshot, arms[metrics]
+            if snapshot == "loss":
+                yield criterion, EQUAL_LOSS, _at_equal_loss(arms)
         expected = _per_arm(rows, expected_best, [*metrics, judge], judge, BUDGET)
         arms = _with_best_masking(expected, expected, ["masking"], judge)
         yield f"best of {BUDGET}", snapshot, arms[metrics]
-    rows = block[block["snapshot"] == "loss"]
-    for criterion in CRITERIA:
-        tuned = _per_arm(rows, cross_fitted, ["learning_rate"], criterion)
-        arms = _with_best_masking(tuned, rows, ["masking", "learning_rate"], criterion)
-        yield criterion, EQUAL_LOSS, _at_equal_loss(arms)
 
 
 def _per_arm(rows, function, *arguments):
