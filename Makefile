@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 READY := $(VENV)/ready
 TOOLS := $(VENV)/tools
 
-# The first Python that really runs: a name on the path may be a shim of pyenv that does not.
+# The first Python that works.  A name on the path can be a pyenv shim that fails when it runs.
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))
 LATER := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 12))
 # $(call first,TEST,NAMES)
@@ -19,7 +19,7 @@ GET := install one (apt-get install python3.11-dev python3.11-venv) or uv \
 	(https://docs.astral.sh/uv) or name one with PYTHON=/path/to/python
 MISSING = $(if $(PYTHON),PYTHON=$(PYTHON) is not a working Python 3.8 to 3.11 with venv: name \
 	another or leave it out,no working Python 3.8 to 3.11 with venv found: $(GET))
-# Without a suitable Python uv downloads one; without uv a later Python installs uv first.
+# If no suitable Python is found, uv downloads one.  If uv is missing, a later Python installs it.
 UV = $(shell command -v uv 2>/dev/null)
 OTHER = $(call first,$(LATER),python3 python3.14 python3.13 python3.12)
 UV_BY_OTHER = "$(or $(OTHER),$(error $(MISSING)))" -m venv build/uv && build/uv/bin/python -m pip \
@@ -50,7 +50,7 @@ help: ## show this help
 	@echo 'BENCH="--threads 1 ..."  options of experiments/benchmark.py, or _scale.py'
 	@echo 'PYTHON=/path/to/python   the Python (3.8 to 3.11) that a new .venv is made with'
 
-setup: $(READY) ## install the pinned packages into .venv (all below do so by themselves)
+setup: $(READY) ## install the pinned packages into .venv (other targets do it when needed)
 
 warm_up: $(READY) ## start here: the post in one short file, trained in a minute
 	@OMP_NUM_THREADS=1 $(IN_VENV) experiments/warm_up.py $(FLAGS)  # small matrices: one thread
@@ -58,7 +58,7 @@ warm_up: $(READY) ## start here: the post in one short file, trained in a minute
 test: $(READY) ## run the tests
 	$(IN_VENV) -m pytest -n logical --dist worksteal
 
-coverage: $(READY) ## run the tests in twice the time, and show how much of the package they reach
+coverage: $(READY) ## run the tests (twice as long), and show how much of the package they cover
 	$(IN_VENV) -m pytest --cov -n logical --dist worksteal
 
 test_long: $(READY) ## run the tests that take minutes: kills, full disks, all optimisers
@@ -89,7 +89,7 @@ $(EXPERIMENTS): $(READY)
 
 experiments: $(EXPERIMENTS) ## run every experiment in full; this takes days on two cores
 
-reproduce: $(READY) ## train a slice of the published runs again, and compare path with path
+reproduce: $(READY) ## retrain some published runs, and compare every epoch with the published one
 	$(IN_VENV) experiments/reproduce.py $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out $(OUT)) \
 		$(if $(SET),--set $(SET))
 
@@ -103,12 +103,12 @@ fast: $(READY) ## install Intel's MKL (0.9 GB) into .venv; matrix products are q
 	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[fast]'
 
-bench: $(READY) ## compare the speed with PyTorch's, which is installed first (Python 3.10, 3.11)
+bench: $(READY) ## install PyTorch (Python 3.10, 3.11), and compare the training speed with it
 	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[bench]'
 	$(IN_VENV) experiments/benchmark.py $(BENCH)
 
-bench_run: $(READY) ## measure what a run costs; BENCH="--against COMMIT" trains an older one in turns
+bench_run: $(READY) ## time a run; BENCH="--against COMMIT" compares it with an older commit
 	$(IN_VENV) experiments/benchmark_run.py $(BENCH)
 
 bench_scale: $(READY) ## measure time and memory over vocabulary and documents (PyTorch as above)
@@ -121,7 +121,7 @@ clean: ## remove .venv and build leftovers; results and caches stay
 		docs/_build docs/_generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The file is made last, so that an interrupted set-up starts anew.
+# The file $(READY) is made last, so an interrupted set-up starts again from the beginning.
 $(READY): constraints.txt setup.py
 	rm -rf $(VENV)
 	$(CREATE)
@@ -130,7 +130,7 @@ $(READY): constraints.txt setup.py
 		--editable '.[test]'
 	@touch $@
 
-# What only those need who change the project.
+# The packages that only contributors need.
 $(TOOLS): $(READY)
 	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[dev,docs]'

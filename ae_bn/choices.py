@@ -15,13 +15,13 @@ import scipy.special
 
 
 class Activation(NamedTuple):
-    """An activation in NumPy, and what else is known of it."""
+    """An activation in NumPy, and its properties."""
 
     function: Callable  # from z to out
-    # From the mean of every word over n documents, and n, to the output layer's first b: the
-    # inverse of the function.  Without it, an output needs model.output_start plain.
+    # The inverse of the function: from the mean of every word over n documents, and n, to the
+    # initial b of the output layer.  Without it, an output layer needs model.output_start plain.
     start: Callable | None = None
-    bounds: tuple[float, float] | None = None  # where it saturates; None: it has no two bounds
+    bounds: tuple[float, float] | None = None  # where it saturates; None if it lacks a bound
     hidden: bool = True  # whether hidden layers may have it, too
 
 
@@ -47,8 +47,8 @@ ACTIVATIONS = {
     ),
 }
 
-# What ``model.batch_norm.over`` may be beside null, over the documents of the minibatch: from
-# g, (n, n_units), to the mean and the biased variance that standardise it.
+# The values of ``model.batch_norm.over`` besides null, which means the documents of the minibatch.
+# Each function maps g, (n, n_units), to the mean and the biased variance that standardise it.
 NORMALIZATIONS: dict[str, Callable] = {
     "units": lambda g: (g.mean(axis=1, keepdims=True), g.var(axis=1, keepdims=True)),
 }

@@ -44,12 +44,12 @@ FORMER_GRADIENT = {"rate_per_unit": "only"}
 
 
 class OneOf:
-    """A text that is one of the names of `ae_bn.choices`, looked up when it is checked.
+    """A setting whose value must be a name in `ae_bn.choices`; every check looks the names up.
 
     Parameters
     ----------
     names : function
-        Returns the names.
+        The function that returns the valid names.
     """
 
     def __init__(self, names: Callable[[], Iterable[str]]):
@@ -351,15 +351,15 @@ class Config(Section):
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple = ()) -> Config:
     """Read a config: defaults, then the protocols it uses, then the file, then the overrides.
 
-    A file without ``experiment.name`` is an experiment of the file's name.
+    If the file has no ``experiment.name``, the experiment is named after the file.
 
     Parameters
     ----------
     path : path-like, optional
-        A YAML file of settings; without it the defaults alone.
+        The YAML file of the experiment.  Without it, the config has the defaults.
     overrides : list of str
-        ``section.key=value`` each, the value in YAML, or as it is where it is text such as
-        data.folder.
+        Changes of single settings, each written as ``section.key=value``.  The value is YAML.  For
+        a text setting, such as data.folder, it is taken literally.
 
     Returns
     -------
@@ -390,7 +390,12 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
 
 
 def complete(settings: dict) -> Config:
-    """Return the settings of an earlier version, with the defaults of those it did not have.
+    """Return a config from settings of an earlier version; settings that it lacked get defaults.
+
+    Parameters
+    ----------
+    settings : dict
+        The settings by section, as `Config.run_settings` returned them.
 
     Raises
     ------

@@ -76,16 +76,16 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     """An autoencoder with Batch Normalization and dropout, for sparse documents.
 
     `fit` trains with early stopping on documents that it holds out.  `transform` returns the codes.
-    The loss often keeps falling while the codes get worse, so labels can choose the kept epoch, see
-    ``monitor``.
+    The loss often keeps falling while the codes get worse.  With labels, ``monitor`` can keep the
+    epoch with the best codes instead of the epoch with the lowest loss.
 
     Input is CSR or dense (which becomes CSR), in float32 or float64 (other types become float64).
     Theano computes in floatX, float32 by default, and results have the dtype of the input.
 
-    A parameter of None has its default from ``ae_bn/defaults.yaml``, which explains all settings.
-    Only ``loss``, ``output_activation``, ``input_dropout`` and ``learning_rate`` have others here.
-    Together they are the recipe of ``configs/recommended.yaml`` for rows of TF-IDF, with Adam.  For
-    binary input use ``"cross_entropy"`` and ``"sigmoid"``.
+    None stands for the default in ``ae_bn/defaults.yaml``, which explains all settings.  Only
+    ``loss``, ``output_activation``, ``input_dropout`` and ``learning_rate`` have other defaults
+    here: those of ``configs/recommended.yaml``, for TF-IDF rows and Adam.  For binary input use
+    ``loss="cross_entropy"`` and ``output_activation="sigmoid"``.
 
     Fitting again with another ``learning_rate``, dropout rate, ``batch_size``, ``epochs``,
     ``patience``, ``validation_fraction`` or ``random_state`` does not compile again.

@@ -222,8 +222,8 @@ def cpu_name() -> str:
 def openblas_core() -> str | None:
     """Return OpenBLAS's name for the oldest processor with the same vector instructions.
 
-    By itself, an OpenBLAS that is older than the processor treats it as a Pentium 4, and a matrix
-    product then took four times as long.  The OpenBLAS in NumPy's wheel is from 2022.
+    An OpenBLAS that is older than the processor does not know it and treats it as a Pentium 4.  A
+    matrix product then took four times as long.  The OpenBLAS in NumPy's wheel is from 2022.
     """
     flags = set(_cpu_fields().get("flags", "").split())
     if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
@@ -358,8 +358,8 @@ def _let_modules_be_found() -> None:
 def _write_keys_atomically() -> None:
     """Have Theano replace a module's ``key.pkl`` instead of writing into it.
 
-    Theano reads these files without a lock, and deletes a module whose file is cut: one that
-    another process is just writing, or was killed while it wrote.
+    Theano reads these files without a lock, and deletes a module whose file is incomplete.  A file
+    is incomplete while another process writes it, or if that process was killed.
     """
     from theano.link.c.cmodule import KeyData
 

@@ -1,8 +1,9 @@
 """The training loop: epochs of minibatches, early stopping, population statistics, checkpoints.
 
-Codes and loss are best at different epochs, so a run keeps a `Snapshot` of each of `SNAPSHOTS`: the
-weights of the epoch with the lowest validation loss, with the highest validation accuracy of a
-linear probe, with the highest validation precision of centred codes, and of its last epoch.
+The loss and the codes are best at different epochs, so a run keeps four snapshots, see `SNAPSHOTS`.
+They are the weights after four epochs: the one with the lowest validation loss, the one with the
+highest validation accuracy of a linear probe, the one with the highest validation precision of
+centred codes, and the last one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ae_bn.files import kinds, read_arrays, read_facts, write_arrays
 from ae_bn.model.autoencoder import CHUNK, Autoencoder
 from ae_bn.model.layers import standardises_minibatches
 
-# The number that each snapshot's epoch makes largest (the first of equals).
+# Each snapshot keeps the epoch with the largest value of its function (the first of equals).
 SNAPSHOTS: dict[str, Callable[[Epoch], float | None]] = {
     "loss": lambda epoch: -epoch.valid_loss,
     "accuracy": lambda epoch: epoch.codes.get("valid_accuracy"),
@@ -74,7 +75,7 @@ class Result(NamedTuple):
 
 @dataclass
 class Progress:
-    """How far training is: with the autoencoder's state, all that the rest of it depends on."""
+    """The progress of training.  With the autoencoder's state it decides how training continues."""
 
     order: dict  # state of the stream of orders before this epoch's permutation
     losses: list = field(default_factory=list)  # of this epoch's minibatches so far
@@ -98,7 +99,7 @@ class Progress:
         self.order, self.losses = dict(order.bit_generator.state), []
 
     def improved(self, snapshots) -> list[str]:
-        """Return those of the snapshots that the last epoch is the best for, and note it."""
+        """Return the names of the snapshots whose best epoch is now the last one; record this."""
         last, better = self.history[-1], []
         if not last.finite:
             return []
@@ -112,12 +113,12 @@ class Progress:
 
 
 class Clock:
-    """The seconds of training, from what an earlier process has trained.
+    """A clock of the seconds of training, which continues from an earlier process.
 
     Parameters
     ----------
     seconds : float
-        The seconds that were trained before.
+        The seconds of training in earlier processes.
     """
 
     def __init__(self, seconds: float):
@@ -137,14 +138,14 @@ class Clock:
 
 
 class Checkpoint:
-    """Where training is, in a file: so that it can resume to the same numbers.
+    """A file with the state of training; resumed training gives the same numbers.
 
     Parameters
     ----------
     path : Path or None
-        The file; None: nothing is kept.
+        The file.  If it is None, nothing is saved.
     identity : str
-        What the run is called: a checkpoint with another identity is not used.
+        A string that identifies the run.  A checkpoint with another identity is not used.
     autoencoder : Autoencoder
         The autoencoder that is trained.
     """
@@ -164,14 +165,15 @@ class Checkpoint:
     def resume(
         self, order: np.random.Generator, config: TrainingConfig
     ) -> tuple[Progress, dict[str, dict]]:
-        """Put the autoencoder where the checkpoint is; return the progress and the snapshots.
+        """Load the checkpoint into the autoencoder; return the progress and the snapshots' states.
 
-        Without a checkpoint, or with one that cannot be used, training is at its start.
+        If there is no usable checkpoint, the autoencoder is unchanged and training starts from the
+        beginning.
 
         Parameters
         ----------
         order : numpy Generator
-            Draws the order of the documents.
+            The generator of the order of the documents; its state is loaded too.
         config : TrainingConfig
             The settings of the training.
         """
@@ -222,47 +224,46 @@ def fit(
 ) -> Result:
     """Train an initialised autoencoder; leave it as it was after the epoch of the lowest loss.
 
-    Every epoch visits the training documents in a new random order.  The remainder that does
-    not fill a minibatch is left out, so that batch statistics are always of ``batch_size``
-    documents.  After every epoch the population statistics are recomputed over all training
-    documents (exactly: there are no running averages) and the validation loss is taken with
-    them.  Training ends after ``epochs``, or ``patience`` epochs after the one with the lowest
-    validation loss, or as soon as a loss is not finite.  With ``plateau`` the learning rate is
-    cut while the loss does not fall, see `learning_rate`.
+    Every epoch visits the training documents in a new random order.  A remainder that does not
+    fill a minibatch is left out, so batch statistics are always of ``batch_size`` documents.  After
+    every epoch the population statistics are recomputed over all training documents (exactly, not
+    as running averages), and the validation loss is computed with them.  Training ends after
+    ``epochs``, or ``patience`` epochs after the one with the lowest validation loss, or as soon as
+    a loss is not finite.  With ``plateau`` the learning rate is lowered when the validation loss
+    stops falling, see `learning_rate`.
 
-    With ``observe_steps``, `observe` looks at the first 1,000 training documents before every
-    step whose number is a multiple of it.
+    With ``observe_steps``, `observe` measures the first 1,000 training documents before every step
+    whose number is a multiple of it.
 
-    With a checkpoint, training resumes from it if it exists, to the same numbers.  It is
-    written every ``checkpoint_epochs``, at the end, and when SIGINT or SIGTERM arrives, which
-    take effect after that.
+    If the checkpoint exists, training resumes from it and gives the same numbers as without the
+    interruption.  The checkpoint is written every ``checkpoint_epochs``, at the end, and when
+    SIGINT or SIGTERM arrives.  The signal takes effect after the checkpoint is written.
 
     Parameters
     ----------
     autoencoder : Autoencoder
-        The autoencoder, fresh from its ``initialize``; its population statistics are set in the
-        end.
+        The autoencoder, after its ``initialize``.  Training also sets its population statistics.
     X_train, X_valid : csr_matrix, (n_train, n_words) and (n_valid, n_words), floatX
         The documents to train on and to validate with.
     config : TrainingConfig
         The settings of the training.
     order : numpy Generator
-        Draws the order of the documents.
+        The generator that draws the order of the documents.
     report : function, optional
-        Called with every `Epoch` that is trained here.
+        The function that is called with every `Epoch` that this call trains, after it is trained.
     measure : function, optional
-        Called with the number of every epoch once its population statistics are computed, and
-        before the first with 0.  What it returns, plain values, is kept in checkpoints; its time
-        is not counted.
+        The function that is called before training with 0, and after every epoch with the epoch's
+        number, once the population statistics are computed.  Its results, plain values, are kept
+        in checkpoints.  Its time is not counted.
     measure_codes : function, optional
-        Called every ``path_epochs`` with the codes of the training and of the validation documents;
-        the metrics that it returns, such as those of `ae_bn.evaluation.codes.PathMeter`, are kept
-        in `Epoch.codes`.
-        Without it the only snapshot is the one by loss.  Its time is not counted.
+        The function that is called every ``path_epochs`` with the codes of the training and of the
+        validation documents.  It returns metrics, as `ae_bn.evaluation.codes.PathMeter` does, which
+        are kept in `Epoch.codes`.  Its time is not counted.  Without it, the only snapshot is that
+        of the lowest loss.
     checkpoint : Path, optional
-        The checkpoint's file.
+        The file of the checkpoint.  Without it, nothing is saved.
     identity : str
-        What the run is called: a checkpoint with another identity is not used.
+        A string that identifies the run.  A checkpoint with another identity is not used.
 
     Returns
     -------
@@ -390,16 +391,21 @@ def check_batch_size(n: int, batch_size: int, model: ModelConfig) -> None:
     if batch_size == 1 and standardises_minibatches(model):
         raise UserError(
             "training.batch_size: 1 document has no variance, which Batch Normalization divides "
-            "by; give more documents, or switch it off"
+            "by; give 2 or more, or switch Batch Normalization off"
         )
 
 
 @contextmanager
 def held_back(*signals: int) -> Iterator[list]:
-    """Hold signals back inside the ``with`` block: they are listed as they arrive, and act after.
+    """Delay signals inside the ``with`` block: list them as they arrive, and raise the first after.
 
-    Only those that are not ignored, and only in a process's main thread: Python gives no other
-    one signals.
+    Ignored signals stay ignored.  Outside the main thread this has no effect, because Python
+    delivers signals only to the main thread.
+
+    Parameters
+    ----------
+    *signals : int
+        The numbers of the signals, such as ``signal.SIGTERM``.
 
     Yields
     ------

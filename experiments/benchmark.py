@@ -1,4 +1,4 @@
-"""Measure the speed of training beside PyTorch's, and beside the limit of matrix products.
+"""Compare the speed of training with PyTorch's, and with the limit that matrix products set.
 
     python experiments/benchmark.py
     python experiments/benchmark.py --full

@@ -1,11 +1,12 @@
-"""Measure the cost of a run: its epochs, its path and its snapshots, beside an older commit.
+"""Measure the time of a run (epochs, path, snapshots), and compare it with an older commit.
 
     make bench_run
     make bench_run BENCH="--against 9beab6a --epochs 60 --rounds 3"
 
-One process with one thread trains as a worker of a sweep does, with 2,000 words, 128 units and
-minibatches of 100.  With --against, an older commit trains the same epochs in turns with this one,
-without a path if it has none.  The table goes to results/benchmark_run.md.
+The path is the metrics of the codes after every epoch.  One process with one thread trains, like a
+worker of a sweep, with 2,000 words, 128 units and minibatches of 100.  With --against, this commit
+and an older one take turns with the same epochs.  A commit that cannot measure a path trains
+without it.  The table goes to results/benchmark_run.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draw held-out loss and probe accuracy over seconds, dense beside sampled.
+"""Plot held-out loss and probe accuracy against training time, for the dense and sampled loss.
 
     python experiments/quality_over_time.py
     python experiments/quality_over_time.py --epochs 3 --set data.vocabulary_size=5000

@@ -9,8 +9,8 @@ numbers are computed (`Numbers`).  Without a fragment the section has the experi
 tables.  ``experiments/report.md.j2``, the frame, puts the sections together as
 ``results/REPORT.md``, and ``results/report.html`` is the same as one file with the figures inside.
 
-Exit code 2: a file is missing or damaged, a fragment names something that does not exist, or a
-sentence expects something of the numbers that they do not say; one line tells which.
+Exit code 2: a file is missing or damaged, a fragment names something that does not exist, or the
+numbers contradict a sentence.  One line says which.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where they are")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return parser.parse_args(arguments)
 
@@ -119,10 +119,10 @@ def rebuild(results: Path) -> dict[str, Experiment]:
 
 
 class Sentences:
-    """What sentences expect of the numbers.
+    """A check that the numbers agree with the sentences.
 
-    Expectations that are not met are noted in `unmet`, and marked in the text, so that their
-    sentences can be found.
+    A sentence can state the result that it expects.  Expectations that are not met are listed in
+    `unmet` and marked in the text, so `check` can find their sentences.
     """
 
     where = ""  # the fragment
@@ -336,7 +336,7 @@ class AnswerNumbers(Sentences):
     ) -> str:
         """Return an effect at chosen rates, or in every analysis, with its agreement.
 
-        Instead of a loss it takes a block, too, at chosen rates.
+        ``loss`` can also be a block, such as "Reuters R52, squared error", at chosen rates only.
         """
         answers = self.answers
         verdicts = answers.verdicts if every else {**answers.chosen, **answers.by_block}

@@ -1,11 +1,11 @@
-"""Train a slice of the published runs again, and compare path with path.
+"""Retrain some of the published runs, and compare every epoch with the published one.
 
     python experiments/reproduce.py
 
-The slice is the four placements of BN, without masking and with masking .5, for both losses, at one
-learning rate and two seeds.  Each run has the settings of its published namesake but ends after a
-few epochs, so every epoch can be compared with the published one.  The published runs are those of
-the copy of 20 Newsgroups that this machine has.  Exit code 0: all runs follow; 1: one does not.
+The runs are the four placements of BN, without masking and with masking .5, for both losses, at one
+learning rate and two seeds.  Each run has the settings of a published run but ends after a few
+epochs.  The published runs are those for the copy of 20 Newsgroups on this machine.  Exit code 0:
+all runs agree with the published ones within a tolerance; 1: at least one run does not.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def differences(path: dict, published: dict) -> dict[str, float]:
     Returns
     -------
     dict
-        The loss's relative to the published one, the others' as they are; infinite if the
-        published path ends earlier.
+        The difference by metric.  That of the loss is relative to the published loss.  All are
+        infinite if the published path ends earlier.
     """
     found = {}
     for metric in TOLERANCE:
@@ -204,4 +204,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_program(main, "finished runs are skipped, so the same command goes on")
+    run_program(main, "finished runs are skipped, so the same command resumes")

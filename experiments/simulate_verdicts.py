@@ -39,8 +39,8 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where they are")
-    parser.add_argument("--draws", type=int, default=200, help="how many simulated experiments")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder")
+    parser.add_argument("--draws", type=int, default=200, help="number of simulated experiments")
     parser.add_argument(
         "--out", type=Path, default=Path("results/verdicts.md"), help="the file to write"
     )

@@ -37,7 +37,7 @@ CHUNK = 1000  # documents
 def parse_arguments(arguments):
     parser = OneLineParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
-        "--model", required=True, type=Path, metavar="RUN", help="its directory or model file"
+        "--model", required=True, type=Path, metavar="RUN", help="directory or model file of a run"
     )
     parser.add_argument(
         "--text", required=True, metavar="FILE|DIR|-", help="the documents; - is standard input"

@@ -34,8 +34,8 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("model", type=Path, metavar="RUN", help="its directory or model file")
-    parser.add_argument("--document", default="0", metavar="ROW|FILE|-", help="the one to show")
+    parser.add_argument("model", type=Path, metavar="RUN", help="directory or model file of a run")
+    parser.add_argument("--document", default="0", metavar="ROW|FILE|-", help="document to show")
     parser.add_argument(
         "--similar", type=int, default=5, metavar="N", help="nearest documents to show"
     )

@@ -159,8 +159,8 @@ def vectorise(
     Parameters
     ----------
     texts : callable
-        A function that returns all texts, from the first on, each time it is called.  An open file
-        or a generator does not do, because it is at its end after the first pass.
+        A function that returns all texts, from the first on, each time it is called.  It must not
+        return the same open file or generator twice, because the first pass exhausts it.
     vocabulary_size : int
         The number of words to keep, the most frequent ones.  Of equally frequent words the first
         in the alphabet are kept.

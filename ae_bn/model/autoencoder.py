@@ -32,8 +32,8 @@ from ae_bn.model.variables import as_float, set_values, shared
 from ae_bn.randomness import Streams
 from ae_bn.theano_setup import require_compiler
 
-CHUNK = 1000  # documents passed at a time through everything but training,
-CHUNK_OUTPUTS = 10**7  # and at most so many outputs, unless those of one document are more
+CHUNK = 1000  # largest number of documents that are computed at a time, except in training
+CHUNK_OUTPUTS = 10**7  # largest number of outputs at a time, unless one document has more
 
 
 class Noise(NamedTuple):
@@ -57,8 +57,8 @@ def forward(x, layers, population=False, noise=None):
     population : bool
         Whether population statistics standardise, instead of those of the minibatch.
     noise : Noise, optional
-        Drop words of the input and outputs of the hidden layers, and let units compete, as in
-        training; without it nothing is dropped and no units compete.
+        The dropout masks.  If given, words and hidden outputs are dropped and units compete, as in
+        training.  Otherwise nothing is dropped and no units compete.
 
     Returns
     -------
@@ -110,11 +110,11 @@ class Autoencoder:
     kernels : {"fused", "symbolic"}
         What computes the stages: Ops in C, or plain Theano, which is the definition.
     running_average : float, optional
-        The momentum of the running averages of Batch Normalization's statistics; without it
-        there are none.  After a step an average is ``momentum * average + (1 - momentum) *
-        batch``, from a mean of 0 and a variance of 1 on, ``batch`` being the mean or the biased
-        variance that training standardised this minibatch with, dropout on.  It changes no
-        training: see `ae_bn.model.population.by_running_averages`.
+        The momentum of running averages of Batch Normalization's statistics; without it there are
+        none.  Averages start from a mean of 0 and a variance of 1.  A step changes an average to
+        ``momentum * average + (1 - momentum) * batch``, where ``batch`` is the mean or the biased
+        variance that standardised this minibatch, with dropout.  Running averages do not affect
+        training, see `ae_bn.model.population.by_running_averages`.
 
     Attributes
     ----------
@@ -129,12 +129,13 @@ class Autoencoder:
     averages : list of RunningAverage
         The running averages of all layers; empty without ``running_average``.
     kernels : list of str
-        What is used: fused or symbolic, and what had to fall back to symbolic.
+        The kernels in use, fused or symbolic, then the parts that fall back to symbolic.
 
     Raises
     ------
     UserError
-        If there is no C++ compiler, or running averages are asked for of words that are sampled.
+        If there is no C++ compiler; or if ``running_average`` is given, but words are sampled and
+        the output layer has Batch Normalization, so a minibatch lacks statistics of some words.
     """
 
     def __init__(
@@ -311,7 +312,9 @@ class Autoencoder:
         return self._moments[noise](number, self._chunks(X))
 
     def signals(self, X) -> tuple[list, list, list]:
-        """Return what training sees on one batch; the masks of training stay as they would be.
+        """Return signals and gradient norms on one batch, as in training, without side effects.
+
+        The generator of dropout masks keeps its state, so later training steps do not change.
 
         Parameters
         ----------
@@ -334,8 +337,8 @@ class Autoencoder:
         Parameters
         ----------
         training : bool
-            Whether to return what else training changes, too: the state of the optimiser and of
-            the generators of dropout masks and absent words, so that training can resume.
+            Whether to add what training needs to resume: the states of the optimiser and of the
+            generators of dropout masks and absent words.
         """
         variables = self._variables(training)
         return {name: self._turned(name, v.get_value()) for name, v in variables.items()}

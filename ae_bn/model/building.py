@@ -24,7 +24,7 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
     n_words : int
         The size of the vocabulary.
     kernels : {"fused", "symbolic"}
-        As for `Autoencoder`.
+        The implementation of the stages: Ops in C, or plain Theano.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def build_layers(config: ModelConfig, n_words: int, kernels: str) -> list[Layer]
         if config.tied and number > depth:
             W, transposed = layers[2 * depth - number].projection.W, True
         else:
-            # Sampling takes some words of it, which are neighbours in memory as rows only.
+            # Sampling takes the values of some words.  Only as rows are they contiguous in memory.
             transposed = number == 2 * depth and config.sampling is not None
             shape = (n_out, n_in) if transposed else (n_in, n_out)
             W = theano.shared(np.zeros(shape, theano.config.floatX), name=f"W{number}")

@@ -1,8 +1,8 @@
 """The stages by kernels: subclasses that compute the same as their symbolic parents, faster.
 
-Each class and function is called as its namesake in `ae_bn.model.stages` and means the same.  What
-has no kernel is computed by the parent, and `missing` says so.  `KERNELS` gives an autoencoder
-all that it is built from, of either kind.
+Each class and function has the name, the arguments and the meaning of its counterpart in
+`ae_bn.model.stages`.  If a part has no kernel, its symbolic parent computes it, and `missing` lists
+it.  `KERNELS` has everything that an autoencoder is built from, fused or symbolic.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def compete(out, k, alpha):
 
 
 def missing(layers, loss: str, optimizer: str) -> list[str]:
-    """Return what of a model is symbolic because there is no kernel, here or at all.
+    """Return the parts of a model that have no kernel, on this machine or at all, as lines of text.
 
     Parameters
     ----------

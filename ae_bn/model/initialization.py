@@ -49,13 +49,14 @@ def start_output(
     n: int,
     moments: Callable[[], tuple],
 ) -> None:
-    """Let the output layer start from the data, in every arm alike.
+    """Let the output layer start from the data, in the same way in every arm.
 
-    b is the inverse activation of each word's mean (sigmoid: log-odds; softmax: the log of each
-    word's share of all).  An output without bounds, linear or ReLU, starts no wider than the
-    data: standardised, it has each word's standard deviation as a (over units it then is no wider
-    on average over the words); otherwise the columns of W that give more are scaled down to it
-    (not if tied: W is the encoder's too).
+    b is the inverse activation of each word's mean: for a sigmoid the log-odds, for a softmax the
+    log of each word's share of all words.  An unbounded output (linear or ReLU) also starts with at
+    most the standard deviation of the data.  If the output layer standardises, a is each word's
+    standard deviation.  (With Layer Normalization the limit then holds only on average over the
+    words.)  If it does not, the columns of W that give a larger deviation are scaled down.  A tied
+    W is not scaled, because the encoder uses it too.
 
     Parameters
     ----------
@@ -68,11 +69,12 @@ def start_output(
     n : int
         The number of training documents.
     moments : function
-        Returns mean and variance of the output layer's g over the training documents.
+        The function that returns mean and variance of the output layer's g over the training
+        documents.
     """
     projection, bn = layers[-1].projection, layers[-1].batch_normalization
     start, bounds = ACTIVATIONS[activation].start, ACTIVATIONS[activation].bounds
-    if bn.b is not None and start is not None:  # without one a config does not ask for it
+    if bn.b is not None and start is not None:  # without start, output_start must be plain
         set_values(bn.b, start(mean, n))
     if bounds is not None:
         return

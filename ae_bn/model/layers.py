@@ -1,7 +1,7 @@
-"""The layers that a config asks for, as sizes and switches: what a model is, before any graph.
+"""The layers that a config asks for, as sizes and switches, before any graph is built.
 
-`ae_bn.model.autoencoder` builds its graph of them, `ae_bn.encoder` its equations in NumPy, and
-`ae_bn.model.model_file` knows from them which arrays a model has.
+From these plans, `ae_bn.model.building` builds the layers of the graph, `ae_bn.encoder` builds its
+equations in NumPy, and `ae_bn.model.model_file` derives which arrays a model has.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The losses, in natural units per document: summed over words, mean over documents.
 
-All are called alike, with what the output layer computes and what it should have computed::
+All losses take the same arguments: the outputs of the output layer, and what they should be::
 
     z         a h + b of the output layer, (n, n_words)
     out       activation(z), the reconstruction, (n, n_words)
@@ -34,12 +34,12 @@ def squared_error(z, out, target, variance, weights=None):
 
 
 def standardised_error(z, out, target, variance, weights=None):
-    """Return the squared distance of target and reconstruction, both standardised alike.
+    """Return the squared distance between target and reconstruction, standardised in the same way.
 
-    As the ladder network compares a layer with its reconstruction (Rasmus et al. 2015, arXiv
-    1507.02672, section 2.2): both less the mean, divided by the deviation, of the clean layer;
-    here of the words over the training documents, since most words are constant, absent, in a
-    minibatch.  The mean cancels:
+    The ladder network compares a layer with its reconstruction like this (Rasmus et al. 2015, arXiv
+    1507.02672, section 2.2): it subtracts the mean of the clean layer from both and divides by its
+    standard deviation.  Here mean and deviation are those of each word over the training documents,
+    because most words do not occur in a minibatch and so have no variance there.  The mean cancels:
 
     (f - mean) / std - (t - mean) / std = (f - t) / std
     """

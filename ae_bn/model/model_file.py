@@ -1,4 +1,4 @@
-r"""A trained model as one file: all that turns raw text into codes, and nothing that is executed.
+r"""A trained model as one file: everything needed to encode raw text, and no executable code.
 
 ``model.safetensors`` holds the arrays of `ae_bn.model.autoencoder.Autoencoder.get_state`, named
 ``layer1.W``, ``layer1.a``, ``layer1.b``, ``layer1.mean``, ``layer1.variance``, ``layer2.W`` and so
@@ -15,8 +15,8 @@ decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
     source         where the training documents came from
     fingerprint    of the training documents (`ae_bn.data.corpus.Corpus`)
 
-and ``sha256``, a checksum over facts and arrays (`ae_bn.files`).  Any reader of safetensors will
-do.  This is the whole encoder, of one ReLU layer with Batch Normalization on binary input::
+and ``sha256``, a checksum over facts and arrays (`ae_bn.files`).  Any safetensors library can read
+the file.  This is the whole encoder for one ReLU layer with Batch Normalization and binary input::
 
     import json, re, unicodedata
     import numpy as np
@@ -124,19 +124,19 @@ class Model(NamedTuple):
     idf: np.ndarray  # (n_words,)
     source: str
     fingerprint: str
-    token_pattern: str  # a model cuts text as the one that trained it
+    token_pattern: str  # the pattern that cut the training documents into words
 
     def vectorise(self, texts: list[str]) -> csr_matrix:
         """Return the autoencoder's input, (n, n_words), for raw texts."""
         return vectorise(texts, self.words, self.idf, self.config.data, self.token_pattern)
 
     def training_corpus(self) -> Corpus:
-        """Return the documents it was trained on, from the cache or their source.
+        """Return the corpus that the model was trained on, from the cache or its source.
 
         Raises
         ------
         UserError
-            If they cannot be had here, or are others.
+            If the corpus is not available here, or differs from the one that trained the model.
         """
         from ae_bn.data.corpus import prepare_corpus, read_corpus
 
@@ -144,7 +144,7 @@ class Model(NamedTuple):
         if corpus.fingerprint != self.fingerprint:
             raise UserError(
                 f"{corpus.source} here is another corpus (fingerprint {corpus.fingerprint[:10]}) "
-                f"than the model's, {self.source} ({self.fingerprint[:10]}): give it the same"
+                f"than the model's, {self.source} ({self.fingerprint[:10]}): provide the same one"
             )
         return corpus
 
@@ -155,11 +155,13 @@ def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Co
     Parameters
     ----------
     path : Path
+        The file to write.
     autoencoder : Autoencoder
+        The trained autoencoder.
     config : Config
-        Of the run.
+        The settings of the run that trained it.
     corpus : Corpus
-        That it was trained on.
+        The corpus that it was trained on.
     """
     facts = {
         "format": FORMAT,
@@ -177,18 +179,20 @@ def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Co
 
 
 def read_contents(path: Path) -> Contents:
-    """Return all that a model's file holds, or that of a run's directory, whoever made it.
+    """Return the contents of a model's file.
 
-    Nothing in it is executed; the sizes it claims are checked before anything is allocated.
+    The file can come from anyone: nothing in it is executed, and the sizes that it claims are
+    checked before memory is allocated.
 
     Parameters
     ----------
     path : Path
+        The file, or the directory of the run that wrote it.
 
     Returns
     -------
     Contents
-        Its arrays are all float32, or all float64.
+        The contents.  The arrays are all float32 or all float64.
 
     Raises
     ------
@@ -228,11 +232,13 @@ def read_model(path: Path) -> Model:
     Parameters
     ----------
     path : Path
+        The file, or the directory of the run that wrote it.
 
     Raises
     ------
     UserError
-        As `read_contents`, or if the model was trained in another precision than Theano's floatX.
+        For the same reasons as `read_contents`, or if the precision of the model is not Theano's
+        floatX.
     """
     import theano
 

@@ -1,11 +1,11 @@
 """Optimisers, each a few equations: parameters and gradients in, Theano updates out.
 
 Every function takes the parameters (shared variables), their gradients and the learning rate
-(a shared scalar), and returns a list of (shared variable, new value) pairs.  Whatever else an
-optimiser remembers is a shared variable that starts at zero and is in that list, too.
+(a shared scalar), and returns a list of (shared variable, new value) pairs.  The state of an
+optimiser, such as a momentum, is in shared variables that start at zero; the list has them too.
 
-A parameter may be some rows of a shared variable, W[rows], with a gradient of that shape: then
-the updates are of these rows, and of the same rows of what the optimiser remembers.
+A parameter may be some rows of a shared variable, W[rows], with a gradient of that shape.  Then
+only these rows, and the same rows of the optimiser's state, are updated.
 """
 
 from __future__ import annotations

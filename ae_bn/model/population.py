@@ -1,4 +1,4 @@
-"""Statistics over more than a minibatch: the population's, their running averages, their shift.
+"""Statistics beyond one minibatch: population statistics, running averages, variance shift.
 
 Training standardises by the statistics of each minibatch, and everything else by those of the
 population: the mean and the biased variance of g over all training documents.
@@ -108,15 +108,16 @@ def _projected(mean, covariance, projection):
 def update_population(layers: list[Layer], moments: Callable[[int], tuple]) -> None:
     """Recompute mean and biased variance of every layer that needs them.
 
-    Weights frozen, nothing dropped, lower layers first, so that each layer sees what it will see
-    afterwards.
+    The weights are fixed and nothing is dropped.  Lower layers come first, so each layer has the
+    inputs that it has in evaluation.
 
     Parameters
     ----------
     layers : list of Layer
         The layers, lowest first.
     moments : function
-        Returns mean and variance of the layer of a number, from 0, over the documents.
+        The function that takes the number of a layer, from 0, and returns mean and variance of its
+        g over the documents.
     """
     for number, layer in enumerate(layers):
         bn = layer.batch_normalization
@@ -129,8 +130,8 @@ def update_population(layers: list[Layer], moments: Callable[[int], tuple]) -> N
 def variance_shift(autoencoder: Autoencoder, X) -> dict[str, float]:
     """Return how far dropout shifts the variance that Batch Normalization divides by.
 
-    For a unit it is max(r, 1 / r), r the variance of g with dropout on, as in training, divided
-    by that with nothing dropped (Li et al. 2018, arXiv 1801.05134, figure 1).
+    The shift of a unit is max(r, 1 / r), where r is the variance of g with dropout, as in training,
+    divided by the variance with nothing dropped (Li et al. 2018, arXiv 1801.05134, figure 1).
 
     Parameters
     ----------
@@ -142,8 +143,8 @@ def variance_shift(autoencoder: Autoencoder, X) -> dict[str, float]:
     Returns
     -------
     dict of float
-        ``variance_shift1`` for the lowest layer and so on, the medians over units; only layers
-        with Batch Normalization.
+        The median over units for each layer with Batch Normalization: ``variance_shift1`` for the
+        lowest layer, and so on.
     """
     shifts = {}
     for number, layer in enumerate(autoencoder.layers):
@@ -199,11 +200,11 @@ def running_averages(
 
 @contextmanager
 def by_running_averages(autoencoder: Autoencoder) -> Iterator[None]:
-    """Evaluate by the running averages instead of the population statistics, inside a with.
+    """Use the running averages instead of the population statistics inside the ``with`` block.
 
-    Dropout makes the two differ: the averages are of what training saw, the population's
-    statistics of what evaluation sees (Li et al. 2018, arXiv 1801.05134).  Afterwards the
-    population statistics are as before.
+    Dropout makes the two differ: the averages are of signals in training, with dropout, and the
+    population statistics of signals without it (Li et al. 2018, arXiv 1801.05134).  Afterwards the
+    population statistics are the same as before.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-r"""Sampled reconstruction: a training step that costs what its words cost, not the vocabulary.
+r"""Sampled reconstruction: the cost of a step depends on the words it takes, not on all words.
 
-A minibatch has few of the words, and the loss is a sum over all.  As Dauphin, Glorot and Bengio
-(2011, "Large-scale learning of embeddings with reconstruction sampling") do, a step takes the
-words that are present in the minibatch, and of the absent ones a uniform sample without
-replacement, each of which stands for n_absent / n_drawn of them:
+A minibatch contains only some of the words, but the loss is a sum over all words.  A step here
+follows Dauphin, Glorot and Bengio (2011, "Large-scale learning of embeddings with reconstruction
+sampling").  It takes all words that are present in the minibatch, and a uniform sample, without
+replacement, of the absent words.  Each drawn word stands for n_absent / n_drawn absent words:
 
 .. math::
 
@@ -11,17 +11,17 @@ replacement, each of which stands for n_absent / n_drawn of them:
     \approx \sum_{j \text{ present}} L_j
           + \frac{n_\text{absent}}{n_\text{drawn}} \sum_{j \text{ drawn}} L_j
 
-A word's weight is the inverse of the probability that it is taken, so the means over all draws
-of the loss and of its gradient are those of the whole vocabulary, whatever the hidden layers do
-(their Batch Normalization included).  The same holds with Batch Normalization of the output: a
-word that is taken is taken on every document of the minibatch, so its statistics are complete,
-and L_j depends on no other word.  Were the words drawn for each document, it would not.
+A word's weight is the inverse of the probability that it is taken.  So the loss and its gradient
+are unbiased: their means over all draws are those of the whole vocabulary, for any hidden layers,
+with Batch Normalization or without.  The same holds with Batch Normalization of the output.  A word
+is taken for all documents of the minibatch or for none, so its statistics are complete, and L_j
+depends on no other word.  This would not hold if words were drawn for each document.
 
-So a step is a step of an ordinary autoencoder with a small vocabulary: `small_vocabulary` takes
-rows of W and entries of a and b, and `ae_bn.model.autoencoder.forward` is called as ever.  Only
-the rows taken change, and only their part of the optimiser's state: momentum and Adam's m and
-v of other rows do not decay meanwhile, while Adam's t counts every step (as in the "lazy" or
-"sparse" Adam of other libraries).  With plain gradient descent a step is unbiased, too.
+So a step is the step of an ordinary autoencoder with a small vocabulary: `small_vocabulary` takes
+rows of W and entries of a and b, and `ae_bn.model.autoencoder.forward` is called as usual.  Only
+the rows taken and their part of the optimiser's state change.  For the other rows, momentum and
+Adam's m and v do not decay in this step, but Adam's t counts every step (as in the "lazy" or
+"sparse" Adam of other libraries).  With plain gradient descent the update is unbiased too.
 """
 
 from __future__ import annotations
@@ -102,22 +102,23 @@ class DrawWords(Op):
 
 
 def draw_words(state, indices, n_words: int, n_drawn: int) -> Words:
-    """Return the words of a step, drawn anew every time.
+    """Return the words of a step; every step draws new ones.
 
     Parameters
     ----------
     state : theano shared vector, (2,), int64
-        As of `DrawWords`; it advances by itself.
+        The seed and the number of draws so far.  Each draw advances it.
     indices : theano vector, (number of non-zeros,), int32
+        The words of the minibatch: the column indices of its CSR matrix.
     n_words, n_drawn : int
-        As of `DrawWords`.
+        The size of the vocabulary, and the number of absent words to draw (all if there are fewer).
     """
     *words, state.default_update = DrawWords(n_words, n_drawn)(state, indices)
     return Words(*words)
 
 
 def small_vocabulary(layers, words: Words, data, indptr):
-    """Return layers and documents as they are if only the words taken exist.
+    """Return layers and documents restricted to the words that the step takes.
 
     Parameters
     ----------
@@ -161,10 +162,11 @@ def small_vocabulary(layers, words: Words, data, indptr):
 
 
 def first_draw(stream):
-    """Return the first state of `DrawWords`.
+    """Return the first state of `DrawWords`: a seed, and 0 draws.
 
     Parameters
     ----------
     stream : numpy Generator
+        The generator that draws the seed.
     """
     return np.array([stream.integers(2**63), 0])

@@ -166,8 +166,8 @@ class Signals(NamedTuple):
 class Layer:
     """A layer of the post, f(h(g(x))): how it computes itself, and its loss.
 
-    ``batch_normalization | projection`` makes one, and an activation takes one and returns it
-    with that activation.
+    ``batch_normalization | projection`` makes a layer.  An activation, called with a layer, returns
+    the layer with that activation.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ class Layer:
     activation : function, expression to expression
         The activation of equation (3), one of `ACTIVATIONS`.
     competition : function, expression to expression, optional
-        What the outputs go through next while the layer trains, such as `compete`.
+        The function that is applied to the outputs in training only, such as `compete`.
     """
 
     projection: Projection
@@ -270,7 +270,7 @@ class BatchNormalization:
     center, normalize, scale, shift : bool
         The four switches.
     epsilon : float
-        What is added to the variance, in its unit (the square of g's).
+        The number that is added to the variance, inside the root.  It has the unit of g squared.
     gradient : {"full", "constant", "rate_per_unit"}
         How gradients flow through mean and std.
 
@@ -359,14 +359,14 @@ NORMALIZATIONS: dict[str | None, type] = {None: BatchNormalization, "units": Lay
 
 
 def divide_gradient(g, std):
-    """Return g itself, whose gradient is divided by std, a constant to the gradient.
+    """Return g unchanged, but divide its gradient by std, which counts as a constant.
 
     Parameters
     ----------
     g : theano matrix, (n, n_units)
         The projected documents.
     std : theano vector, (n_units,)
-        What the gradient of every unit is divided by.
+        The divisor of each unit's gradient.
     """
     quotient = g / std
     return quotient + disconnected_grad(g - quotient)
@@ -388,18 +388,18 @@ def compete(out, k, alpha):
         winner: out + alpha * (sum of the losers' out)
         loser:  0
 
-    Gradients flow through the winners, and by the energy through the losers: a loser's is alpha
-    times the sum of the winners' of its sign.  (With alpha = 0 losers have none, which is the
-    k-sparse autoencoder.)  Who wins is a constant to the gradient.  The code that its authors
-    released differs only for odd k, where it gives the larger half to the negative units.
+    Gradients flow to the winners and, through the energy, to the losers: the gradient of a loser is
+    alpha times the sum of the gradients of the winners of its sign.  (With alpha = 0 losers have no
+    gradient, as in the k-sparse autoencoder.)  The choice of the winners counts as a constant.  The
+    code that its authors released differs only for odd k: there the larger half are negative units.
 
     Parameters
     ----------
     out : theano matrix, (n, n_units)
         The outputs of tanh.
     k : int
-        The number of winners of both signs, if a document has as many; all of a sign win if
-        they are fewer.  Of equal values the later unit is the larger.
+        The number of winners of both signs together.  If a document has fewer units of a sign than
+        could win, all of them win.  Of equal values the later unit counts as the larger.
     alpha : float
         The amplification of the energy; the authors take 6.26.
 
@@ -421,7 +421,8 @@ def compete(out, k, alpha):
 def dropout_mask(values, rate, random):
     """Return 0 with probability rate, otherwise 1 / (1 - rate), for every one of the values.
 
-    Dropout (Srivastava et al. 2014), scaled in training so that nothing changes afterwards.
+    This is dropout (Srivastava et al. 2014).  Training scales the kept values up, so evaluation
+    needs no scaling.
 
     Parameters
     ----------

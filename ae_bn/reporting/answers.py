@@ -213,7 +213,7 @@ def mean_path(paths: Iterable[dict]) -> pd.DataFrame:
 
 
 def draw_paths(runs: pd.DataFrame, masking: list[str]) -> Figure:
-    """Draw the codes over the validation loss, a line per placement of BN.
+    """Draw metrics of the codes against the validation loss, with a line per placement of BN.
 
     The learning rate of an arm is the one with the best validation accuracy.
 

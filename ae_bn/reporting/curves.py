@@ -1,4 +1,4 @@
-"""Curves of an experiment: what its runs have over epochs, steps and recall, means over seeds."""
+"""Curves of an experiment, over epochs, steps or recall, as means over seeds."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
     Parameters
     ----------
     runs : list of Run
-        Finished or failed, one per arm and seed; failed ones have no curves.
+        The finished and failed runs, one per arm and seed.  Failed runs have no curves.
     record : Record, optional
-        As for `results_table`.
+        The record, for runs whose directory was deleted.
 
     Returns
     -------

@@ -217,7 +217,8 @@ def complete(rows: pd.DataFrame, rates: list[float], block: str) -> pd.DataFrame
     if not there.all() or len(kept) < len(rows):
         print(
             f"{block}: {len(seeds)} of {len(there)} seeds are complete; "
-            f"{rows['run'].nunique() - kept['run'].nunique()} runs of theirs lack the other seeds"
+            f"{rows['run'].nunique() - kept['run'].nunique()} of their runs are left out, because "
+            "another of these seeds lacks them"
         )
     return kept
 
@@ -369,7 +370,8 @@ def judge(effects: pd.DataFrame, group: list[str]) -> list[Verdict]:
     effects : DataFrame
         See `all_effects`.
     group : list of str
-        The choices whose levels are judged apart, some of `CHOICES`; empty: all together.
+        The choices, from `CHOICES`, whose levels get separate verdicts.  If it is empty, one
+        verdict covers all levels.
 
     Returns
     -------

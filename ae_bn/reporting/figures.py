@@ -1,22 +1,24 @@
 """Figures of an experiment, drawn from ``results.csv`` and ``curves.csv`` alone.
 
-Which ones is said in ``experiment.report.figures``, a list of ``{kind: ..., name: ...}``; each is
-written to ``NAME.png`` (the kind, if there is no name).  The kinds, and their further keys:
+``experiment.report.figures`` lists them as ``{kind: ..., name: ...}``.  A figure is written to
+``NAME.png``, or to ``KIND.png`` if it has no name.  These are the kinds:
 
-- ``metrics``: every arm: a point and an interval; ``metrics``
-- ``differences``: every contrast likewise, with the margin shaded; filled if Holm's p is below .05;
-  ``metrics``
-- ``response``: metrics over the values that factor ``x``'s levels set; ``metrics``
-- ``curves``: ``curves: {name: label, ...}``, the names as in ``curves.csv``, over their x
-- ``paths``: ``curves`` likewise, of epochs, over the validation loss instead of the epoch, so that
-  arms are compared at equal loss; `MARKED` epochs have a marker
-- ``bands``: ``curves`` likewise, but percentiles, named without their ends ``_p15``, ``_p50``,
-  ``_p85``: a line and a band for each arm
+- ``metrics``: a point and an interval for every arm.  The key ``metrics`` chooses the metrics.
+- ``differences``: the same for every contrast, with the margin shaded.  A point is filled if
+  Holm's p is below .05.  The key ``metrics`` chooses the metrics.
+- ``response``: metrics against the values that the levels of factor ``x`` set.  The key ``metrics``
+  chooses the metrics.
+- ``curves``: curves against their x.  The key ``curves: {name: label, ...}`` chooses them, by their
+  names in ``curves.csv``.
+- ``paths``: curves over epochs, which ``curves`` chooses, against the validation loss instead of
+  the epoch.  So arms are compared at equal loss.  The epochs in `MARKED` have a marker.
+- ``bands``: percentiles, as a line and a band for each arm.  ``curves`` names them without their
+  endings ``_p15``, ``_p50`` and ``_p85``.
 
 ``response``, ``curves`` and ``paths`` have a line for every combination of the factors in
-``lines``, and a panel for every combination of the others; without ``lines`` the first factor
-(other than x) has the panels.  ``only: {factor: [level, ...]}`` leaves levels out, ``log: [x, y]``
-makes scales logarithmic, ``x_label`` names the x axis.
+``lines``, and a panel for every combination of the other factors.  Without ``lines`` the first
+factor (other than x) makes the panels.  ``only: {factor: [level, ...]}`` keeps only these levels,
+``log: [x, y]`` makes scales logarithmic, and ``x_label`` names the x axis.
 
 The number of a level is the value of the setting that it changes, or the length of that value if
 it is a list, such as ``model.layers``.  Levels that change different settings have panels of their
@@ -56,23 +58,24 @@ LINEAR = 0.1  # a logarithmic x of both signs is linear between plus and minus t
 def draw_figures(
     results: pd.DataFrame, curves: pd.DataFrame, experiment: ExperimentConfig, directory: Path
 ) -> list[str]:
-    """Draw every figure that the config asks for; one that fails costs no other.
+    """Draw every figure that the config asks for; a figure that fails does not affect the others.
 
     Parameters
     ----------
     results : DataFrame
-        One row per run; censored metrics are infinite where not met.
+        One row per run.  A censored metric is infinite where its target was not met.
     curves : DataFrame
-        Long: arm, curve, x, n, mean, low, high.
+        One row per point, as in ``curves.csv``: arm, curve, x, n, mean, low and high.
     experiment : ExperimentConfig
+        The experiment, whose report lists the figures.
     directory : Path
-        Of the figures.
+        The folder that the figures are written to.
 
     Returns
     -------
     list of str
-        For each figure that could not be drawn, what is wrong: it needs a curve that no run has, a
-        level has no number, or drawing failed.
+        A reason for each figure that could not be drawn: it needs a curve that no run has, a level
+        has no number, or drawing failed.
     """
     results = results[results["status"] != "failed"]
     trained = results[results["learning_rate"].notna()]

@@ -39,7 +39,7 @@ class Unit(NamedTuple):
     dead: bool  # the same value for every document
     active: float  # share of documents with a value above 0
     saturated: float | None  # share of values near a bound; None without bounds
-    words: list  # of str, those whose presence goes with high values most, first the strongest
+    words: list  # of str: the words that correlate most with its value, the strongest first
 
 
 class Miss(NamedTuple):
@@ -51,17 +51,17 @@ class Miss(NamedTuple):
 
 
 class Neighbours:
-    """Finds training documents with codes like others, by cosine; empty ones say nothing.
+    """Finds the training documents with the most similar codes, by cosine; skips empty documents.
 
     Parameters
     ----------
     model : Model
-        Its training documents are looked up and encoded.
+        The trained model.  It encodes the training documents.
 
     Raises
     ------
     UserError
-        If they cannot be had.
+        If the training documents are not available.
     """
 
     def __init__(self, model: Model):
@@ -76,12 +76,14 @@ class Neighbours:
         Parameters
         ----------
         codes : ndarray, (n, n_units)
+            The codes to find neighbours of.
         number : int
+            The number of neighbours of each code.
 
         Returns
         -------
         list of list of str
-            For each code as many lines: cosine, row in the training part, label, main words.
+            For each code a line per neighbour: cosine, row in the training part, label, main words.
         """
         number = min(number, len(self._rows))
         distances, rows = self._search.kneighbors(codes, number)
@@ -105,16 +107,18 @@ def describe_document(corpus: Corpus, row: int, train: bool = True) -> str:
 def describe_units(model: Model, corpus: Corpus, n_words: int = 8) -> list[Unit]:
     """Return what every code unit responds to, over the test documents.
 
-    A unit's words are those whose presence in a document has the highest correlation (Pearson)
-    with the unit's value: it takes an encoder of any depth as it is, and rare words do not win
-    by large weights that nothing has ever moved.
+    A unit's words are those whose presence in a document has the highest Pearson correlation with
+    the unit's value.  Unlike weights, correlations work for encoders of any depth, and they do not
+    favour rare words, whose large initial weights training hardly changes.
 
     Parameters
     ----------
     model : Model
+        The trained model.
     corpus : Corpus
+        The corpus whose test documents are encoded.
     n_words : int
-        Per unit.
+        The largest number of words of a unit.
     """
     codes = model.autoencoder.encode(corpus.test).astype(np.float64)
     present = csr_matrix(corpus.test > 0, dtype=np.float64)
@@ -139,14 +143,16 @@ def most_missed(model: Model, X: csr_matrix, number: int) -> tuple[list[Miss], l
     Parameters
     ----------
     model : Model
+        The trained model.
     X : csr_matrix, (1, n_words)
+        The document, as the network's input.
     number : int
-        Of words in each list, at most.
+        The largest number of words in each list.
 
     Returns
     -------
     missed, added : list of Miss
-        The largest difference first.
+        The words, with the largest difference first.
     """
     given, reconstructed = X.toarray().ravel(), model.autoencoder.reconstruct(X).ravel()
     difference = given - reconstructed
@@ -168,9 +174,11 @@ def draw_map(model: Model, corpus: Corpus, seed: int = 0):
     Parameters
     ----------
     model : Model
+        The trained model.
     corpus : Corpus
-        At most `MAPPED` of its test documents are shown, drawn at random.
+        The corpus.  At most `MAPPED` of its test documents are shown, drawn at random.
     seed : int
+        The seed of the draw and of t-SNE.
 
     Returns
     -------
@@ -204,12 +212,13 @@ def draw_graphs(activation: str, epsilon: float) -> dict[str, bytes]:
     activation : str
         A key of `ae_bn.model.stages.ACTIVATIONS`.
     epsilon : float
+        The number that is added to the variance.
 
     Returns
     -------
     dict of bytes
-        ``before`` and ``after`` Theano has optimised it; g, h and f are outputs, so both have
-        them by name.
+        The graph ``before`` and ``after`` Theano optimises it.  g, h and f are outputs, so both
+        pictures show their names.
 
     Raises
     ------

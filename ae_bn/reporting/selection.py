@@ -144,9 +144,10 @@ def best_rates(results: pd.DataFrame, criterion: str) -> pd.DataFrame:
 def expected_best(rows: pd.DataFrame, metrics: list[str], criterion: str, k: int) -> pd.DataFrame:
     r"""Return the expected metrics of the best of k learning rates drawn at random.
 
-    Of the R rates of a seed, drawn k times with replacement, the one with the best criterion is
-    taken (Dodge et al. 2019, arXiv 1909.03004, equation 8, of the value that the criterion
-    chooses).  Sorted from worst to best, the rate of rank i is taken with probability
+    From the R rates of a seed, k are drawn with replacement, and the one with the best criterion is
+    taken.  This is equation 8 of Dodge et al. (2019, arXiv 1909.03004), but the criterion chooses
+    the rate and the metrics are averaged.  Sorted from worst to best, rate i is taken with
+    probability
 
     .. math:: (i / R)^k - ((i - 1) / R)^k
 

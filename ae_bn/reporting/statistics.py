@@ -4,16 +4,16 @@ Seeds are blocks: one seed fixes split, order, initialisation and noise for all 
 compared seed by seed, and everything here is about one number per seed, (n,): an arm's metric, or
 a difference between arms (Bouthillier et al. 2021; Agarwal et al. 2021 for the interquartile mean).
 
-- Interval of a mean: percentile bootstrap over the seeds, expanded for their small number as
-  Hesterberg does (2015, "What Teachers Should Know About the Bootstrap"), for it would be too
-  narrow.  The interval of a difference is paired because seeds' differences are resampled.
+- Interval of a mean: percentile bootstrap over the seeds.  With few seeds it would be too narrow,
+  so it is widened as in Hesterberg (2015, "What Teachers Should Know About the Bootstrap").  For a
+  difference, the differences of the seeds are resampled, so the interval is paired.
 - Test of a mean difference of 0: flipping the signs of the differences, exact up to 13 seeds,
   with 9,999 random flips beyond; corrected after Holm over the contrasts of one metric.
 - Verdict: `verdict`.
 
 A run that diverged before its first finite loss has an infinite loss, and a target that is not
-met takes infinitely many steps.  These count: medians stand in for means then, and the test is on
-signed ranks (Wilcoxon's).
+met takes infinitely many steps.  These values count.  With them, medians replace means, and the
+test uses signed ranks (Wilcoxon's).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def sign_flip_test(differences) -> float:
     Parameters
     ----------
     differences : array_like of float, (n,)
-        Without NaNs; with infinite values their signed ranks are taken instead.
+        The differences, one per seed, without NaNs.  If any is infinite, signed ranks replace them.
 
     Returns
     -------
@@ -161,7 +161,9 @@ def paired_differences(results: pd.DataFrame, contrast: ContrastConfig, metric: 
     results : DataFrame
         One row per run.
     contrast : ContrastConfig
+        The arms to add and the arms to subtract.
     metric : str
+        The column of the metric.
 
     Returns
     -------
@@ -183,9 +185,11 @@ def compare(
     results : DataFrame
         One row per run.
     contrasts : dict of str to ContrastConfig
+        The contrasts by name.
     metric : str
+        The column of the metric.
     margin : float, optional
-        Differences smaller than this do not matter.
+        The margin: a smaller difference does not matter.
 
     Returns
     -------
@@ -218,10 +222,11 @@ def verdict(summary: Summary, p: float, margin: float | None) -> str:
     Parameters
     ----------
     summary : Summary
-        Of the seeds' differences.
+        The summary of the seeds' differences.
     p : float
-        Corrected for the number of tests.
+        The p-value, corrected for the number of tests.
     margin : float, optional
+        The margin: a smaller difference does not matter.
 
     Returns
     -------

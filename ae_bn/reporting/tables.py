@@ -116,16 +116,18 @@ def read_tables(directory: Path, experiment: ExperimentConfig) -> tuple[pd.DataF
 def write_report(
     results: pd.DataFrame, curves: pd.DataFrame, experiment: ExperimentConfig, directory: Path
 ) -> str:
-    """Write ``table.md``, ``table.tex`` and the figures, and return the first.
+    """Write ``table.md``, ``table.tex`` and the figures, and return the text of ``table.md``.
 
-    It also says which figures could not be drawn.
+    The text also names the figures that could not be drawn.
 
     Parameters
     ----------
     results : DataFrame
         One row per run and snapshot.
     curves : DataFrame
+        One row per point, as in ``curves.csv``.
     experiment : ExperimentConfig
+        The experiment.
     directory : Path
         The experiment's directory.
     """

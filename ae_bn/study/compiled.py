@@ -1,7 +1,7 @@
 """The owner of compiled models: one for each graph, used by one caller at a time.
 
-Compiling takes seconds to minutes, and runs that differ in numbers only share a graph.  Its shared
-variables hold one run's parameters, so whoever uses a model has it alone:
+Compiling takes seconds to minutes, so runs whose settings differ only in numbers share a graph.
+Its shared variables hold the parameters of one run, so only one caller can use it at a time:
 
     with compiled(config, n_words) as autoencoder:
         autoencoder.initialize(...)
@@ -24,7 +24,7 @@ _lock = threading.RLock()
 
 @contextmanager
 def compiled(config: Config, n_words: int) -> Iterator[Autoencoder]:
-    """Yield the one autoencoder of this process for a config's graph; nobody else has it then.
+    """Yield this process's autoencoder for a config's graph; other threads wait until it is free.
 
     Parameters
     ----------

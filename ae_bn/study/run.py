@@ -3,18 +3,18 @@
 `plan_runs` turns a config into runs: every arm with every seed, and the reference rows.
 `perform` does one run and fills its directory, ``runs/HASH``::
 
-    run.json                config, seed, versions, source and fingerprint of the data; first
-    checkpoint.safetensors  where training is; until it is over
+    run.json                config, seed, versions, data source and fingerprint; written first
+    checkpoint.safetensors  the state of training; deleted when the run is finished
     model.safetensors       parameters, population statistics and vocabulary of the epoch with the
                             lowest validation loss, see `ae_bn.model.model_file`
-    model-NAME.safetensors  the same of the other snapshots, see `ae_bn.training.SNAPSHOTS`
+    model-NAME.safetensors  the same for the other snapshots, see `ae_bn.training.SNAPSHOTS`
     metrics.json            the results: every epoch, every snapshot, and checksums of the models;
-                            last, so a directory that has it is a finished run
+                            written last, so a directory with this file is a finished run
 
-The hash is of everything that decides a run's numbers, so experiments that need the same run share
-it.  What finished runs found is also kept in the record (`ae_bn.study.record`), which survives the
-directories.  `ae_bn.study.sweep` does what is not finished yet, in parallel; `results_table`
-collects the rows.
+The hash covers everything that decides a run's numbers, so experiments that need the same run share
+it.  The record (`ae_bn.study.record`) also keeps the results of finished runs, so their directories
+may be deleted.  `ae_bn.study.sweep` performs the unfinished runs in parallel, and `results_table`
+collects the results.
 """
 
 from __future__ import annotations
@@ -69,20 +69,23 @@ class Run:
     Attributes
     ----------
     arm : str
+        The name of the arm, or the title of the reference.
     levels : dict of str to str
         The level of each factor; empty for a reference.
     seed : int
+        The seed.
     config : Config
+        The settings, with the levels, the seed and the learning rate of this run.
     reference : str or None
         A key of `ae_bn.evaluation.references.REFERENCES`, or None for an autoencoder.
     corpus : Path
-        Of the vectorised corpus in the cache.
+        The file of the vectorised corpus in the cache.
     source, data_fingerprint : str
-        Of the corpus.
+        The source and the fingerprint of the corpus.
     identity : str
         A hash of everything that decides the numbers, 16 hexadecimal digits.
     directory : Path
-        Absolute.
+        The absolute path of the run's directory.
     """
 
     arm: str
@@ -109,7 +112,7 @@ class Run:
         Raises
         ------
         UserError
-            If they, or the files they vouch for, are not as they were written.
+            If the results are damaged, or a model file does not match its checksum in them.
         """
         path = self.directory / "metrics.json"
         if not path.exists():
@@ -149,7 +152,9 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
     Parameters
     ----------
     config : Config
+        The experiment.
     seeds : iterable of int
+        The seeds that every arm runs with.
     directory : Path
         The folder of all results; runs go to its folder ``runs``.
 
@@ -503,8 +508,9 @@ def results_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame
     Parameters
     ----------
     runs : list of Run
+        The finished and failed runs.
     record : Record, optional
-        Where to find runs whose directory is gone.
+        The record, for runs whose directory was deleted.
 
     Raises
     ------

@@ -136,6 +136,11 @@ def sweep(
 def attempt(run: Run) -> str:
     """Do a run in a worker, unless another process has its lock.
 
+    Parameters
+    ----------
+    run : Run
+        The run to do.
+
     Returns
     -------
     str
