@@ -19,6 +19,7 @@ import argparse
 import base64
 import operator
 import re
+import textwrap
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -326,8 +327,8 @@ class AnswerNumbers(Sentences):
         """Return the functions that the fragment can call, by name."""
         functions = (
             self.answer, self.answers_table, self.all_verdicts, self.image, self.losses,
-            self.recipe, self.recipe_scores, self.scored, self.seeds, self.settings,
-            self.settings_table,
+            self.recipe, self.recipe_scores, self.score, self.scored, self.seeds,
+            self.settings, self.settings_table,
         )  # fmt: skip
         return {function.__name__: function for function in functions}
 
@@ -336,10 +337,12 @@ class AnswerNumbers(Sentences):
     ) -> str:
         """Return an effect at chosen rates, or in every analysis, with its agreement.
 
-        ``loss`` can also be a block, such as "Reuters R52, squared error", at chosen rates only.
+        At chosen rates ``loss`` can also be a block, such as "Reuters R52, squared error", or a
+        loss with a masking, such as "cross-entropy, none".
         """
         answers = self.answers
-        verdicts = answers.verdicts if every else {**answers.chosen, **answers.by_block}
+        chosen = {**answers.chosen, **answers.by_block, **answers.by_masking}
+        verdicts = answers.verdicts if every else chosen
         check_name((effect, metric, loss), verdicts, self.where)
         found = verdicts[effect, metric, loss]
         text = f"{estimate(found)}, {agreement(found)} analyses"
@@ -414,6 +417,18 @@ class AnswerNumbers(Sentences):
         check_name((setting, arm), list(scores.index), self.where)
         return f"{scores.loc[(setting, arm), 'mean']:.3f}"
 
+    def score(
+        self, metric: str, setting: str, loss: str, bn: str, masking: str, rate: float, epoch: str
+    ) -> str:
+        """Return the mean of an arm's metric over seeds, at a learning rate and a kept epoch."""
+        arm = {"setting": setting, "loss": loss, "bn": bn, "masking": masking}
+        arm.update(learning_rate=rate, snapshot=epoch)
+        runs = self.answers.runs
+        found = runs.loc[(runs[list(arm)] == pd.Series(arm)).all(axis=1), metric]
+        if found.empty:
+            raise UserError(f"{self.where}: there are no runs of {arm}")
+        return f"{found.mean():.3f}"
+
     def losses(self) -> list[str]:
         """Return the names of the losses."""
         return list(dict.fromkeys(self.answers.runs["loss"]))
@@ -463,6 +478,27 @@ def split_sentences(text: str) -> list[str]:
     return re.split(r"(?:(?<=[.!?])\s+|\n\s*\n)(?:- )?|\n- ", text)
 
 
+def rewrap(text: str) -> str:
+    """Return Markdown with its paragraphs and lists wrapped again, after numbers were put in."""
+    blocks = text.split("\n\n")
+    for number, block in enumerate(blocks):
+        if block.lstrip().startswith(("|", "!", "<", "#")):
+            continue
+        items = re.split(r"\n(?=(?:\d+\.|-) )", block.strip())
+        marks = [re.match(r"((\d+\.|-) )?", item) for item in items]
+        blocks[number] = "\n".join(
+            textwrap.fill(
+                " ".join(item.split()),
+                110,
+                subsequent_indent=" " * len(mark[0]) if mark else "",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for item, mark in zip(items, marks)
+        )
+    return "\n\n".join(blocks)
+
+
 def render(template: str, **values) -> str:
     """Return a template of this directory with its values filled in."""
     environment = jinja2.Environment(
@@ -496,7 +532,7 @@ def make_answers(results: Path) -> tuple[str, str, str]:
     numbers = AnswerNumbers(answers)
     text = render("report/answers.md.j2", **numbers.names())
     numbers.check(split_sentences(text))
-    first, rest = text.split(MORE)
+    first, rest = rewrap(text).split(MORE)
     return first.strip(), rest.strip(), interactive(answers.runs, answers.each)
 
 
@@ -505,7 +541,7 @@ def write_readme(first: str) -> None:
     path = HERE.parent / "README.md"
     before, rest = path.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    linked = re.sub(r"\]\((?!http|#)", "](results/", first)
+    linked = re.sub(r"\]\((?!http|#)", "](results/", first).replace("](#", "](results/REPORT.md#")
     with atomic_write(path) as file:
         file.write(f"{before}{BEGIN}\n{linked}\n{END}{after}")
 

@@ -1,7 +1,8 @@
 """The figures and tables of the answers, from the runs of the core blocks.
 
-Three figures, which ``make report`` also puts into an interactive page:
+Four figures, of which ``make report`` puts the last three into an interactive page, too:
 
+- `draw_codes`: the quality of the codes over the masking, for each corpus and loss;
 - `draw_paths`: the codes over the validation loss, epoch by epoch;
 - `draw_rates`: the metrics over the learning rate;
 - `draw_specifications`: one effect in all its analyses, sorted.
@@ -24,6 +25,7 @@ from matplotlib.figure import Figure
 
 from ae_bn.files import atomic_write
 from ae_bn.reporting.estimands import (
+    BLOCKS,
     CHOICES,
     JUDGED_BY,
     MARGINS,
@@ -110,6 +112,9 @@ class Answers:
         The loss is `ALL` for the verdicts over all blocks.
     by_block : dict of (effect, metric, block) to Verdict
         At chosen learning rates, of every block alone, such as "Reuters R52, squared error".
+    by_masking : dict of (effect, metric, loss and masking) to Verdict
+        At chosen learning rates, of the settings that are pooled, with or without masking, such as
+        "cross-entropy, masking .5".
     recipes : list of Recipe
     """
 
@@ -124,8 +129,10 @@ class Answers:
             {(v.effect, v.metric, v.group): v for group in (["loss"], []) for v in judge(of, group)}
             for of in (effects, at_chosen_rates(effects))
         )
-        by_block = judge(at_chosen_rates(self.effects), ["setting", "loss"])
-        self.by_block = {(v.effect, v.metric, v.group): v for v in by_block}
+        self.by_block, self.by_masking = (
+            {(v.effect, v.metric, v.group): v for v in judge(at_chosen_rates(of), group)}
+            for of, group in ((self.effects, ["setting", "loss"]), (effects, ["loss", "masking"]))
+        )
         self.recipes = recommend(self.runs, read_references(results))
 
     def row(self, effect: str, metric: str, loss: str) -> list[str]:
@@ -159,7 +166,8 @@ class Answers:
         headline : iterable of (effect, metric)
             The effects whose specification curves are drawn.
         """
-        figures = {}
+        corpora = [BLOCKS[name].setting for name in ("core", "core_other_copy", "core_reuters")]
+        figures = {"codes": draw_codes(self.runs[self.runs["setting"].isin(corpora)])}
         first = self.runs[self.runs["setting"] == self.runs["setting"].iloc[0]]
         for (setting, loss), block in first.groupby(["setting", "loss"], sort=False):
             levels = [level for level in MASKINGS if level in set(block["masking"])]
@@ -210,6 +218,42 @@ def mean_path(paths: Iterable[dict]) -> pd.DataFrame:
     for end, part in {"": values.mean(0), "_low": values.min(0), "_high": values.max(0)}.items():
         parts.append(pd.DataFrame(part, columns=[f"{name}{end}" for name in names]))
     return pd.concat(parts, axis=1)
+
+
+def draw_codes(runs: pd.DataFrame) -> Figure:
+    """Draw the codes' metrics over the masking, a line per placement of BN, a column per block.
+
+    Epoch and learning rate of an arm are those with the best validation value of the row's metric.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        Rows of `ae_bn.reporting.estimands.read_blocks`.
+    """
+    metrics = ["probe_accuracy", "centred_precision"]
+    blocks = list(runs.groupby(["setting", "loss"], sort=False))
+    figure, axes = plt.subplots(
+        len(metrics), len(blocks), figsize=(2.4 * len(blocks), 6), squeeze=False, sharex=True,
+        layout="constrained",
+    )  # fmt: skip
+    for row, metric in zip(axes, metrics):
+        row[0].set_ylabel(TITLES[metric])
+        own = OWN_EPOCH[metric]
+        for axis, (_, block) in zip(row, blocks):
+            shown = chosen_rate(block[block["snapshot"] == own], JUDGED_BY[own])
+            for bn, arm in by_placement(shown):
+                by_masking = arm.groupby("masking")[metric].agg(["mean", "min", "max"])
+                by_masking.index = [_masking_rate(level) for level in by_masking.index]
+                by_masking = by_masking.sort_index()
+                axis.plot(by_masking["mean"], "o-", markersize=4, color=COLORS[bn], label=bn)
+                limits = by_masking["min"], by_masking["max"]
+                axis.vlines(by_masking.index, *limits, color=COLORS[bn])
+    for axis, ((setting, loss), _) in zip(axes[0], blocks):
+        axis.set_title(f"{setting},\n{loss}", fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel("masking")
+    _finish(figure, axes)
+    return figure
 
 
 def draw_paths(runs: pd.DataFrame, masking: list[str]) -> Figure:
@@ -436,6 +480,10 @@ def agreement(verdict: Verdict) -> str:
 
 def _is_number(level):
     return str(level).replace(".", "", 1).isdigit()
+
+
+def _masking_rate(level):
+    return 0.0 if level == "none" else float(level.split()[1])
 
 
 def _masking_title(level):

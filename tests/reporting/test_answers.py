@@ -57,8 +57,9 @@ def test_the_recipe_is_the_best_by_validation_with_references_beside_it(runs):
 
 def test_every_placement_has_its_line(runs):
     first = runs[runs["setting"] == "first"]
-    for draw in (answers.draw_paths, answers.draw_rates):
-        figure = draw(first, ["none", "masking .5"])
+    masking = ["none", "masking .5"]
+    figures = answers.draw_paths(first, masking), answers.draw_rates(first, masking)
+    for figure in (*figures, answers.draw_codes(runs)):
         axis = figure.axes[0]
         labelled = {line.get_label() for line in axis.lines if line.get_label()[0] != "_"}
         assert labelled == {"none", "hidden", "output", "hidden + output"}
