@@ -366,7 +366,11 @@ def draw_specifications(each: pd.DataFrame, title: str) -> Figure:
     old = (each[list(OLD)] == pd.Series(OLD)).all(axis=1)
     top.scatter(each.index[old], each["mean"][old], marker="D", s=28, facecolor="none",
                 color="black", zorder=4, label="the analysis published at first")  # fmt: skip
-    top.set_ylabel(f"effect on {TITLES[metric]}" + (", %" if metric == "log_loss" else ""))
+    linear = 10 * margin  # intervals from two seeds can be far wider
+    top.set_yscale("symlog", linthresh=linear, linscale=2)
+    unit = " %" if metric == "log_loss" else ""
+    top.set_ylabel(f"effect on {TITLES[metric]}\n(logarithmic beyond {linear:g}{unit})")
+    top.yaxis.set_major_formatter("{x:g}" + unit)
     top.set_title(title, loc="left")
     top.legend(loc="upper left", frameon=False, fontsize=8)
     for height, (choice, level) in enumerate(rows):
