@@ -330,6 +330,17 @@ def test_unsorted_rows_are_sorted(documents):
     np.testing.assert_array_equal(autoencoder.encode(X), autoencoder.encode(documents))
 
 
+def test_long_indices_and_other_formats_are_read(documents):
+    """As of a corpus with more stored words than 32 bits count; only a chunk's must fit."""
+    autoencoder = started(model("batch_norm.hidden=false"), documents)
+    expected, losses = autoencoder.encode(documents), autoencoder.evaluate(documents)
+    X = documents.copy()
+    X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
+    for given in (X, documents.tocsc(), documents.astype(np.float64)):
+        np.testing.assert_array_equal(autoencoder.encode(given), expected)
+        assert autoencoder.evaluate(given) == losses
+
+
 def test_chunks_do_not_show(documents):
     many = vstack([documents] * 60, format="csr")
     assert many.shape[0] > 2 * CHUNK
