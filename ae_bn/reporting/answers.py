@@ -57,7 +57,8 @@ DIGITS = {"log_loss": 1}  # of effects; the others have 3
 PATH_TITLES = {path: TITLES[name] for name, path in PATH_METRICS.items() if path}
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLORS = {"none": "#000000", "hidden": "#0072B2", "output": "#E69F00", "hidden + output": "#D55E00"}
-MASKINGS = ["none", "masking .3", "masking .5", "masking .7", "masking .9"]
+# The levels of masking, and the probability that a word is masked.
+MASKINGS = {"none": 0.0, "masking .3": 0.3, "masking .5": 0.5, "masking .7": 0.7, "masking .9": 0.9}
 WORST = 1.25  # a path is shown from the epoch at which the loss is this many times the lowest
 # The epoch at which a metric is shown: the best one by its own criterion.
 OWN_EPOCH = {
@@ -243,8 +244,7 @@ def draw_codes(runs: pd.DataFrame) -> Figure:
             shown = chosen_rate(block[block["snapshot"] == own], JUDGED_BY[own])
             for bn, arm in by_placement(shown):
                 by_masking = arm.groupby("masking")[metric].agg(["mean", "min", "max"])
-                by_masking.index = [_masking_rate(level) for level in by_masking.index]
-                by_masking = by_masking.sort_index()
+                by_masking = by_masking.rename(MASKINGS).sort_index()
                 axis.plot(by_masking["mean"], "o-", markersize=4, color=COLORS[bn], label=bn)
                 limits = by_masking["min"], by_masking["max"]
                 axis.vlines(by_masking.index, *limits, color=COLORS[bn])
@@ -484,10 +484,6 @@ def agreement(verdict: Verdict) -> str:
 
 def _is_number(level):
     return str(level).replace(".", "", 1).isdigit()
-
-
-def _masking_rate(level):
-    return 0.0 if level == "none" else float(level.split()[1])
 
 
 def _masking_title(level):

@@ -110,7 +110,7 @@ def _rates(runs):
     title = "The chosen metric of the test documents over the learning rate"
     return (
         _of_block(layers)
-        .facet(alt.Column("masking:N", title=None, sort=MASKINGS))
+        .facet(alt.Column("masking:N", title=None, sort=list(MASKINGS)))
         .properties(title=title)
     )
 
@@ -134,7 +134,7 @@ def _paths(runs):
             alt.Y(f"{name}:Q", title=None, scale=alt.Scale(zero=False)),
             color=_color(),
             order="epoch:Q",
-            strokeDash=alt.StrokeDash("masking:N", title="masking", sort=MASKINGS),
+            strokeDash=alt.StrokeDash("masking:N", title="masking", sort=list(MASKINGS)),
             tooltip=["bn", "masking", "epoch", "valid_loss", name],
         )
         points = base.mark_point(filled=True, size=18).transform_filter(
