@@ -36,7 +36,8 @@ from ae_bn.files import atomic_write
 from ae_bn.reporting.answers import Answers, agreement, estimate, mostly, spoken
 from ae_bn.reporting.estimands import ALL
 from ae_bn.reporting.interactive import page as interactive
-from ae_bn.reporting.statistics import compare, summarize
+from ae_bn.reporting.selection import select
+from ae_bn.reporting.statistics import Summary, compare, paired_differences, summarize
 from ae_bn.reporting.tables import (
     Table,
     arms_table,
@@ -52,6 +53,7 @@ from ae_bn.reporting.tables import (
     write_report,
 )
 from ae_bn.study.arms import contrasts, expand_arms
+from ae_bn.training import SNAPSHOTS
 
 HERE = Path(__file__).resolve().parent
 FRAME = "report.md.j2"
@@ -75,8 +77,9 @@ class Experiment(NamedTuple):
     """An experiment that has been run."""
 
     config: ExperimentConfig
-    results: pd.DataFrame
+    results: pd.DataFrame  # the rows that tables show
     directory: Path
+    table: pd.DataFrame  # results.csv: the rows of all snapshots and learning rates
 
 
 class Section(NamedTuple):
@@ -87,6 +90,16 @@ class Section(NamedTuple):
     question: str
     text: str
     claims: list  # of dict: question, answer, effect, verdict
+    tuned: bool  # whether each arm was trained at one learning rate, its own
+
+
+class Places(NamedTuple):
+    """One comparison at all places of its ``within`` and at all epochs."""
+
+    summary: Summary  # of the mean over places and epochs, seed by seed
+    analyses: int  # places times epochs
+    higher: int  # of them, with a mean difference above 0
+    lower: int  # and below 0
 
 
 def parse_arguments(arguments):
@@ -113,7 +126,7 @@ def rebuild(results: Path) -> dict[str, Experiment]:
         write_report(table, curves, config.experiment, directory)
         rows = table_rows(table, config.experiment)
         experiments[path.stem] = Experiment(
-            without_labels(config.experiment, rows), rows, directory
+            without_labels(config.experiment, rows), rows, directory, table
         )
         print(f"{directory}: {len(rows)} runs")
     return experiments
@@ -167,7 +180,7 @@ class Numbers(Sentences):
     def __init__(self, name: str, experiment: Experiment):
         super().__init__()
         self.name, self.where = name, f"experiments/report/{name}.md.j2"
-        self.config, self.results, self.directory = experiment
+        self.config, self.results, self.directory, self.all_epochs = experiment
         self.measured = with_censored(self.results)
         self.claims: list[dict] = []
         self._comparisons = lru_cache(maxsize=None)(self._compare)
@@ -179,14 +192,37 @@ class Numbers(Sentences):
         )  # fmt: skip
         return {function.__name__: function for function in functions}
 
-    def effect(self, contrast: str, metric: str, expect: str | None = None) -> str:
-        """Return a contrast's mean difference, its interval and n."""
-        found = self._comparison(contrast, metric)
-        text = f"{show(found.summary, metric, '+')}, n = {found.summary.n}"
-        return text + self._check(contrast, metric, expect)
+    def effect(self, contrast: str, metric: str, expect: str | None = None, at: str = "") -> str:
+        """Return a contrast's mean difference, its interval and n.
+
+        An entry of ``experiment.compare`` that generates several contrasts is averaged over them
+        and over the kept epochs, with the number of these analyses that agree.  ``at`` keeps the
+        contrasts with this in their names, such as "rate 0.008".
+        """
+        if self._is_single(contrast):
+            found = self._comparison(contrast, metric)
+            text = f"{show(found.summary, metric, '+')}, n = {found.summary.n}"
+            return text + self._check(contrast, metric, expect)
+        places = self._places(contrast, metric, at)
+        text = f"{show(places.summary, metric, '+')}, {agreement(places)} analyses"
+        met = {
+            "higher": places.higher == places.analyses,
+            "lower": places.lower == places.analyses,
+            "mostly higher": places.higher >= 0.9 * places.analyses,
+            "mostly lower": places.lower >= 0.9 * places.analyses,
+        }
+        if expect is None:
+            return text
+        check_name(expect, met, f"{self.where}, expect")
+        if met[expect]:
+            return text
+        title = METRICS[metric].title
+        return text + self._mark(f"{title}, {contrast}: expected {expect}, but it is {text}")
 
     def verdict(self, contrast: str, metric: str, expect: str | None = None) -> str:
         """Return a contrast's verdict, such as "higher"."""
+        if not self._is_single(contrast):
+            return agreement(self._places(contrast, metric))
         found = self._comparison(contrast, metric)
         return found.verdict + self._check(contrast, metric, expect)
 
@@ -207,9 +243,8 @@ class Numbers(Sentences):
         Without a question it answers that of the experiment.
         """
         row = {"question": question or self.config.question, "contrast": contrast}
-        row.update(metric=METRICS[metric].title, effect=self.effect(contrast, metric))
-        row["verdict"] = self.verdict(contrast, metric)
-        row["answer"] = answer + self._check(contrast, metric, expect)
+        row.update(metric=METRICS[metric].title, effect=self.effect(contrast, metric, expect))
+        row.update(answer=answer, verdict=self.verdict(contrast, metric))
         self.claims.append(row)
         return ""
 
@@ -254,6 +289,30 @@ class Numbers(Sentences):
             if (self.directory / figure.file_name).exists()
         ]
         return "\n\n".join([*drawn, self.table()])
+
+    def _is_single(self, contrast):
+        return contrast not in self.config.compare or contrast in contrasts(self.config)
+
+    def _places(self, title, metric, at=""):
+        check_name(metric, METRICS, self.where)
+        named = {
+            name: contrast
+            for name, contrast in contrasts(self.config).items()
+            if name.startswith(f"{title}, ") and at in name
+        }
+        each = []
+        for snapshot in SNAPSHOTS:
+            rows = with_censored(select(self.all_epochs, snapshot, self.config.report.rate))
+            arms = set(rows["arm"])
+            for contrast in named.values():
+                if arms.issuperset(contrast.plus + contrast.minus):
+                    each.append(paired_differences(rows, contrast, metric))
+        each = [differences for differences in each if len(differences)]
+        if not each:
+            raise UserError(f"{self.where}: no runs for {metric}, {title!r} at {at!r}")
+        table = pd.concat(each, axis=1)  # a column per analysis
+        means, summary = table.mean(), summarize(table.mean(axis=1))
+        return Places(summary, len(means), int((means > 0).sum()), int((means < 0).sum()))
 
     def _compare(self, metric):
         check_name(metric, METRICS, self.where)
@@ -333,32 +392,26 @@ class AnswerNumbers(Sentences):
         return {function.__name__: function for function in functions}
 
     def answer(
-        self, effect: str, metric: str, loss: str, expect: str | None = None, every: bool = False
+        self, effect: str, metric: str, group: str, expect: str | None = None, every: bool = False
     ) -> str:
-        """Return an effect at chosen rates, or in every analysis, with its agreement.
-
-        At chosen rates ``loss`` can also be a block, such as "Reuters R52, squared error", or a
-        loss with a masking, such as "cross-entropy, none".
-        """
-        answers = self.answers
-        chosen = {**answers.chosen, **answers.by_block, **answers.by_masking}
-        verdicts = answers.verdicts if every else chosen
-        check_name((effect, metric, loss), verdicts, self.where)
-        found = verdicts[effect, metric, loss]
+        """Return an effect at chosen rates, or in every analysis, with its agreement."""
+        verdicts = self.answers.verdicts if every else self.answers.chosen
+        check_name((effect, metric, group), verdicts, self.where)
+        found = verdicts[effect, metric, group]
         text = f"{estimate(found)}, {agreement(found)} analyses"
         met = expect is None or found.verdict.startswith(expect)
         if met or (expect in MOSTLY and mostly(found, MOSTLY[expect])):
             return text
         return text + self._mark(
-            f"{metric}, {effect}, {loss}: expected {expect}, but it is {found.verdict} ({text})"
+            f"{metric}, {effect}, {group}: expected {expect}, but it is {found.verdict} ({text})"
         )
 
     def answers_table(self, rows: list) -> str:
-        """Return a table from the (question, difference, effect, metric, loss) of each row."""
+        """Return a table from the (question, difference, effect, metric, group) of each row."""
         shown = []
         for question, difference, *key in rows:
-            _, loss, metric, effect, agree, _, at_all = self.answers.row(*key)
-            title = metric if loss == ALL else f"{metric}, {loss}"
+            _, metric, effect, agree, _, at_all = self.answers.row(*key)
+            title = metric if key[2] == ALL else f"{metric}, {key[2]}"
             shown.append([question, difference, title, effect, agree, at_all])
         header = [
             "question", "difference", "metric", "effect", "analyses that agree",
@@ -373,7 +426,7 @@ class AnswerNumbers(Sentences):
             "effect", "metric", "chosen rates: mean", "analyses that agree", "all rates: mean",
             "analyses that agree",
         ]  # fmt: skip
-        return markdown(Table("", header, [[row[0], *row[2:]] for row in rows]))
+        return markdown(Table("", header, rows))
 
     def settings_table(self, keys: list) -> str:
         """Return the table of some (effect, metric) in every setting."""
@@ -467,10 +520,12 @@ def make_section(name: str, experiment: Experiment) -> Section:
         text = render(f"report/{name}.md.j2", **numbers.names())
     else:
         text = numbers.everything()
-    numbers.check([*(claim["answer"] for claim in numbers.claims), *split_sentences(text)])
+    claims = (f"{claim['answer']}: {claim['effect']}" for claim in numbers.claims)
+    numbers.check([*claims, *split_sentences(text)])
     title = name.replace("_", " ").capitalize()
     question = experiment.config.question or title
-    return Section(name, title, question, text.strip("\n"), numbers.claims)
+    tuned = bool(experiment.config.learning_rates)
+    return Section(name, title, question, text.strip("\n"), numbers.claims, tuned)
 
 
 def split_sentences(text: str) -> list[str]:

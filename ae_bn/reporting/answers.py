@@ -10,6 +10,7 @@ Four figures, of which ``make report`` puts the last three into an interactive p
 
 from __future__ import annotations
 
+import gc
 import re
 from pathlib import Path
 from typing import Iterable, NamedTuple
@@ -108,44 +109,40 @@ class Answers:
         See `ae_bn.reporting.estimands.read_blocks` and `ae_bn.reporting.estimands.analyses`.
     effects : DataFrame
         See `ae_bn.reporting.estimands.all_effects`.
-    verdicts, chosen : dict of (effect, metric, loss) to Verdict
-        Over all analyses, and over those at chosen learning rates, of the settings that are pooled.
-        The loss is `ALL` for the verdicts over all blocks.
-    by_block : dict of (effect, metric, block) to Verdict
-        At chosen learning rates, of every block alone, such as "Reuters R52, squared error".
-    by_masking : dict of (effect, metric, loss and masking) to Verdict
-        At chosen learning rates, of the settings that are pooled, with or without masking, such as
-        "cross-entropy, masking .5".
+    verdicts, chosen : dict of (effect, metric, group) to Verdict
+        Over all analyses, and over those at chosen learning rates.  Over the settings that are
+        pooled a group is `ALL`, a loss, or a loss with a masking, such as "cross-entropy, none".
+        Every setting is a group, such as "Reuters R52", and every block, such as "Reuters R52,
+        squared error".
     recipes : list of Recipe
     """
 
     def __init__(self, results: Path):
         self.results = results
         self.runs = read_blocks(results, Record(results / "record"))
+        gc.freeze()  # Holm's correction collects garbage at every call, and the paths are large
         self.effects = effects = all_effects(self.runs)
         self.each = analyses(effects)
         self.pooled = set(self.runs.loc[self.runs["pooled"], "setting"])
-        effects = effects[effects["setting"].isin(self.pooled)]
+        of_pooled = effects[effects["setting"].isin(self.pooled)]
+        groups = [(of_pooled, of) for of in ([], ["loss"], ["loss", "masking"])]
+        groups += [(effects, of) for of in (["setting"], ["setting", "loss"])]
         self.verdicts, self.chosen = (
-            {(v.effect, v.metric, v.group): v for group in (["loss"], []) for v in judge(of, group)}
-            for of in (effects, at_chosen_rates(effects))
-        )
-        self.by_block, self.by_masking = (
-            {(v.effect, v.metric, v.group): v for v in judge(at_chosen_rates(of), group)}
-            for of, group in ((self.effects, ["setting", "loss"]), (effects, ["loss", "masking"]))
+            {(v.effect, v.metric, v.group): v for rows, of in groups for v in judge(take(rows), of)}
+            for take in (lambda rows: rows, at_chosen_rates)
         )
         self.recipes = recommend(self.runs, read_references(results))
 
-    def row(self, effect: str, metric: str, loss: str) -> list[str]:
-        """Return effect, loss and metric, then mean and agreement at chosen and at all rates."""
-        chosen, every = self.chosen[effect, metric, loss], self.verdicts[effect, metric, loss]
+    def row(self, effect: str, metric: str, group: str) -> list[str]:
+        """Return effect and metric, then mean and agreement at chosen and at all rates."""
+        chosen, every = self.chosen[effect, metric, group], self.verdicts[effect, metric, group]
         cells = [estimate(chosen), outcome(chosen), estimate(every), outcome(every)]
-        return [effect, loss, TITLES[metric], *cells]
+        return [effect, TITLES[metric], *cells]
 
     def settings_table(self, keys: list[tuple[str, str]]) -> Table:
         """Return each (effect, metric) at chosen rates in every setting, and across settings."""
         chosen = at_chosen_rates(self.effects)
-        cells = {key: f"{estimate(v)}, {agreement(v)}" for key, v in self.by_block.items()}
+        cells = {key: f"{estimate(v)}, {agreement(v)}" for key, v in self.chosen.items()}
         blocks = self.effects[["setting", "loss"]].drop_duplicates().agg(", ".join, axis=1)
         rows = [[block, *(cells[(*key, block)] for key in keys)] for block in blocks]
         last = []
@@ -473,8 +470,13 @@ def mostly(verdict: Verdict, direction: str) -> bool:
     return with_it >= 0.9 * verdict.analyses and against <= 0.05 * verdict.analyses
 
 
-def agreement(verdict: Verdict) -> str:
-    """Return in how many analyses an effect has the sign that most of them have."""
+def agreement(verdict) -> str:
+    """Return in how many analyses an effect has the sign that most of them have.
+
+    Parameters
+    ----------
+    verdict : Verdict, or anything with the numbers ``analyses``, ``higher`` and ``lower``
+    """
     word, count = "higher", verdict.higher
     if verdict.lower > verdict.higher:
         word, count = "lower", verdict.lower

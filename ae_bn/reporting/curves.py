@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ae_bn.reporting.statistics import mean_interval
 from ae_bn.study.record import Record
 from ae_bn.study.run import Run, outcome
 
@@ -27,7 +26,7 @@ def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
     -------
     DataFrame
         A row per point: ``arm``, ``curve``, ``x`` (mean), ``n`` (seeds that go so far), ``mean``,
-        ``low`` and ``high`` (see `ae_bn.reporting.statistics.mean_interval`).
+        and the range over seeds, ``low`` and ``high``.
     """
     seeds = {}  # (arm, curve): a list of (x, y), one per seed
     for run in runs:
@@ -38,9 +37,9 @@ def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
         start = 0
         for stop in sorted({pair.shape[1] for pair in pairs}):
             reaching = np.array([pair[:, start:stop] for pair in pairs if pair.shape[1] >= stop])
-            mean, low, high = mean_interval(reaching[:, 1])
-            points = {"x": reaching[:, 0].mean(axis=0), "n": len(reaching)}
-            points.update(mean=mean, low=low, high=high)
+            x, y = reaching[:, 0], reaching[:, 1]
+            points = {"x": x.mean(axis=0), "n": len(reaching), "mean": y.mean(axis=0)}
+            points.update(low=y.min(axis=0), high=y.max(axis=0))
             parts.append(pd.DataFrame({"arm": arm, "curve": curve, **points}))
             start = stop
     columns = ["arm", "curve", "x", "n", "mean", "low", "high"]

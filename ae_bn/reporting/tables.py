@@ -21,7 +21,7 @@ from ae_bn.evaluation.metrics import LABEL_METRICS, METRICS
 from ae_bn.files import atomic_write
 from ae_bn.reporting.figures import draw_figures
 from ae_bn.reporting.selection import CRITERIA, best_rates, select
-from ae_bn.reporting.statistics import CONFIDENCE, RESAMPLES, Summary, compare, summarize
+from ae_bn.reporting.statistics import CONFIDENCE, Summary, compare, summarize
 from ae_bn.study.arms import contrasts
 
 CAPPED = 0.05  # share of an arm's runs that may end at the cap before the report names the arm
@@ -289,9 +289,8 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
             for reason, runs in incomplete.groupby("reason", sort=False)
         ]
     parts.append(
-        f"A cell is the mean over n seeds with its {CONFIDENCE:.0%} interval (percentile "
-        f"bootstrap over seeds, {RESAMPLES:,} resamples, widened where seeds are few). Where a "
-        "value is infinite or a target is not met, it is the median, and says how often that is "
+        f"A cell is the mean over n seeds with its {CONFIDENCE:.0%} interval (Student's t). Where "
+        "a value is infinite or a target is not met, it is the median, and says how often that is "
         "so. A diverged run scores the weights of its best epoch. Without a finite epoch it scores "
         "chance and an infinite loss."
     )

@@ -141,7 +141,7 @@ def test_deleting_an_experiment_retires_it(repository):
         ),
         (
             '{{ claim("It does not", "gain", "accuracy", expect="equivalent") }}',
-            ["'It does not'", "expected equivalent, but it is higher"],
+            ["'It does not: +0.100", "expected equivalent, but it is higher"],
         ),
         (
             '{{ effect("gain", "accuracy", expect="lower") }} and\n\n'
@@ -195,6 +195,33 @@ def test_mistakes_in_a_fragment_are_one_line(repository, fragment, words):
         assert word in str(error.value)
 
 
+def test_a_comparison_at_several_places_counts_places_and_epochs(repository):
+    """Accuracy gains .1 and .3 at the two sizes at one epoch, .2 and -.2 at the other."""
+    path = repository / "configs" / "toy.yaml"
+    path.write_text(
+        CONFIG.replace("[none, some]}", "[none, some], within: size}")
+        .replace("some: {}}}", "some: {}}, size: {small: {}, big: {}}}")
+    )  # fmt: skip
+    gains = {("small", "loss"): 0.1, ("big", "loss"): 0.3}
+    gains.update({("small", "accuracy"): 0.2, ("big", "accuracy"): -0.2})
+    rows = [
+        {"arm": f"{noise} / {size}", "noise": noise, "size": size, "snapshot": snapshot,
+         "seed": seed, "accuracy": 0.5 + 0.01 * seed + (gain if noise == "some" else 0)}
+        for (size, snapshot), gain in gains.items()
+        for noise in ("none", "some")
+        for seed in range(3)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows).assign(status="finished", learning_rate=0.1, run="r")
+    table = table.assign(source="folder x", data="0123456789", valid_loss=1.0)
+    table.to_csv(repository / "results" / "toy" / "results.csv", index=False)
+    text, _ = build(repository, '{{ effect("gain", "accuracy") }}')
+    assert "+0.100 [+0.100, +0.100], higher in 3 of 4 analyses" in text
+    text, _ = build(repository, '{{ effect("gain", "accuracy", "higher", at="size small") }}')
+    assert "+0.150 [+0.150, +0.150], higher in all 2 analyses" in text
+    with pytest.raises(UserError, match="expected lower, but it is .* higher in 3 of 4"):
+        build(repository, 'It falls by {{ effect("gain", "accuracy", expect="lower") }}.')
+
+
 REPOSITORY = program.HERE.parent
 FRAGMENTS = sorted(
     path for path in REPOSITORY.glob("experiments/report/*.md.j2") if path.stem != "answers.md"
@@ -209,9 +236,10 @@ def test_names_in_the_fragments_exist(path, tmp_path):
     arms = [arm.name for arm in program.expand_arms(config)]
     table = pd.DataFrame({"arm": [*arms, "raw TF-IDF", "truncated SVD"], "seed": 1})
     table = table.assign(status="finished", source="", data="", run="", learning_rate=0.1)
-    table = table.reindex(columns=[*table, *program.METRICS])
+    table = table.reindex(columns=[*table, *program.METRICS]).assign(snapshot="loss")
     directory = REPOSITORY / "results" / name
-    numbers = program.Numbers(name, program.Experiment(config.experiment, table, directory))
+    experiment = program.Experiment(config.experiment, table, directory, table)
+    numbers = program.Numbers(name, experiment)
     text = program.render(f"report/{path.name}", **numbers.names())
     assert "**Answer.**" in text
 

@@ -84,16 +84,10 @@ def test_interval_of_equal_values_is_a_point():
     assert mean == 4 and np.isnan(low) and np.isnan(high)
 
 
-def test_interval_of_two_seeds_is_their_range():
-    """Resampled means are 0, .5 and 1, the ends a quarter of the time each."""
-    assert mean_interval([0.0, 1.0]) == (0.5, 0, 1)
-
-
-def test_interval_agrees_with_students_t_for_normal_values():
-    values = stats.norm.ppf((np.arange(12) + 0.5) / 12)
-    _, low, high = mean_interval(values)
-    expected = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
-    np.testing.assert_allclose([low, high], expected, rtol=0.06)
+def test_interval_is_students():
+    values = [0.1, 0.4, 0.2, 0.9]
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    np.testing.assert_allclose(mean_interval(values)[1:], expected)
 
 
 def test_intervals_of_columns_are_those_of_each():
@@ -102,7 +96,7 @@ def test_intervals_of_columns_are_those_of_each():
     mean, low, high = mean_interval(values)
     for column in (0, 2):
         alone = mean_interval(values[:, column])
-        np.testing.assert_allclose([mean[column], low[column], high[column]], alone, rtol=0.05)
+        np.testing.assert_allclose([mean[column], low[column], high[column]], alone)
     assert mean[1] == np.inf and np.isnan(low[1]) and np.isnan(high[1])
 
 
@@ -164,14 +158,14 @@ def test_holm_of_known_p():
 @pytest.mark.parametrize(
     "values, p, margin, words",
     [
-        ([0.02, 0.03], 0.01, 0.005, "higher"),
-        ([-0.02, -0.03], 0.01, 0.005, "lower"),
-        ([0.02, 0.03], 0.05, 0.005, "undecided"),
-        ([0.002, 0.003], 0.01, 0.005, "higher, within the margin"),
-        ([-0.002, -0.003], 0.01, 0.005, "lower, within the margin"),
-        ([-0.002, 0.003], 0.5, 0.005, "equivalent"),
+        ([0.02, 0.021], 0.01, 0.005, "higher"),
+        ([-0.02, -0.021], 0.01, 0.005, "lower"),
+        ([0.02, 0.021], 0.05, 0.005, "undecided"),
+        ([0.002, 0.0021], 0.01, 0.005, "higher, within the margin"),
+        ([-0.002, -0.0021], 0.01, 0.005, "lower, within the margin"),
+        ([-0.0001, 0.0003], 0.5, 0.005, "equivalent"),
         ([-0.002, 0.006], 0.5, 0.005, "undecided"),
-        ([-0.002, 0.003], 0.5, None, "undecided"),
+        ([-0.0001, 0.0003], 0.5, None, "undecided"),
         ([np.inf, 3, 3], 0.01, 5, "higher"),
         ([np.inf, 3, 3], 0.5, 5, "undecided"),
         ([], np.nan, 5, "no data"),
