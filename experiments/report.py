@@ -34,7 +34,6 @@ from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.files import atomic_write
 from ae_bn.reporting.answers import Answers, agreement, estimate, mostly, spoken
-from ae_bn.reporting.estimands import ALL
 from ae_bn.reporting.interactive import page as interactive
 from ae_bn.reporting.selection import select
 from ae_bn.reporting.statistics import Summary, compare, paired_differences, summarize
@@ -411,7 +410,7 @@ class AnswerNumbers(Sentences):
         shown = []
         for question, difference, *key in rows:
             _, metric, effect, agree, _, at_all = self.answers.row(*key)
-            title = metric if key[2] == ALL else f"{metric}, {key[2]}"
+            title = f"{metric}, {key[2]}" if key[2] in self.losses() else metric
             shown.append([question, difference, title, effect, agree, at_all])
         header = [
             "question", "difference", "metric", "effect", "analyses that agree",
