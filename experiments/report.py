@@ -248,10 +248,14 @@ class Numbers(Sentences):
         return ""
 
     def table(self) -> str:
-        """Return all differences, and, folded, all arms and what the columns mean."""
-        parts = []
-        for differences in difference_tables(self.results, self.config):
-            parts += [f"**{differences.title}**", markdown(differences)]
+        """Return all differences, and, folded, all arms and what the columns mean.
+
+        If each comparison is made at several places, the differences are means over them.
+        """
+        parts = [self._comparisons_table()] if self._at_places() else []
+        if not parts:
+            for differences in difference_tables(self.results, self.config):
+                parts += [f"**{differences.title}**", markdown(differences)]
         parts += ['<details markdown="1"><summary>All arms, and what the columns mean</summary>']
         parts += [markdown(arms_table(self.results, self.config))]
         parts += [notes(self.results, self.config), "</details>"]
@@ -288,6 +292,15 @@ class Numbers(Sentences):
             if (self.directory / figure.file_name).exists()
         ]
         return "\n\n".join([*drawn, self.table()])
+
+    def _at_places(self):
+        compared = self.config.compare if not self.config.learning_rates else ()
+        return bool(compared) and not any(map(self._is_single, compared))
+
+    def _comparisons_table(self):
+        metrics = self.config.report.metrics
+        rows = [[title, *(self.effect(title, m) for m in metrics)] for title in self.config.compare]
+        return markdown(Table("", ["difference", *(METRICS[m].title for m in metrics)], rows))
 
     def _is_single(self, contrast):
         return contrast not in self.config.compare or contrast in contrasts(self.config)

@@ -71,7 +71,7 @@ BLOCKS = {
     "core_multinomial": Block("20 Newsgroups, log counts"),
     "core_sigmoid": Block("20 Newsgroups, sigmoid units"),
     "core_nesterov": Block("20 Newsgroups, Nesterov's momentum", NESTEROV_RATES),
-    "core_wide": Block("20 Newsgroups, 512 units"),
+    "core_wide": Block("20 Newsgroups, 512 units", RATES[:2]),
     "core_layer_norm": Block("20 Newsgroups, Layer Normalization for BN", pooled=False),
     "core_hidden_dropout": Block(
         "20 Newsgroups, hidden dropout for masking", pooled=False, masking={"hidden .5": MASKED}
