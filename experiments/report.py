@@ -198,25 +198,11 @@ class Numbers(Sentences):
         and over the kept epochs, with the number of these analyses that agree.  ``at`` keeps the
         contrasts with this in their names, such as "rate 0.008".
         """
+        mean = self._mean(contrast, metric, at)
         if self._is_single(contrast):
-            found = self._comparison(contrast, metric)
-            text = f"{show(found.summary, metric, '+')}, n = {found.summary.n}"
-            return text + self._check(contrast, metric, expect)
-        places = self._places(contrast, metric, at)
-        text = f"{show(places.summary, metric, '+')}, {agreement(places)} analyses"
-        met = {
-            "higher": places.higher == places.analyses,
-            "lower": places.lower == places.analyses,
-            "mostly higher": places.higher >= 0.9 * places.analyses,
-            "mostly lower": places.lower >= 0.9 * places.analyses,
-        }
-        if expect is None:
-            return text
-        check_name(expect, met, f"{self.where}, expect")
-        if met[expect]:
-            return text
-        title = METRICS[metric].title
-        return text + self._mark(f"{title}, {contrast}: expected {expect}, but it is {text}")
+            return mean + self._check(contrast, metric, expect)
+        text = f"{mean}, {agreement(self._places(contrast, metric, at))} analyses"
+        return text + self._check_places(contrast, metric, expect, at)
 
     def verdict(self, contrast: str, metric: str, expect: str | None = None) -> str:
         """Return a contrast's verdict, such as "higher"."""
@@ -242,8 +228,10 @@ class Numbers(Sentences):
         Without a question it answers that of the experiment.
         """
         row = {"question": question or self.config.question, "contrast": contrast}
-        row.update(metric=METRICS[metric].title, effect=self.effect(contrast, metric, expect))
-        row.update(answer=answer, verdict=self.verdict(contrast, metric))
+        single = self._is_single(contrast)
+        mark = (self._check if single else self._check_places)(contrast, metric, expect)
+        row.update(metric=METRICS[metric].title, effect=self._mean(contrast, metric))
+        row.update(answer=answer + mark, verdict=self.verdict(contrast, metric))
         self.claims.append(row)
         return ""
 
@@ -325,6 +313,31 @@ class Numbers(Sentences):
         table = pd.concat(each, axis=1)  # a column per analysis
         means, summary = table.mean(), summarize(table.mean(axis=1))
         return Places(summary, len(means), int((means > 0).sum()), int((means < 0).sum()))
+
+    def _mean(self, contrast, metric, at=""):
+        """Return a mean difference with its interval."""
+        if not self._is_single(contrast):
+            return show(self._places(contrast, metric, at).summary, metric, "+")
+        found = self._comparison(contrast, metric)
+        return f"{show(found.summary, metric, '+')}, n = {found.summary.n}"
+
+    def _check_places(self, contrast, metric, expect, at=""):
+        """Return a mark if the analyses of a comparison do not agree as a sentence expects."""
+        if expect is None:
+            return ""
+        places = self._places(contrast, metric, at)
+        met = {
+            "higher": places.higher == places.analyses,
+            "lower": places.lower == places.analyses,
+            "mostly higher": places.higher >= 0.9 * places.analyses,
+            "mostly lower": places.lower >= 0.9 * places.analyses,
+        }
+        check_name(expect, met, f"{self.where}, expect")
+        if met[expect]:
+            return ""
+        title = METRICS[metric].title
+        found = f"{self._mean(contrast, metric, at)}, {agreement(places)} analyses"
+        return self._mark(f"{title}, {contrast}: expected {expect}, but it is {found}")
 
     def _compare(self, metric):
         check_name(metric, METRICS, self.where)
@@ -532,8 +545,7 @@ def make_section(name: str, experiment: Experiment) -> Section:
         text = render(f"report/{name}.md.j2", **numbers.names())
     else:
         text = numbers.everything()
-    claims = (f"{claim['answer']}: {claim['effect']}" for claim in numbers.claims)
-    numbers.check([*claims, *split_sentences(text)])
+    numbers.check([*(claim["answer"] for claim in numbers.claims), *split_sentences(text)])
     title = name.replace("_", " ").capitalize()
     question = experiment.config.question or title
     tuned = bool(experiment.config.learning_rates)

@@ -82,8 +82,7 @@ def test_numbers_of_the_report_are_computed(repository):
 
 def test_the_frame_has_question_claim_and_command(repository):
     text, _ = build(repository)
-    assert "## Toy\n\n**Question.** Does noise help?\n\nNoise adds" in text
-    assert "**Command.** `make toy`" in text
+    assert "## Toy\n\n**Question.** Does noise help? **Command.** `make toy`\n\nNoise adds" in text
     [row] = [line for line in text.splitlines() if line.startswith("| [Does noise help?](#toy)")]
     assert "| It does |" in row and "gain: +0.100" in row and row.endswith("| higher |")
 
@@ -103,7 +102,7 @@ def test_an_experiment_without_a_fragment_has_its_figures_and_tables(repository)
     (repository / "experiments" / "report" / "toy.md.j2").unlink()
     text, _ = build(repository)
     shown = "![Differences in the metrics of the table.](toy/differences.png)"
-    assert f"**Question.** Does noise help?\n\n{shown}" in text
+    assert f"**Question.** Does noise help? **Command.** `make toy`\n\n{shown}" in text
     assert "| gain " in text and "All arms, and what the columns mean" in text
 
 
@@ -141,7 +140,7 @@ def test_deleting_an_experiment_retires_it(repository):
         ),
         (
             '{{ claim("It does not", "gain", "accuracy", expect="equivalent") }}',
-            ["'It does not: +0.100", "expected equivalent, but it is higher"],
+            ["'It does not'", "expected equivalent, but it is higher"],
         ),
         (
             '{{ effect("gain", "accuracy", expect="lower") }} and\n\n'
@@ -237,6 +236,7 @@ def test_names_in_the_fragments_exist(path, tmp_path):
     table = pd.DataFrame({"arm": [*arms, "raw TF-IDF", "truncated SVD"], "seed": 1})
     table = table.assign(status="finished", source="", data="", run="", learning_rate=0.1)
     table = table.reindex(columns=[*table, *program.METRICS]).assign(snapshot="loss")
+    table = table.fillna(dict.fromkeys(program.METRICS, 1.0))
     directory = REPOSITORY / "results" / name
     experiment = program.Experiment(config.experiment, table, directory, table)
     numbers = program.Numbers(name, experiment)
