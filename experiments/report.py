@@ -612,7 +612,8 @@ def make_answers(results: Path) -> tuple[str, str, str]:
     text = render("report/answers.md.j2", **numbers.names())
     numbers.check(split_sentences(text))
     first, rest = rewrap(text).split(MORE)
-    return first.strip(), rest.strip(), interactive(answers.runs, answers.each)
+    pooled = answers.each[answers.each["setting"].isin(answers.pooled)]
+    return first.strip(), rest.strip(), interactive(answers.runs, pooled)
 
 
 def write_readme(first: str) -> None:
