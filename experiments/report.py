@@ -198,18 +198,18 @@ class Numbers(Sentences):
         and over the kept epochs, with the number of these analyses that agree.  ``at`` keeps the
         contrasts with this in their names, such as "rate 0.008".
         """
-        mean = self._mean(contrast, metric, at)
-        if self._is_single(contrast):
-            return mean + self._check(contrast, metric, expect)
-        text = f"{mean}, {agreement(self._places(contrast, metric, at))} analyses"
-        return text + self._check_places(contrast, metric, expect, at)
-
-    def verdict(self, contrast: str, metric: str, expect: str | None = None) -> str:
-        """Return a contrast's verdict, such as "higher"."""
+        text = self._mean(contrast, metric, at)
         if not self._is_single(contrast):
-            return agreement(self._places(contrast, metric))
-        found = self._comparison(contrast, metric)
-        return found.verdict + self._check(contrast, metric, expect)
+            text += f", {self.verdict(contrast, metric, at=at)} analyses"
+        return text + self._check(contrast, metric, expect, at)
+
+    def verdict(self, contrast: str, metric: str, expect: str | None = None, at: str = "") -> str:
+        """Return a contrast's verdict, such as "higher", or how many analyses agree."""
+        if self._is_single(contrast):
+            found = self._comparison(contrast, metric).verdict
+        else:
+            found = agreement(self._places(contrast, metric, at))
+        return found + self._check(contrast, metric, expect, at)
 
     def score(self, arm: str, metric: str, above: str = "", below: str = "") -> str:
         """Return an arm's mean and its interval; it should lie above or below another arm's."""
@@ -221,17 +221,17 @@ class Numbers(Sentences):
         return text
 
     def claim(
-        self, answer: str, contrast: str, metric: str, expect: str, question: str = ""
+        self, answer: str, contrast: str, metric: str, expect: str, question: str = "", at: str = ""
     ) -> str:
         """Add a row to the table of claims at the top of the report; nothing is shown here.
 
         Without a question it answers that of the experiment.
         """
-        row = {"question": question or self.config.question, "contrast": contrast}
-        single = self._is_single(contrast)
-        mark = (self._check if single else self._check_places)(contrast, metric, expect)
-        row.update(metric=METRICS[metric].title, effect=self._mean(contrast, metric))
-        row.update(answer=answer + mark, verdict=self.verdict(contrast, metric))
+        row = {"question": question or self.config.question, "metric": METRICS[metric].title}
+        row["contrast"] = f"{contrast}, {at}" if at else contrast
+        row["effect"] = self._mean(contrast, metric, at)
+        row["verdict"] = self.verdict(contrast, metric, at=at)
+        row["answer"] = answer + self._check(contrast, metric, expect, at)
         self.claims.append(row)
         return ""
 
@@ -321,24 +321,6 @@ class Numbers(Sentences):
         found = self._comparison(contrast, metric)
         return f"{show(found.summary, metric, '+')}, n = {found.summary.n}"
 
-    def _check_places(self, contrast, metric, expect, at=""):
-        """Return a mark if the analyses of a comparison do not agree as a sentence expects."""
-        if expect is None:
-            return ""
-        places = self._places(contrast, metric, at)
-        met = {
-            "higher": places.higher == places.analyses,
-            "lower": places.lower == places.analyses,
-            "mostly higher": places.higher >= 0.9 * places.analyses,
-            "mostly lower": places.lower >= 0.9 * places.analyses,
-        }
-        check_name(expect, met, f"{self.where}, expect")
-        if met[expect]:
-            return ""
-        title = METRICS[metric].title
-        found = f"{self._mean(contrast, metric, at)}, {agreement(places)} analyses"
-        return self._mark(f"{title}, {contrast}: expected {expect}, but it is {found}")
-
     def _compare(self, metric):
         check_name(metric, METRICS, self.where)
         margin = self.config.report.margins.get(metric)
@@ -358,18 +340,27 @@ class Numbers(Sentences):
         summary = self._summary(arm, metric)
         return summary.median if summary.infinite or METRICS[metric].censored else summary.mean
 
-    def _check(self, contrast, metric, expect):
-        """Return a mark if a contrast's verdict is not as a sentence expects."""
+    def _check(self, contrast, metric, expect, at=""):
+        """Return a mark if a difference is not as a sentence expects."""
         if expect is None:
             return ""
-        check_name(expect, EXPECTED, f"{self.where}, expect")
-        found = self._comparison(contrast, metric)
-        if found.verdict.split(",")[0] == expect:
+        if self._is_single(contrast):
+            found = self._comparison(contrast, metric).verdict.split(",")[0]
+            met = {verdict: verdict == found for verdict in EXPECTED}
+        else:
+            places = self._places(contrast, metric, at)
+            met = {
+                "higher": places.higher == places.analyses,
+                "lower": places.lower == places.analyses,
+                "mostly higher": places.higher >= 0.9 * places.analyses,
+                "mostly lower": places.lower >= 0.9 * places.analyses,
+            }
+        check_name(expect, met, f"{self.where}, expect")
+        if met[expect]:
             return ""
-        difference = show(found.summary, metric, "+")
+        verdict, mean = self.verdict(contrast, metric, at=at), self._mean(contrast, metric, at)
         return self._mark(
-            f"{METRICS[metric].title}, {contrast}: expected {expect}, but it is {found.verdict} "
-            f"({difference})"
+            f"{METRICS[metric].title}, {contrast}: expected {expect}, but it is {verdict} ({mean})"
         )
 
 

@@ -480,7 +480,9 @@ def agreement(verdict) -> str:
     word, count = "higher", verdict.higher
     if verdict.lower > verdict.higher:
         word, count = "lower", verdict.lower
-    of = f"all {count}" if count == verdict.analyses else f"{count} of {verdict.analyses}"
+    of = f"{count} of {verdict.analyses}"
+    if count == verdict.analyses:
+        of = "both" if count == 2 else f"all {count}"
     return f"{word} in {of}"
 
 
