@@ -428,13 +428,13 @@ def check_encoding(name: str) -> str:
     return name
 
 
-def check_name(name: str, known, where: str) -> None:
+def check_name(name: str | tuple, known, where: str) -> None:
     """Raise a UserError with the nearest known name if a name is not known."""
     if name not in known:
         raise UserError(f"{where}: unknown name {name!r}{_nearest(name, known)}")
 
 
-def _nearest(name: str, known) -> str:
+def _nearest(name: str | tuple, known) -> str:
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
     return f"; did you mean {close[0]!r}?" if close else ""
 

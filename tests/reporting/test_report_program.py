@@ -9,7 +9,10 @@ import pytest
 import report as program  # experiments/report.py
 
 from ae_bn.commands.command_line import run_program
+from ae_bn.config import load_config
 from ae_bn.errors import UserError
+from ae_bn.evaluation.metrics import METRICS
+from ae_bn.study.arms import expand_arms
 
 CONFIG = """
 experiment:
@@ -231,12 +234,12 @@ FRAGMENTS = sorted(
 def test_names_in_the_fragments_exist(path, tmp_path):
     """Of every contrast, arm and figure; its numbers are not looked at."""
     name = path.name.split(".")[0]
-    config = program.load_config(REPOSITORY / "configs" / f"{name}.yaml")
-    arms = [arm.name for arm in program.expand_arms(config)]
+    config = load_config(REPOSITORY / "configs" / f"{name}.yaml")
+    arms = [arm.name for arm in expand_arms(config)]
     table = pd.DataFrame({"arm": [*arms, "raw TF-IDF", "truncated SVD"], "seed": 1})
     table = table.assign(status="finished", source="", data="", run="", learning_rate=0.1)
-    table = table.reindex(columns=[*table, *program.METRICS]).assign(snapshot="loss")
-    table = table.fillna(dict.fromkeys(program.METRICS, 1.0))
+    table = table.reindex(columns=[*table, *METRICS]).assign(snapshot="loss")
+    table = table.fillna(dict.fromkeys(METRICS, 1.0))
     directory = REPOSITORY / "results" / name
     experiment = program.Experiment(config.experiment, table, directory, table)
     numbers = program.Numbers(name, experiment)
@@ -265,7 +268,7 @@ def test_the_answers_say_what_the_committed_runs_say(capsys):
     "path", sorted(REPOSITORY.glob("configs/*.yaml")), ids=lambda path: path.stem
 )
 def test_every_experiment_asks_a_question(path):
-    question = program.load_config(path).experiment.question
+    question = load_config(path).experiment.question
     assert question is not None and question.endswith("?")
 
 
