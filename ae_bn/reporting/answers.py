@@ -410,7 +410,8 @@ def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> list[Recipe]:
         best = (sign * first.groupby(of_recipe)[criterion].mean()).idxmax()
         ours = rows[(rows[of_recipe] == pd.Series(best, of_recipe)).all(axis=1)]
         ours = ours[ours["setting"].isin(references["setting"])]
-        together = pd.concat([ours.assign(arm="this recipe"), references])
+        beside = references[references["setting"].isin(ours["setting"])]
+        together = pd.concat([ours.assign(arm="this recipe"), beside])
         scores = student_intervals(together.groupby(["setting", "arm"], sort=False)[metric])
         loss, bn, masking, rate = best
         recipes.append(Recipe(purpose, loss, bn, masking, rate, epoch, scores))
