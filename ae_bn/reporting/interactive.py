@@ -44,7 +44,7 @@ def page(runs: pd.DataFrame, each: pd.DataFrame) -> str:
     setting = _choice("setting", list(dict.fromkeys(runs["setting"])), "Setting ")
     loss = _choice("loss", list(dict.fromkeys(runs["loss"])), "Loss ")
     epoch = _choice("epoch", list(SNAPSHOTS), "Epoch ", [spoken(name) for name in SNAPSHOTS])
-    metric = _choice("metric", list(TITLES.values()), "Metric ")
+    metric = _choice("metric", list(TITLES.values()), "Metric ", first=TITLES["probe_accuracy"])
     effect = _choice("effect", list(dict.fromkeys(each["effect"])), "Effect ")
     rates = sorted(runs["learning_rate"].unique())
     rate = _choice("rate", rates, "Learning rate of the paths ", first=RATES[1])
@@ -171,6 +171,8 @@ def _specifications(each):
         )
     )
     zero = alt.Chart().mark_rule(color="#444444").encode(alt.YDatum(0))
-    intervals = base.mark_rule().encode(alt.Y("low:Q", title="effect"), alt.Y2("high:Q"))
+    wide = alt.Scale(type="symlog", constant=0.1)  # intervals from two seeds can be very wide
+    y = alt.Y("low:Q", title="effect", scale=wide)
+    intervals = base.mark_rule().encode(y, alt.Y2("high:Q"))
     layers = alt.layer(intervals, base.mark_point(filled=True, size=16).encode(y="mean:Q"), zero)
     return layers.properties(title="The chosen effect on the chosen metric, in every analysis")
