@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,6 +108,7 @@ class Numbers(Sentences):
         self.measured = with_censored(self.results)
         self.claims: list[dict] = []
         self._comparisons = lru_cache(maxsize=None)(self._compare)
+        self._places = lru_cache(maxsize=None)(self._over_places)
 
     def names(self) -> dict:
         """Return the functions that a fragment can call, by name."""
@@ -146,7 +147,13 @@ class Numbers(Sentences):
         return text
 
     def claim(
-        self, answer: str, contrast: str, metric: str, expect: str, question: str = "", at: str = ""
+        self,
+        answer: str,
+        contrast: str,
+        metric: str,
+        expect: str | None,
+        question: str = "",
+        at: str = "",
     ) -> str:
         """Add a row to the table of claims at the top of the report; nothing is shown here.
 
@@ -218,21 +225,25 @@ class Numbers(Sentences):
     def _is_single(self, contrast):
         return contrast not in self.config.compare or contrast in contrasts(self.config)
 
-    def _places(self, title, metric, at=""):
+    @cached_property
+    def _by_epoch(self):
+        """The results at each kept epoch."""
+        rate = self.config.report.rate
+        return [with_censored(select(self.all_epochs, kept, rate)) for kept in SNAPSHOTS]
+
+    def _over_places(self, title, metric, at=""):
         check_name(metric, METRICS, self.where)
         named = {
             name: contrast
             for name, contrast in contrasts(self.config).items()
             if name.startswith(f"{title}, ") and at in name
         }
-        each = []
-        for snapshot in SNAPSHOTS:
-            rows = with_censored(select(self.all_epochs, snapshot, self.config.report.rate))
-            arms = set(rows["arm"])
-            for contrast in named.values():
-                if arms.issuperset(contrast.plus + contrast.minus):
-                    each.append(paired_differences(rows, contrast, metric))
-        each = [differences for differences in each if len(differences)]
+        differences = [
+            paired_differences(rows, contrast, metric)
+            for rows in self._by_epoch
+            for contrast in named.values()
+        ]
+        each = [values for values in differences if len(values)]
         if not each:
             raise UserError(f"{self.where}: no runs for {metric}, {title!r} at {at!r}")
         table = pd.concat(each, axis=1)  # a column per analysis
