@@ -286,7 +286,11 @@ def new_autoencoder(config: Config, X):
     from ae_bn.model.autoencoder import Autoencoder
 
     autoencoder = Autoencoder(
-        config.model, config.training.optimizer, X.shape[1], config.theano.kernels
+        config.model,
+        config.training.optimizer,
+        X.shape[1],
+        config.theano.kernels,
+        batch_size=config.training.batch_size,
     )
     initialize(autoencoder, config, X, config.model.dropout)
     return autoencoder

@@ -29,6 +29,7 @@ from ae_bn.kernels.normalization import (
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.rows import TakeRows
+from ae_bn.kernels.squared_error import SquaredError, SquaredErrorGradient, SquaredErrorUpdate
 from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, RowsUpdate, Update
 from ae_bn.model import losses, stages
 from ae_bn.model.autoencoder import Autoencoder
@@ -558,6 +559,65 @@ def test_gradient_of_relu_at_zero_is_zero(kernels):
     np.testing.assert_array_equal(gradient(column).ravel(), [0, 0, 0, 1, 1])
 
 
+def squared_error_inputs(n, m, d, dtype, rng):
+    """Return H, W, b and the parts of the documents."""
+    X = documents((n, m), dtype, rng)
+    values = rng.normal(size=(n, d)), rng.normal(size=(m, d)), rng.normal(size=m)
+    return [*(v.astype(dtype) for v in values), X.data, X.indices, X.indptr]
+
+
+def test_squared_error(dtype):
+    """More units than documents and fewer; one word, and more than a block of them."""
+    rng = np.random.default_rng(0)
+    rate, step, upper = (np.asarray(v, dtype) for v in (0.1, 3, 2))
+    inputs = squared_error_inputs(3, 5, 2, dtype, rng)
+    error, gradient = Compiled(SquaredError(), *inputs), Compiled(SquaredErrorGradient(), upper, *inputs)
+    rule = "adam", hyperparameters("adam")
+    state = [np.zeros_like(inputs[1])] * 2
+    arguments = lambda H, W, b, *x: (rate, step, upper, H, b, *x, W)  # noqa: E731
+    update = Compiled(SquaredErrorUpdate(*rule), *arguments(*inputs), *state)
+    for n, m, d in [(1, 1, 1), (1, 7, 3), (6, 1, 4), (5, 9, 17), (40, 1100, 6), (7, 600, 33)]:
+        inputs = squared_error_inputs(n, m, d, dtype, rng)
+        error.check(*inputs, scale=m)
+        gradient.check(upper, *inputs, scale=n)
+        state = [rng.random(inputs[1].shape).astype(dtype) for _ in range(2)]
+        update.check(*arguments(*inputs), *state, scale=n)
+    H, W, *others = inputs
+    error.check(strided(H), strided(W), *others, scale=m)
+
+
+def test_squared_error_rounds_relative_to_an_empty_reconstruction():
+    """The loss of a nearly exact reconstruction is a difference of terms as large as |X|^2."""
+    rng = np.random.default_rng(0)
+    H, W = rng.normal(size=(50, 20)), rng.normal(size=(300, 20))
+    X = H @ W.T
+    for noise in (1.0, 1e-2, 1e-4):
+        target = csr_matrix((X + noise * rng.normal(size=X.shape)).astype("float32"))
+        inputs = [v.astype("float32") for v in (H, W, np.zeros(300))]
+        inputs += [target.data, target.indices, target.indptr]
+        storage = [[None] for _ in range(3)]
+        exact = [v.astype("float64") if v.dtype == np.float32 else v for v in inputs]
+        SquaredError().perform(None, exact, storage)
+        value = Compiled(SquaredError(), *inputs).function(*inputs)[0]
+        empty = target.multiply(target).sum() / 50
+        assert abs(value - storage[0][0]) < 1e-6 * empty
+
+
+@pytest.mark.parametrize("change", ["H", "b", "documents"])
+def test_squared_error_refuses_shapes_that_do_not_fit(change):
+    inputs = squared_error_inputs(4, 6, 3, "float32", np.random.default_rng(0))
+    function = Compiled(SquaredError(), *inputs).function
+    if change == "H":
+        inputs[0] = np.zeros((4, 2), "float32")
+    elif change == "b":
+        inputs[2] = np.zeros(5, "float32")
+    else:
+        inputs[5] = inputs[5][:-1]
+        inputs[3], inputs[4] = (v[: inputs[5][-1]] for v in inputs[3:5])
+    with pytest.raises(ValueError, match="number"):
+        function(*inputs)
+
+
 @pytest.mark.parametrize("over", [None, "units"])
 def test_an_activation_without_a_kernel_falls_back(float64, over):
     """The normalisation before it, and the loss after it, mean the same as ever."""
@@ -593,10 +653,10 @@ def corpus():
     return X
 
 
-def train(kernels, optimizer, steps, *settings):
+def train(kernels, optimizer, steps, *settings, batch_size=None):
     """Return the weights after some steps, and the losses, in floatX."""
     config = load_config(None, ["model.layers=[12]", *(f"model.{s}" for s in settings)]).model
-    autoencoder = Autoencoder(config, optimizer, V, kernels)
+    autoencoder = Autoencoder(config, optimizer, V, kernels, batch_size=batch_size)
     autoencoder.initialize(corpus(), streams(1), 0.003, config.dropout)
     X = corpus().astype(theano.config.floatX)
     values = [float(autoencoder.train(X[i % 2 :: 2])) for i in range(steps)]
@@ -653,6 +713,19 @@ def test_every_kind_of_model_trains_alike():
         with in_numpy("float32"):
             symbolic = train("symbolic", "nesterov", 10, *settings)
         np.testing.assert_allclose(fused[1], symbolic[1], rtol=1e-4)
+
+
+def test_both_kernels_of_the_squared_error_train_alike():
+    """The one for many documents in a minibatch, and the one for few; tied weights take the first."""
+    plain = ("loss=squared_error", "output_activation=linear", "dropout.hidden=0.3")
+    for settings in (plain, (*plain, "tied=true"), (*plain, "layers=[9, 5]")):
+        runs = []
+        for batch_size in (None, 1):
+            with in_numpy("float64"):
+                runs.append(train("fused", "adam", 10, *settings, batch_size=batch_size))
+        np.testing.assert_allclose(runs[0][1], runs[1][1], rtol=1e-9)
+        for name, value in runs[0][0].items():
+            np.testing.assert_allclose(value, runs[1][0][name], rtol=1e-6, atol=1e-9)
 
 
 def test_the_state_is_flushed():

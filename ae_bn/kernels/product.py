@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import theano
 import theano.tensor as T
@@ -12,11 +14,60 @@ from theano.tensor.blas_headers import blas_header_text
 from ae_bn.kernels.kernel import Kernel
 
 
-class Product(Kernel):
-    r"""out = x W, with columns or rows divided among the OpenMP threads.
+GEMM = r"""
+inline void gemm(char* a, char* b, int* m, int* n, int* k, float* one, float* A, int* lda,
+                 float* B, int* ldb, float* zero, float* C, int* ldc) {
+    sgemm_(a, b, m, n, k, one, A, lda, B, ldb, zero, C, ldc);
+}
+inline void gemm(char* a, char* b, int* m, int* n, int* k, double* one, double* A, int* lda,
+                 double* B, int* ldb, double* zero, double* C, int* ldc) {
+    dgemm_(a, b, m, n, k, one, A, lda, B, ldb, zero, C, ldc);
+}
 
-    The other kernels run on OpenMP's threads.  If BLAS had threads of its own, the two pools would
-    wait for each other's cores, so OpenBLAS is limited to one thread while this runs.
+struct OneBlasThread {
+    int saved = openblas_get_num_threads ? openblas_get_num_threads() : 0;
+    OneBlasThread() { if (saved > 1) openblas_set_num_threads(1); }
+    ~OneBlasThread() { if (saved > 1) openblas_set_num_threads(saved); }
+};
+"""
+
+
+class BlasKernel(Kernel):
+    """A kernel whose source also uses BLAS: ``gemm`` and, with one thread for each, `GEMM`.
+
+    The kernels run on OpenMP's threads.  If BLAS had threads of its own, the two pools would wait
+    for each other's cores, so OpenBLAS is limited to one thread while an ``OneBlasThread`` lives.
+    """
+
+    def c_support_code(self, **kwargs):
+        weak = "__attribute__((weak))"
+        return (
+            blas_header_text()
+            + f'extern "C" void openblas_set_num_threads(int) {weak};\n'
+            + f'extern "C" int openblas_get_num_threads() {weak};\n'
+            + super().c_support_code(**kwargs)
+            + GEMM
+        )
+
+    def c_libraries(self, **kwargs):
+        return ldflags()
+
+    def c_lib_dirs(self, **kwargs):
+        return ldflags(libs=False, libs_dir=True)
+
+    def c_compile_args(self, **kwargs):
+        return [*super().c_compile_args(**kwargs), *ldflags(libs=False, flags=True)]
+
+    def c_header_dirs(self, **kwargs):
+        return ldflags(libs=False, include_dir=True)
+
+    def c_code_cache_version(self):
+        blas = hashlib.sha256(GEMM.encode()).hexdigest(), theano.config.blas__ldflags
+        return (*super().c_code_cache_version(), *blas)
+
+
+class Product(BlasKernel):
+    r"""out = x W, with columns or rows divided among the OpenMP threads.
 
     Inputs
         x (n, k), W (k, m); transposed views are not copied
@@ -51,21 +102,6 @@ class Product(Kernel):
             stride = std::max<npy_intp>(1, transposed == 'T' ? column_step : row_step);
         }
         ~Operand() { Py_DECREF(array); }
-    };
-
-    static void gemm(char* a, char* b, int* m, int* n, int* k, float* one, float* A, int* lda,
-                     float* B, int* ldb, float* zero, float* C, int* ldc) {
-        sgemm_(a, b, m, n, k, one, A, lda, B, ldb, zero, C, ldc);
-    }
-    static void gemm(char* a, char* b, int* m, int* n, int* k, double* one, double* A, int* lda,
-                     double* B, int* ldb, double* zero, double* C, int* ldc) {
-        dgemm_(a, b, m, n, k, one, A, lda, B, ldb, zero, C, ldc);
-    }
-
-    struct OneBlasThread {
-        int saved = openblas_get_num_threads ? openblas_get_num_threads() : 0;
-        OneBlasThread() { if (saved > 1) openblas_set_num_threads(1); }
-        ~OneBlasThread() { if (saved > 1) openblas_set_num_threads(saved); }
     };
 
     static void kernel(PyArrayObject* x_, PyArrayObject* W_, PyArrayObject** out_) {
@@ -114,27 +150,3 @@ class Product(Kernel):
 
     def infer_shape(self, fgraph, node, shapes):
         return [(shapes[0][0], shapes[1][1])]
-
-    def c_support_code(self, **kwargs):
-        weak = "__attribute__((weak))"
-        return (
-            blas_header_text()
-            + f'extern "C" void openblas_set_num_threads(int) {weak};\n'
-            + f'extern "C" int openblas_get_num_threads() {weak};\n'
-            + super().c_support_code(**kwargs)
-        )
-
-    def c_libraries(self, **kwargs):
-        return ldflags()
-
-    def c_lib_dirs(self, **kwargs):
-        return ldflags(libs=False, libs_dir=True)
-
-    def c_compile_args(self, **kwargs):
-        return [*super().c_compile_args(**kwargs), *ldflags(libs=False, flags=True)]
-
-    def c_header_dirs(self, **kwargs):
-        return ldflags(libs=False, include_dir=True)
-
-    def c_code_cache_version(self):
-        return (*super().c_code_cache_version(), theano.config.blas__ldflags)

@@ -12,15 +12,17 @@ from theano.graph.opt import TopoOptimizer, local_optimizer
 
 from ae_bn.kernels.losses import Loss, Multinomial
 from ae_bn.kernels.normalization import NormalizeGradient
+from ae_bn.kernels.squared_error import SquaredError, SquaredErrorUpdate
 from ae_bn.kernels.updates import ProjectionUpdate, RowsUpdate, Update
 
-KERNELS = [Loss, Multinomial, NormalizeGradient, Update, ProjectionUpdate, RowsUpdate]
+KERNELS = [Loss, Multinomial, SquaredError, NormalizeGradient]
+KERNELS += [Update, ProjectionUpdate, RowsUpdate, SquaredErrorUpdate]
 
 
 @local_optimizer(KERNELS, inplace=True)
 def write_in_place(fgraph, node):
     """Replace a kernel by the form that writes in place."""
-    if type(node.op) not in KERNELS or node.op.inplace:
+    if type(node.op) not in KERNELS or getattr(node.op, "inplace", False):
         return False
     op = node.op.in_place(fgraph, node)
     if op == node.op:

@@ -115,6 +115,9 @@ class Autoencoder:
         ``momentum * average + (1 - momentum) * batch``, where ``batch`` is the mean or the biased
         variance that standardised this minibatch, with dropout.  Running averages do not affect
         training, see `ae_bn.model.population.by_running_averages`.
+    batch_size : int, optional
+        The number of documents in a minibatch, which decides between two kernels of the squared
+        error, see `ae_bn.model.building.build_layers`.
 
     Attributes
     ----------
@@ -145,12 +148,13 @@ class Autoencoder:
         n_words: int,
         kernels: str,
         running_average: float | None = None,
+        batch_size: int | None = None,
     ):
         require_compiler()
         self.config = config
         self.n_words = n_words
         ops = KERNELS[kernels]
-        self.layers = build_layers(config, n_words, kernels)
+        self.layers = build_layers(config, n_words, kernels, batch_size)
         self.kernels = [kernels, *ops.missing(self.layers, config.loss, optimizer)]
         self.parameters = parameters_of(self.layers)
         self.learning_rate = shared(0, "learning rate")

@@ -31,8 +31,15 @@ from ae_bn.kernels.normalization import (
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.rows import TakeRows
+from ae_bn.kernels.squared_error import (
+    SquaredError,
+    SquaredErrorGradient,
+    SquaredErrorUpdate,
+    pays,
+)
 from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, RowsUpdate, Update
 from ae_bn.model import losses, optimizers, stages
+from ae_bn.model.layers import LayerPlan
 
 # The names of the kernels' activations and losses, by the symbolic functions that they compute.
 ACTIVATION_NAMES = {stages.ACTIVATIONS[name]: name for name in ACTIVATIONS}
@@ -116,7 +123,16 @@ def _constant(value, like):
 
 
 class FusedLayer(stages.Layer):
-    """`ae_bn.model.stages.Layer`, whose loss is one kernel from g to all gradients."""
+    """`ae_bn.model.stages.Layer`, whose loss is one kernel from g to all gradients.
+
+    The squared error of a linear layer without BN starts from the inputs of the layer instead,
+    without g, if W is stored by rows of words, see `ae_bn.kernels.squared_error`.
+    """
+
+    @property
+    def has_rows(self):
+        """Whether W is stored as (n_units, n_in), a row for each word of the output."""
+        return self.projection.transposed and _has_blas()
 
     def loss(self, loss, signals, target, variance, weights=None):
         """Return the loss of this layer as the output layer, a theano scalar."""
@@ -126,6 +142,11 @@ class FusedLayer(stages.Layer):
         if not has_kernel(loss, self.activation):
             return super().loss(loss, signals, target, variance, weights)
         bn = self.batch_normalization
+        is_plain = bn.a is None and not (bn.center or bn.normalize)
+        is_affine = is_plain and self.activation is stages.Linear
+        if loss is losses.squared_error and is_affine and weights is None and self.has_rows:
+            W, (_, b) = self.projection.W, _scale_and_shift(bn)
+            return SquaredError()(signals.x, W, b, *csr)[0]
         if isinstance(bn, BatchNormalization):
             how, inputs = bn.standardisation(signals.g, signals.population)
         else:  # it needs all words first: the loss takes its z as it is
@@ -167,6 +188,9 @@ def _optimizer(name):
                 update, gradient = RowsUpdate(name, hyperparameters), [rows, d]
             elif d.owner and isinstance(d.owner.op, ProjectTransposed):
                 update, gradient = ProjectionUpdate(name, hyperparameters), d.owner.inputs[:4]
+            elif d.owner and isinstance(d.owner.op, SquaredErrorGradient):
+                upper, H, _, *others = d.owner.inputs
+                update, gradient = SquaredErrorUpdate(name, hyperparameters), [upper, H, *others]
             new = update(learning_rate, t_new, *gradient, *variables, return_list=True)
             pairs += zip(variables, new)
         return pairs
@@ -225,6 +249,24 @@ def missing_here() -> list[str]:
     return lacking
 
 
+def stores_rows(plan: LayerPlan, loss: str, batch_size: int | None) -> bool:
+    """Return whether the W of an output layer is stored by rows of words, for the loss's kernel.
+
+    Parameters
+    ----------
+    plan : LayerPlan
+        The output layer.
+    loss : str
+        The key of the loss in `ae_bn.model.losses.LOSSES`.
+    batch_size : int or None
+        The number of documents in a minibatch; None stands for many.
+    """
+    is_plain = not (plan.center or plan.normalize or plan.scale)
+    is_affine = is_plain and plan.activation == "linear"
+    is_small = batch_size is None or pays(plan.n_in, batch_size)
+    return _has_blas() and loss == "squared_error" and is_affine and is_small
+
+
 def _has_blas():
     return bool(theano.config.blas__ldflags)
 
@@ -237,6 +279,7 @@ class Kernels(NamedTuple):
     optimizer: Callable  # from its name to a function of `ae_bn.model.optimizers`
     dropout_mask: Callable
     compete: Callable
+    stores_rows: Callable  # whether the decoder's W is stored by rows of words
     missing: Callable  # what falls back to the symbolic stages
 
 
@@ -248,6 +291,7 @@ KERNELS = {
         optimizer=lambda name: optimizers.OPTIMIZERS[name],
         dropout_mask=stages.dropout_mask,
         compete=stages.compete,
+        stores_rows=lambda plan, loss, batch_size: False,
         missing=lambda layers, loss, optimizer: [],
     ),
     "fused": Kernels(
@@ -256,6 +300,7 @@ KERNELS = {
         optimizer=_optimizer,
         dropout_mask=dropout_mask,
         compete=compete,
+        stores_rows=stores_rows,
         missing=missing,
     ),
 }
