@@ -32,9 +32,7 @@ MODELS = {
     "hidden_activation": st.sampled_from(["relu", "sigmoid", "tanh", "linear"]),
     "output_activation": st.sampled_from(["relu", "sigmoid", "tanh", "linear"]),
     "output_start": st.sampled_from(["data", "plain"]),
-    "loss": st.sampled_from(
-        ["squared_error", "cross_entropy", "standardised_error", "multinomial"]
-    ),
+    "loss": st.sampled_from(["squared_error", "cross_entropy", "multinomial"]),
     "competition": st.sampled_from([None, {"k": 1, "alpha": 2.0}]),
     "sampling": st.sampled_from([None, 2]),
 }

@@ -507,7 +507,7 @@ def layer_gradients(kernels, settings, dtype, rng, loss, activation, over=None):
     if loss is None:
         cost = (layer(g) * np.cos(np.arange(33)).astype(dtype)).sum() * 3
     else:
-        cost = 3 * layer.loss(losses.LOSSES[loss], layer.signals(g), target, None)
+        cost = 3 * layer.loss(losses.LOSSES[loss], layer.signals(g), target)
     outputs = [cost, *T.grad(cost, [g, *parameters])]
     return theano.function([g, target], outputs, on_unused_input="ignore")(values[0], x)
 
@@ -572,7 +572,7 @@ def test_an_activation_without_a_kernel_falls_back(float64, over):
     for kernels in KERNELS:
         bn = KERNELS[kernels].normalization(over)(4, True, True, True, True, 1e-3)
         layer = Cube(bn | Identity())
-        loss = layer.loss(losses.squared_error, layer.signals(g), target, None)
+        loss = layer.loss(losses.squared_error, layer.signals(g), target)
         results.append(theano.function([g, target], [layer(g), T.grad(loss, g)],
                                        on_unused_input="ignore")(*values))  # fmt: skip
     for symbolic, fused in zip(*results):

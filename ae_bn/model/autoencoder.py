@@ -17,7 +17,6 @@ import theano.tensor as T
 from scipy.sparse import csr_matrix
 from theano.sandbox.rng_mrg import MRG_RandomStream
 
-from ae_bn import choices
 from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
 from ae_bn.model.building import build_layers, parameters_of
@@ -154,7 +153,6 @@ class Autoencoder:
         self.kernels = [kernels, *ops.missing(self.layers, config.loss, optimizer)]
         self.parameters = parameters_of(self.layers)
         self.learning_rate = shared(0, "learning rate")
-        self.word_variance = shared(np.ones(n_words), "word variance")
         random = MRG_RandomStream(1)
         self.noise = Noise(ops.dropout_mask, random, shared(0, "input"), shared(0, "hidden"))
 
@@ -164,15 +162,15 @@ class Autoencoder:
         self._x = x = target = sparse.CSR(data, indices, indptr, shape)
         self._whole = forward(x, self.layers, population=True)
 
-        layers, variance, weights = self.layers, self.word_variance, None
+        layers, weights = self.layers, None
         self._draws = theano.shared(np.zeros(2, np.int64), name="draws")
         if config.sampling is not None:
             words = draw_words(self._draws, indices, n_words, config.sampling)
             layers, x, target = small_vocabulary(layers, words, data, indptr)
-            variance, weights = variance[words.numbers], words.weights
+            weights = words.weights
         self._batch = forward(x, layers, noise=self.noise)
         loss = LOSSES[config.loss]
-        self._batch_loss = layers[-1].loss(loss, self._batch[-1], target, variance, weights)
+        self._batch_loss = layers[-1].loss(loss, self._batch[-1], target, weights)
         parameters = parameters_of(layers)
         self._gradients = gradients = T.grad(self._batch_loss, parameters)
         optimize = ops.optimizer(optimizer)
@@ -211,7 +209,7 @@ class Autoencoder:
 
     def _clean_loss(self, signals):
         loss = LOSSES[self.config.loss]
-        return self.layers[-1].loss(loss, signals[-1], self._x, self.word_variance)
+        return self.layers[-1].loss(loss, signals[-1], self._x)
 
     def initialize(
         self, X: csr_matrix, streams: Streams, learning_rate: float, dropout: DropoutConfig
@@ -238,9 +236,8 @@ class Autoencoder:
             shape = running.average.get_value(borrow=True).shape
             set_values(running.average, np.full(shape, running.first))
         draw_parameters(self.layers, streams.initialization)
-        mean, deviation = word_moments(X)
-        set_values(self.word_variance, deviation**2 + self.config.batch_norm.epsilon)
         if self.config.output_start == "data":
+            mean, deviation = word_moments(X)
 
             def moments_of_output():
                 self.update_population_statistics(X)
@@ -366,8 +363,6 @@ class Autoencoder:
                 if variable is not None:
                     variables[f"layer{number}.{name}"] = variable
         variables.update((running.name, running.average) for running in self.averages)
-        if choices.LOSSES[self.config.loss].of_variance:
-            variables["word_variance"] = self.word_variance
         if training:
             others = [state for state, _ in self._updates if state not in self.parameters]
             variables.update((f"optimizer{n}", state) for n, state in enumerate(others))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ae_bn.choices import LOSSES
 from ae_bn.config import ModelConfig
 
 
@@ -120,6 +119,4 @@ def array_shapes(config: ModelConfig, n_words: int) -> dict[str, tuple]:
             if name == "W" and config.tied and number > len(config.layers):
                 continue  # it is the encoder's
             shapes[f"layer{number}.{name}"] = shape
-    if LOSSES[config.loss].of_variance:
-        shapes["word_variance"] = (n_words,)
     return shapes
