@@ -55,4 +55,4 @@ NORMALIZATIONS: dict[str, Callable] = {
 
 
 LOSSES = ["cross_entropy", "squared_error", "multinomial"]
-OPTIMIZERS = ["sgd", "nesterov", "adam", "adadelta", "rmsprop"]
+OPTIMIZERS = ["sgd", "nesterov", "adam"]

@@ -105,7 +105,7 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Whether the hidden layers and the output layer have Batch Normalization.
     input_dropout, hidden_dropout : float in [0, 1), optional
         The probabilities that training drops a word of the input and an output of a hidden layer.
-    optimizer : {"sgd", "nesterov", "adam", "adadelta", "rmsprop"}, optional
+    optimizer : {"sgd", "nesterov", "adam"}, optional
         The optimiser.
     learning_rate : float, optional
         The learning rate.  Each optimiser has its own best one; the default suits Adam.

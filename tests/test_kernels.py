@@ -612,8 +612,8 @@ def test_200_steps_stay_within_the_noise_of_float32(optimizer, monkeypatch):
     """Fused and symbolic runs are about as far from a run in float64 as each other.
 
     Two right implementations drift apart, since training amplifies their rounding, so the
-    measure is the symbolic run's own distance from a symbolic one in double precision.  Adam and
-    RMSprop amplify most: m / sqrt(v) makes a full step, +-rate, even of a rounding error.  So
+    measure is the symbolic run's own distance from a symbolic one in double precision.  Adam
+    amplifies most: m / sqrt(v) makes a full step, +-rate, even of a rounding error.  So
     the corpus has no gradient that is zero in theory and a rounding error in practice, such as
     that of a word which all documents of a minibatch have: before Batch Normalization it only
     shifts the mean.  With such a word weights differ by some steps after some steps, whoever
@@ -658,7 +658,7 @@ def test_every_kind_of_model_trains_alike():
 def test_the_state_is_flushed():
     """What decays towards zero becomes zero, not a denormal number."""
     tiny = np.float32(1e-37)
-    for rule in ("nesterov", "adam", "adadelta", "rmsprop"):
+    for rule in ("nesterov", "adam"):
         state = [theano.shared(np.full(100, tiny)) for _ in STATE[rule]]
         p, zero = theano.shared(np.zeros(100, "float32")), np.zeros(100, "float32")
         new = Update(rule, hyperparameters(rule))(
