@@ -230,7 +230,6 @@ class EvaluationConfig(Section):
     classifier_c: Optional[List[PositiveFloat]] = Field(min_length=1)
     softmax_probe: bool
     retrieval_queries: Optional[int] = Field(ge=1)
-    running_average: Optional[float] = Field(ge=0, lt=1)
     curvature: Optional[CurvatureConfig]
 
 

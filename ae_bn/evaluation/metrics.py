@@ -113,17 +113,6 @@ METRICS = {
         "validation loss less training loss",
         unit="per document",
     ),
-    "variance_shift1": Metric(
-        "variance shift",
-        3,
-        "variance of g in the first hidden layer with dropout, over the variance without "
-        "dropout, or the inverse if that is larger; median over units",
-    ),
-    "variance_shift2": Metric(
-        "variance shift 2",
-        3,
-        "variance shift in the second hidden layer",
-    ),
     "top_eigenvalue": Metric(
         "top eigenvalue",
         2,

@@ -24,7 +24,7 @@ from ae_bn.model.fused import KERNELS
 from ae_bn.model.initialization import draw_parameters, start_output, word_moments
 from ae_bn.model.losses import LOSSES
 from ae_bn.model.optimizers import whole
-from ae_bn.model.population import Moments, running_averages, update_population
+from ae_bn.model.population import Moments, update_population
 from ae_bn.model.sampling import draw_words, first_draw, small_vocabulary
 from ae_bn.model.stages import random_state
 from ae_bn.model.variables import as_float, set_values, shared
@@ -108,12 +108,6 @@ class Autoencoder:
         The size of the vocabulary.
     kernels : {"fused", "symbolic"}
         What computes the stages: Ops in C, or plain Theano, which is the definition.
-    running_average : float, optional
-        The momentum of running averages of Batch Normalization's statistics; without it there are
-        none.  Averages start from a mean of 0 and a variance of 1.  A step changes an average to
-        ``momentum * average + (1 - momentum) * batch``, where ``batch`` is the mean or the biased
-        variance that standardised this minibatch, with dropout.  Running averages do not affect
-        training, see `ae_bn.model.population.by_running_averages`.
 
     Attributes
     ----------
@@ -125,26 +119,16 @@ class Autoencoder:
         The learning rate of the next step.
     noise : Noise
         The dropout masks and their probabilities.
-    averages : list of RunningAverage
-        The running averages of all layers; empty without ``running_average``.
     kernels : list of str
         The kernels in use, fused or symbolic, then the parts that fall back to symbolic.
 
     Raises
     ------
     UserError
-        If there is no C++ compiler; or if ``running_average`` is given, but words are sampled and
-        the output layer has Batch Normalization, so a minibatch lacks statistics of some words.
+        If there is no C++ compiler.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        optimizer: str,
-        n_words: int,
-        kernels: str,
-        running_average: float | None = None,
-    ):
+    def __init__(self, config: ModelConfig, optimizer: str, n_words: int, kernels: str):
         require_compiler()
         self.config = config
         self.n_words = n_words
@@ -175,19 +159,7 @@ class Autoencoder:
         self._gradients = gradients = T.grad(self._batch_loss, parameters)
         optimize = ops.optimizer(optimizer)
         self._updates = whole(optimize(parameters, gradients, self.learning_rate))
-
-        self._moments = {
-            noise: Moments(self._inputs, self.layers, signals)
-            for noise, signals in ((False, self._whole), (True, self._batch))
-        }
-        self.running_average, self.averages = running_average, []
-        if running_average is not None:
-            if config.sampling is not None and self.layers[-1].batch_normalization.needs_statistics:
-                raise UserError(
-                    "evaluation.running_average: with model.sampling a minibatch has statistics of "
-                    "some words only; set model.batch_norm.top to false, or one of the two to null"
-                )
-            self.averages = running_averages(self.layers, self._batch, running_average)
+        self._moments = Moments(self._inputs, self.layers, self._whole)
 
     def clean_loss(self, population: bool):
         """Return the loss as an expression, nothing dropped, and what it is a function of.
@@ -232,9 +204,6 @@ class Autoencoder:
         """
         for state, _ in self._updates:
             state.set_value(np.zeros_like(state.get_value(borrow=True)), borrow=True)
-        for running in self.averages:
-            shape = running.average.get_value(borrow=True).shape
-            set_values(running.average, np.full(shape, running.first))
         draw_parameters(self.layers, streams.initialization)
         if self.config.output_start == "data":
             mean, deviation = word_moments(X)
@@ -289,7 +258,7 @@ class Autoencoder:
         """Recompute the population statistics of every layer over documents X, (n, n_words)."""
         update_population(self.layers, lambda number: self.moments(number, X))
 
-    def moments(self, number: int, X, noise: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def moments(self, number: int, X) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and biased variance of a layer's g over documents, in float64.
 
         Parameters
@@ -298,15 +267,12 @@ class Autoencoder:
             The number of the layer, from 0.
         X : csr_matrix, (n, n_words)
             The documents.
-        noise : bool
-            Whether words and hidden outputs are dropped, and minibatches standardised by their
-            own statistics, as in training.
 
         Returns
         -------
         mean, variance : ndarray, (n_units,)
         """
-        return self._moments[noise](number, self._chunks(X))
+        return self._moments(number, self._chunks(X))
 
     def signals(self, X) -> tuple[list, list, list]:
         """Return signals and gradient norms on one batch, as in training, without side effects.
@@ -329,7 +295,7 @@ class Autoencoder:
         return values[:depth], values[depth : 2 * depth], values[2 * depth :]
 
     def get_state(self, training: bool = False) -> dict[str, np.ndarray]:
-        """Return copies of all parameters, population statistics and running averages, by name.
+        """Return copies of all parameters and population statistics, by name.
 
         Parameters
         ----------
@@ -362,7 +328,6 @@ class Autoencoder:
             for name, variable in named.items():
                 if variable is not None:
                     variables[f"layer{number}.{name}"] = variable
-        variables.update((running.name, running.average) for running in self.averages)
         if training:
             others = [state for state, _ in self._updates if state not in self.parameters]
             variables.update((f"optimizer{n}", state) for n, state in enumerate(others))
@@ -374,9 +339,9 @@ class Autoencoder:
 
     @cached_property
     def _train(self):
-        averages = [(running.average, running.update) for running in self.averages]
-        updates = [*self._updates, *averages]
-        return theano.function(self._inputs, self._batch_loss, updates=updates, name="train")
+        return theano.function(
+            self._inputs, self._batch_loss, updates=self._updates, name="train"
+        )
 
     @cached_property
     def _signals(self):

@@ -172,10 +172,7 @@ def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Co
         "source": corpus.source,
         "fingerprint": corpus.fingerprint,
     }
-    # Running averages belong to training: the population statistics are what a model is used with.
-    running = {average.name for average in autoencoder.averages}
-    state = autoencoder.get_state().items()
-    write_arrays(path, {name: array for name, array in state if name not in running}, facts)
+    write_arrays(path, autoencoder.get_state(), facts)
 
 
 def read_contents(path: Path) -> Contents:

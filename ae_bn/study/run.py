@@ -31,7 +31,7 @@ from typing import Any, Iterable
 import pandas as pd
 
 import ae_bn
-from ae_bn.config import FORMER_GRADIENT, Config, DataConfig, DropoutConfig
+from ae_bn.config import FORMER_GRADIENT, Config, DataConfig
 from ae_bn.data.corpus import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
 from ae_bn.evaluation import curvature
@@ -48,7 +48,6 @@ from ae_bn.files import (
 )
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.model_file import NAME, write_model
-from ae_bn.model.population import by_running_averages, variance_shift
 from ae_bn.randomness import streams
 from ae_bn.study.arms import Arm, check_distinct, expand_arms
 from ae_bn.study.compiled import compiled, hessian
@@ -364,7 +363,7 @@ def _measure_snapshots(
             write_model(path, autoencoder, config, corpus)
             results["files"][path.name] = file_digest(path)
         if name == "loss":
-            metrics = evaluation.merged(metrics, _on_training_documents(run, autoencoder, X_train))
+            metrics["train_loss"] = autoencoder.evaluate(X_train)
             metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
         if epoch not in tested:
             tested[epoch] = _on_test_documents(run, autoencoder, corpus, rows)
@@ -378,23 +377,7 @@ def _measure_snapshots(
             if "curve" in metrics:
                 results["curve"] = metrics.pop("curve")
         results["snapshots"][name] = metrics
-        if name == "loss" and config.evaluation.running_average is not None:
-            with by_running_averages(autoencoder):
-                results["snapshots"][f"{name}, running averages"] = {
-                    "epoch": epoch,
-                    "valid_loss": autoencoder.evaluate(corpus.train[rows[1]]),
-                    **_on_test_documents(run, autoencoder, corpus, rows)[1],
-                }
     return results
-
-
-def _on_training_documents(run: Run, autoencoder: Autoencoder, X_train) -> dict:
-    """Return the loss, and with dropout its shift of the variances."""
-    metrics = {"train_loss": autoencoder.evaluate(X_train)}
-    if run.config.model.dropout == DropoutConfig(input=0, hidden=0):
-        return metrics
-    shift = {"variance_shift": lambda: variance_shift(autoencoder, X_train)}
-    return evaluation.merged(metrics, evaluation.measured(shift))
 
 
 def _on_test_documents(

@@ -214,7 +214,7 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     )
     others.update({"training.observe_steps": 5, "model.sampling": 5})
     others["training.plateau"] = dict(factor=0.5, patience=2)
-    others.update({"model.batch_norm.over": "units", "evaluation.running_average": 0.9})
+    others["model.batch_norm.over"] = "units"
     curvature = dict(epochs=[0], documents=100, eigenvalues=1, draws=1, steps=10)
     others["evaluation.curvature"] = curvature
     others["model.competition"] = dict(k=8, alpha=6.26)
@@ -441,4 +441,3 @@ def test_observations_and_steps_to_target(config_file, tmp_path):
     row = results_table(runs).set_index("snapshot").loc["loss"]
     assert row["steps_to_target"] == 7  # met at once, after the first epoch
     assert row["gap"] == pytest.approx(row["valid_loss"] - row["train_loss"], abs=1e-4)
-    assert row["variance_shift1"] > 1
