@@ -119,14 +119,11 @@ class DataConfig(Section):
 
 class BatchNormConfig(Section):
     hidden: bool
-    code: Optional[bool]
     top: bool
     center: bool
     normalize: bool
     scale: bool
     shift: bool
-    top_scale: Optional[bool]
-    top_shift: Optional[bool]
     over: Optional[Normalization]
     gradient: Literal["full", "constant", "rate_per_unit"]
     epsilon: float = Field(gt=0)

@@ -38,14 +38,11 @@ MODELS = {
 }
 BATCH_NORMS = {
     "hidden": st.booleans(),
-    "code": st.sampled_from([None, False, True]),
     "top": st.booleans(),
     "center": st.booleans(),
     "normalize": st.booleans(),
     "scale": st.booleans(),
     "shift": st.booleans(),
-    "top_scale": st.sampled_from([None, False, True]),
-    "top_shift": st.sampled_from([None, False, True]),
     "over": st.sampled_from([None, "units"]),
     "gradient": st.sampled_from(["full", "constant", "rate_per_unit"]),
     "epsilon": st.sampled_from([1e-5, 0.5]),

@@ -143,12 +143,12 @@ def test_gradients_against_finite_differences(float64, documents, tied, loss, ke
         [*COMPETITION, "dropout.input=.3", "dropout.hidden=.2"],
         [*COMPETITION, "layers=[5, 4]", "batch_norm.hidden=false", "tied=true"],
         [*OVER_UNITS],
-        [*OVER_UNITS, "layers=[5, 4]", "batch_norm.code=false", "hidden_activation=tanh"],
+        [*OVER_UNITS, "layers=[5, 4]", "hidden_activation=tanh"],
         [*OVER_UNITS, "batch_norm.top=true"],
         [*OVER_UNITS, "batch_norm.top=true", "batch_norm.hidden=false", *MULTINOMIAL],
         [*OVER_UNITS, "batch_norm.top=true", "loss=squared_error", "output_activation=linear"],
-        ["batch_norm.top=true", "batch_norm.top_scale=false"],
-        ["batch_norm.top=true", "batch_norm.top_shift=false", "output_start=plain"],
+        ["batch_norm.top=true", "batch_norm.scale=false"],
+        ["batch_norm.top=true", "batch_norm.shift=false", "output_start=plain"],
         ["hidden_activation=sigmoid", "dropout.input=.3", "dropout.hidden=.2"],
     ],
     ids=" ".join,
@@ -166,15 +166,6 @@ def test_symbolic_and_fused_agree(float64, documents, settings):
         results[-1] += [*autoencoder.get_state(training=True).values()]
     for symbolic, fused in zip(*results):
         np.testing.assert_allclose(symbolic, fused, rtol=1e-4, atol=1e-5)
-
-
-def test_top_switches_are_the_top_layers_own():
-    layers = build_layers(model(*ALL_BN, "batch_norm.top_scale=false"), 12, "symbolic")
-    assert layers[0].batch_normalization.a is not None
-    assert layers[1].batch_normalization.a is None
-    layers = build_layers(model(*ALL_BN, "batch_norm.top_shift=false"), 12, "symbolic")
-    assert layers[0].batch_normalization.b is not None
-    assert layers[1].batch_normalization.b is None
 
 
 def test_a_plain_start_is_one_and_zero(documents):
@@ -444,18 +435,6 @@ def test_units_compete_in_training_only(documents, kernels):
     assert autoencoder.evaluate(documents) == pytest.approx(loss(code), rel=1e-5)
     assert autoencoder.train(documents) == pytest.approx(loss(competed), rel=1e-5)
     assert autoencoder.kernels == [kernels]
-
-
-def test_code_switch_follows_hidden_unless_set():
-    def normalised(*settings):
-        layers = build_layers(model(*settings, layers="[6, 4]"), 12, "fused")
-        return [layer.batch_normalization.needs_statistics for layer in layers]
-
-    hidden, code = "batch_norm.hidden=", "batch_norm.code="
-    assert normalised(f"{hidden}true") == [True, True, True, False]
-    assert normalised(f"{hidden}true", f"{code}false") == [True, False, True, False]
-    assert normalised(f"{hidden}false", f"{code}true") == [False, True, False, False]
-    assert normalised(f"{hidden}false", "batch_norm.top=true") == [False, False, False, True]
 
 
 def test_a_layer_without_batch_norm_is_the_plain_layer(documents):

@@ -209,16 +209,13 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     others = {"model.hidden_activation": "relu", "training.optimizer": "sgd"}
     others.update({"model.loss": "squared_error", "theano.kernels": "symbolic"})
     others.update({"model.output_start": "plain", "model.batch_norm.gradient": "constant"})
-    others.update(
-        dict.fromkeys(["model.batch_norm.top_scale", "model.batch_norm.top_shift"], False)
-    )
     others.update({"training.observe_steps": 5, "model.sampling": 5})
     others["training.plateau"] = dict(factor=0.5, patience=2)
     others["model.batch_norm.over"] = "units"
     curvature = dict(epochs=[0], documents=100, eigenvalues=1, draws=1, steps=10)
     others["evaluation.curvature"] = curvature
     others["model.competition"] = dict(k=8, alpha=6.26)
-    config = load_config(None, ["model.hidden_activation=tanh", "model.batch_norm.code=true"])
+    config = load_config(None, ["model.hidden_activation=tanh"])
     identity = _identity(config, None, "data")
     same = set()
     for key, value in leaves(config.run_settings()):
