@@ -64,7 +64,6 @@ class Section(NamedTuple):
     question: str
     text: str
     claims: list  # of dict: question, answer, effect, verdict
-    tuned: bool  # whether each arm was trained at one learning rate, its own
 
 
 def parse_arguments(arguments):
@@ -113,8 +112,7 @@ def make_section(name: str, experiment: Experiment) -> Section:
     numbers.check([*(claim["answer"] for claim in numbers.claims), *split_sentences(text)])
     title = name.replace("_", " ").capitalize()
     question = experiment.config.question or title
-    tuned = bool(experiment.config.learning_rates)
-    return Section(name, title, question, text.strip("\n"), numbers.claims, tuned)
+    return Section(name, title, question, text.strip("\n"), numbers.claims)
 
 
 def rewrap(text: str) -> str:

@@ -32,19 +32,6 @@ METRICS = {
         "mean loss of a validation document, measured as the test loss is",
         unit="per document",
     ),
-    "accuracy": Metric(
-        "accuracy",
-        3,
-        "share of test documents whose label a logistic regression on the codes finds",
-        unit="share of test documents",
-    ),
-    "precision": Metric(
-        "precision",
-        3,
-        "share of documents with the label of the query among the 2 % of the training documents "
-        "that are nearest by cosine, mean over some test documents as queries",
-        unit="at 2 % retrieved",
-    ),
     "probe_accuracy": Metric(
         "linear-probe accuracy",
         3,
@@ -165,6 +152,5 @@ METRICS = {
 }
 
 # Metrics that need two labels.
-LABEL_METRICS = {"accuracy", "precision", "softmax_accuracy", "probe_accuracy"}
-LABEL_METRICS |= {"raw_precision", "centred_precision", "valid_accuracy", "valid_precision"}
-LABEL_METRICS |= {"valid_centred_precision"}
+LABEL_METRICS = {"softmax_accuracy", "probe_accuracy", "raw_precision", "centred_precision"}
+LABEL_METRICS |= {"valid_accuracy", "valid_precision", "valid_centred_precision"}

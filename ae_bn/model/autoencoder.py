@@ -27,7 +27,7 @@ from ae_bn.model.optimizers import whole
 from ae_bn.model.population import Moments, update_population
 from ae_bn.model.sampling import draw_words, first_draw, small_vocabulary
 from ae_bn.model.stages import random_state
-from ae_bn.model.variables import as_float, set_values, shared
+from ae_bn.model.variables import as_float, shared
 from ae_bn.randomness import Streams
 from ae_bn.theano_setup import require_compiler
 
@@ -339,9 +339,7 @@ class Autoencoder:
 
     @cached_property
     def _train(self):
-        return theano.function(
-            self._inputs, self._batch_loss, updates=self._updates, name="train"
-        )
+        return theano.function(self._inputs, self._batch_loss, updates=self._updates, name="train")
 
     @cached_property
     def _signals(self):

@@ -55,7 +55,7 @@ from ae_bn.study.record import Record
 from ae_bn.training import SNAPSHOTS, Result, check_batch_size, fit
 
 # Of results.csv, beside the factors; a reference has only some of them.
-COLUMNS = ["arm", "seed", "status", "snapshot", "epoch", *METRICS, "classifier_c"]
+COLUMNS = ["arm", "seed", "status", "snapshot", "epoch", *METRICS]
 COLUMNS += ["learning_rate", "capped", "source", "data", "run", "reason"]
 DIGITS = 7  # of the numbers that are kept; more would be noise of a float32
 PACKAGES = ["Theano-PyMC", "numpy", "scipy", "scikit-learn"]
@@ -286,11 +286,9 @@ def _reference(run: Run, corpus: Corpus) -> dict:
         run.config.experiment.reference_masking,
     )
     splits = _splits(corpus, codes)
-    metrics = evaluation.evaluate_codes(*splits, *rows, "linear", run.config.evaluation)
-    curve = {"curve": metrics.pop("curve")} if "curve" in metrics else {}
     of_snapshot = snapshot_metrics(*splits, *rows, run.config.evaluation.softmax_probe)
-    metrics = evaluation.merged(metrics, of_snapshot)
-    return {"status": "finished", "snapshots": {"": metrics}, **curve, "files": {}}
+    metrics = evaluation.merged(evaluation.unit_metrics(splits[1].codes, "linear"), of_snapshot)
+    return {"status": "finished", "snapshots": {"": metrics}, "files": {}}
 
 
 def _splits(corpus: Corpus, codes) -> tuple[Split, Split]:
@@ -349,10 +347,10 @@ def _measure_snapshots(
     rows: tuple[Any, Any],
     result: Result,
 ) -> dict:
-    """Measure every snapshot; return them, the files of their models, and the curve of one."""
+    """Measure every snapshot; return them and the files of their models."""
     config, X_train = run.config, corpus.train[rows[0]]
     results: dict = {"snapshots": {}, "files": {}}
-    tested: dict[int, tuple] = {}  # by epoch: codes and metrics on the test documents
+    tested: dict[int, tuple] = {}  # by epoch: codes and metrics of the test documents
     for name in filter(result.snapshots.get, SNAPSHOTS):
         epoch, state = result.snapshots[name]
         last = result.history[epoch - 1]
@@ -367,15 +365,11 @@ def _measure_snapshots(
             metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
         if epoch not in tested:
             tested[epoch] = _on_test_documents(run, autoencoder, corpus, rows)
-        codes, of_test = tested[epoch]
+        test_codes, of_test = tested[epoch]
         metrics = evaluation.merged(metrics, of_test)
         if name == "loss":
-            activation = config.model.hidden_activation
-            splits = _splits(corpus, codes)
-            of_codes = evaluation.evaluate_codes(*splits, *rows, activation, config.evaluation)
-            metrics = evaluation.merged(metrics, of_codes)
-            if "curve" in metrics:
-                results["curve"] = metrics.pop("curve")
+            of_units = evaluation.unit_metrics(test_codes, config.model.hidden_activation)
+            metrics = evaluation.merged(metrics, of_units)
         results["snapshots"][name] = metrics
     return results
 
@@ -383,11 +377,11 @@ def _measure_snapshots(
 def _on_test_documents(
     run: Run, autoencoder: Autoencoder, corpus: Corpus, rows: tuple[Any, Any]
 ) -> tuple:
-    """Return the codes of training and test documents, and the metrics of every snapshot."""
+    """Return the codes of the test documents, and the metrics of every snapshot."""
     codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
     softmax_probe = run.config.evaluation.softmax_probe
     metrics = snapshot_metrics(*_splits(corpus, codes), *rows, softmax_probe)
-    return codes, {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
+    return codes[1], {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
 
 
 def _summarize_curvature(run: Run, autoencoder: Autoencoder, X_train, result: Result) -> dict:

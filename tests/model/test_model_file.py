@@ -22,10 +22,8 @@ from ae_bn.data.words import LETTERS_ONLY, TOKEN_PATTERN
 from ae_bn.errors import UserError
 from ae_bn.files import write_arrays
 from ae_bn.model import model_file
-from ae_bn.model.model_file import read_contents, read_model, write_model
-from ae_bn.randomness import streams
+from ae_bn.model.model_file import read_contents, read_model
 from ae_bn.study import run as experiment
-from ae_bn.study.compiled import compiled
 from ae_bn.study.run import perform, plan_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
