@@ -283,7 +283,6 @@ class ReportConfig(Section):
     metrics: List[str] = Field(min_length=1)
     snapshot: Literal["loss", "accuracy", "precision", "last"]
     rate: Union[PositiveFloat, Literal["valid_loss", "valid_accuracy", "valid_centred_precision"]]
-    target_loss: Optional[float]
     contrasts: Dict[str, ContrastConfig]
     margins: Dict[str, PositiveFloat]
     published: List[PublishedConfig]

@@ -15,7 +15,6 @@ class Metric(NamedTuple):
     digits: int
     meaning: str
     unit: str = ""  # for axes
-    censored: bool = False  # an empty cell means "not met", which is longer than any number
 
 
 METRICS = {
@@ -132,12 +131,6 @@ METRICS = {
         "relative eigenvalue, population",
         2,
         "relative eigenvalue with the statistics of BN held constant",
-    ),
-    "steps_to_target": Metric(
-        "steps to target",
-        0,
-        "steps until the validation loss is at most report.target_loss",
-        censored=True,
     ),
     "epochs": Metric(
         "epochs",

@@ -28,7 +28,7 @@ from ae_bn.reporting.tables import (
     markdown,
     notes,
     show,
-    with_censored,
+    with_all_metrics,
 )
 from ae_bn.study.arms import contrasts
 from ae_bn.training import SNAPSHOTS
@@ -105,7 +105,7 @@ class Numbers(Sentences):
         super().__init__()
         self.name, self.where = name, f"experiments/report/{name}.md.j2"
         self.config, self.results, self.directory, self.all_epochs = experiment
-        self.measured = with_censored(self.results)
+        self.measured = with_all_metrics(self.results)
         self.claims: list[dict] = []
         self._comparisons = lru_cache(maxsize=None)(self._compare)
         self._places = lru_cache(maxsize=None)(self._over_places)
@@ -212,7 +212,7 @@ class Numbers(Sentences):
     def _by_epoch(self):
         """The results at each kept epoch."""
         rate = self.config.report.rate
-        return [with_censored(select(self.all_epochs, kept, rate)) for kept in SNAPSHOTS]
+        return [with_all_metrics(select(self.all_epochs, kept, rate)) for kept in SNAPSHOTS]
 
     def _over_places(self, title, metric, at=""):
         check_name(metric, METRICS, self.where)
@@ -257,7 +257,7 @@ class Numbers(Sentences):
 
     def _centre(self, arm, metric):
         summary = self._summary(arm, metric)
-        return summary.median if summary.infinite or METRICS[metric].censored else summary.mean
+        return summary.median if summary.infinite else summary.mean
 
     def _check(self, contrast, metric, expect, at=""):
         """Return a mark if a difference is not as a sentence expects."""

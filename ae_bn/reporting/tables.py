@@ -136,7 +136,7 @@ def write_report(
     results = table_rows(results, experiment)
     with atomic_write(directory / "table.tex") as file:
         file.write(latex_report(results, experiment))
-    problems = draw_figures(with_censored(results), curves, experiment, directory)
+    problems = draw_figures(with_all_metrics(results), curves, experiment, directory)
     missing = [f"Not drawn: {html.escape(problem, quote=False)}." for problem in problems]
     text = markdown_report(results, experiment, "\n\n".join(filter(None, [remarks, *missing])))
     with atomic_write(directory / "table.md") as file:
@@ -219,7 +219,7 @@ def markdown(table: Table) -> str:
 
 def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
     """Return a row per arm: n, learning rate, and the mean of every metric with its interval."""
-    results = with_censored(results)
+    results = with_all_metrics(results)
     metrics = experiment.report.metrics
     header = ["arm", "n", "learning rate", *(METRICS[metric].title for metric in metrics)]
     rows = []
@@ -245,7 +245,7 @@ def difference_tables(results: pd.DataFrame, experiment: ExperimentConfig) -> li
     for metric in report.metrics if pairs else []:
         margin = report.margins.get(metric)
         rows = []
-        compared = compare(with_censored(results), pairs, metric, margin)
+        compared = compare(with_all_metrics(results), pairs, metric, margin)
         for name, comparison in compared.items():
             n, iqm = comparison.summary.n, comparison.summary.iqm
             undefined = f", {comparison.undefined} undefined" if comparison.undefined else ""
@@ -290,9 +290,9 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
         ]
     parts.append(
         f"A cell is the mean over n seeds with its {CONFIDENCE:.0%} interval (Student's t). Where "
-        "a value is infinite or a target is not met, it is the median, and says how often that is "
-        "so. A diverged run scores the weights of its best epoch. Without a finite epoch it scores "
-        "chance and an infinite loss."
+        "a value is infinite, it is the median, and says how often that is so. A diverged run "
+        "scores the weights of its best epoch. Without a finite epoch it scores chance and an "
+        "infinite loss."
     )
     if contrasts(experiment):
         parts.append(
@@ -301,7 +301,7 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
             "seeds), and Holm corrects it for all contrasts of the metric. The verdict is higher "
             "or lower if the corrected p is below .05; within the margin, or equivalent, if the "
             "interval lies inside plus and minus the margin; and undecided otherwise. A difference "
-            "is undefined if both sides are infinite or not met."
+            "is undefined if both sides are infinite."
         )
     parts.append("\n".join(f"- {METRICS[m].title}: {METRICS[m].meaning}." for m in report.metrics))
     if report.published:
@@ -315,18 +315,9 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     return "\n\n".join(parts)
 
 
-def with_censored(results: pd.DataFrame) -> pd.DataFrame:
-    """Return results with a column for every metric, and infinity for targets not met.
-
-    Empty does not mean that in references and failed runs.
-    """
-    measured = set(results)
-    results = results.reindex(columns=[*results, *(m for m in METRICS if m not in measured)])
-    trained = results["learning_rate"].notna() & (results["status"] != "failed")
-    for metric in measured.intersection(METRICS):
-        if METRICS[metric].censored:
-            results[metric] = results[metric].where(results[metric].notna() | ~trained, np.inf)
-    return results
+def with_all_metrics(results: pd.DataFrame) -> pd.DataFrame:
+    """Return results with a column for every metric; one that no run has is empty."""
+    return results.reindex(columns=[*results, *(m for m in METRICS if m not in results)])
 
 
 def show(summary: Summary, metric: str, sign: str = "") -> str:
@@ -335,9 +326,8 @@ def show(summary: Summary, metric: str, sign: str = "") -> str:
     number = f"{sign}.{METRICS[metric].digits}f"
     if n == 0:
         return ""
-    if infinite or METRICS[metric].censored:
-        kind = "not met" if METRICS[metric].censored else "infinite"
-        return f"median {median:{number}}" + (f" ({infinite} of {n} {kind})" if infinite else "")
+    if infinite:
+        return f"median {median:{number}} ({infinite} of {n} infinite)"
     return f"{mean:{number}}" + ("" if n == 1 else f" [{low:{number}}, {high:{number}}]")
 
 

@@ -302,7 +302,7 @@ def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus) -> dict:
     fraction = run.config.data.validation_fraction
     rows = split_validation(corpus.train.shape[0], fraction, stream.split)
     result = _train(run, autoencoder, corpus, rows, stream)
-    results = _history(run, autoencoder, result, n_train=len(rows[0]))
+    results = _history(run, autoencoder, result)
     if result.snapshots:
         results.update(_measure_snapshots(run, autoencoder, corpus, rows, result))
     else:
@@ -315,7 +315,7 @@ def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus) -> dict:
     return results
 
 
-def _history(run: Run, autoencoder: Autoencoder, result: Result, n_train: int) -> dict:
+def _history(run: Run, autoencoder: Autoencoder, result: Result) -> dict:
     """Return how training went."""
     training, epochs = run.config.training, len(result.history)
     ended_by_itself = result.diverged or epochs - result.best_epoch >= training.patience
@@ -324,7 +324,6 @@ def _history(run: Run, autoencoder: Autoencoder, result: Result, n_train: int) -
         "status": "diverged" if result.diverged else "finished",
         "epochs": epochs,
         "capped": epochs == training.epochs and not ended_by_itself,
-        "steps_per_epoch": n_train // training.batch_size,
         "seconds": result.history[-1].seconds,
         "kernels": autoencoder.kernels,
         "history": _columns(rows, ["codes", "seconds"]),
@@ -502,11 +501,6 @@ def results_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame
         row.update(arm=run.arm, seed=run.seed, source=run.source, **run.levels)
         row.update(data=run.data_fingerprint[:10], run=run.identity)
         row["learning_rate"] = None if run.reference else run.config.training.learning_rate
-        target = run.config.experiment.report.target_loss
-        if target is not None and "history" in results:
-            history = pd.DataFrame(results["history"])
-            met = history["epoch"][history["valid_loss"] <= target]
-            row["steps_to_target"] = met.min() * results["steps_per_epoch"]  # NaN: not met
         rows += [{**row, "snapshot": name or None, **snapshots[name]} for name in snapshots]
     factors = list(dict.fromkeys(factor for run in runs for factor in run.levels))
     table = pd.DataFrame(rows)

@@ -11,7 +11,6 @@ from matplotlib.image import imread
 
 from ae_bn.config import FigureConfig, load_config
 from ae_bn.errors import UserError
-from ae_bn.evaluation.metrics import METRICS, Metric
 from ae_bn.reporting import figures
 from ae_bn.reporting import tables as report
 from ae_bn.reporting.figures import _draw_metrics, _numbers
@@ -129,26 +128,6 @@ def test_what_could_not_be_measured_is_told(results, experiment):
     assert "Incomplete: 1 runs, such as run" in text
     assert "&lt;accuracy&gt; could not be measured." in text
     assert cells(text, "off / none")[1] == "5" and cells(text, "off / none")[4].startswith("0.300")
-
-
-def test_targets_that_are_not_met_are_counted(results, monkeypatch):
-    monkeypatch.setitem(METRICS, "steps", Metric("steps", 0, "of training", censored=True))
-    experiment = load_config(None, [*SETTINGS, "experiment.report.metrics=[steps]"]).experiment
-    steps = {"on / none": [10, 20, 30, 40, np.nan], "on / input .3": [15, 25, np.nan, 45, np.nan]}
-    for arm, values in steps.items():
-        results.loc[results["arm"] == arm, "steps"] = values
-    text = report.markdown_report(results, experiment)
-    assert cells(text, "on / none")[3:] == ["median 30 (1 of 5 not met)"]
-    assert cells(text, "on / input .3")[3:] == ["median 45 (2 of 5 not met)"]
-    assert cells(text, "off / none")[3:] == ["median inf (5 of 5 not met)"]
-    assert cells(text, "raw TF-IDF")[3:] == [""]
-    # by seed +5, +5, longer than any, +5, and neither
-    assert cells(text, "gain")[1:5] == [
-        "4, 1 undefined",
-        "median +5 (1 of 4 not met)",
-        "+5",
-        "4 of 4",
-    ]
 
 
 def test_published_rows_have_their_source(results):
