@@ -3,7 +3,7 @@
     python experiments/report.py
 
 Every experiment in ``configs/`` with ``results/NAME/results.csv`` and ``curves.csv`` gets its
-``table.md``, ``table.tex`` and figures there, and a section of the report: its question, and the
+``table.md`` and figures there, and a section of the report: its question, and the
 text in ``experiments/report/NAME.md.j2``, a fragment whose prose is written by hand and whose
 numbers are computed (`Numbers`).  Without a fragment the section has the experiment's figures and
 tables.  ``experiments/report.md.j2``, the frame, puts the sections together as

@@ -9,7 +9,7 @@ From the command line::
 In a checkout ``python experiments/run.py`` does the same.
 
 Tables go to OUT/NAME: ``results.csv`` (a row per run and snapshot), ``curves.csv`` (means over
-seeds), ``table.md``, ``table.tex`` and figures.  All experiments share the directories of runs in
+seeds), ``table.md`` and figures.  All experiments share the directories of runs in
 OUT/runs and the record of their results in OUT/record.  Finished and recorded runs are skipped
 and interrupted ones resume, so any command can safely be given again.
 Exit code 0: done; 1: done, but some runs failed, and the table says why; 2: something in the
@@ -142,5 +142,5 @@ def main(arguments: list[str]) -> int:
         curves.to_csv(file, index=False, float_format="%.6g")
     results, curves = read_tables(directory, experiment)
     print(f"\n{write_report(results, curves, experiment, directory)}")
-    print(f"results.csv, curves.csv, table.md, table.tex and figures are in {directory}")
+    print(f"results.csv, curves.csv, table.md and figures are in {directory}")
     return int((results["status"] == "failed").any())

@@ -1,4 +1,4 @@
-"""Tables of an experiment, in Markdown and LaTeX; `ae_bn.reporting.figures` draws its figures.
+"""Tables of an experiment, in Markdown; `ae_bn.reporting.figures` draws its figures.
 
 Everything is made from an experiment's config and the two tables that `experiments/run.py` writes,
 ``results.csv`` (`ae_bn.study.run.results_table`) and ``curves.csv``
@@ -116,7 +116,7 @@ def read_tables(directory: Path, experiment: ExperimentConfig) -> tuple[pd.DataF
 def write_report(
     results: pd.DataFrame, curves: pd.DataFrame, experiment: ExperimentConfig, directory: Path
 ) -> str:
-    """Write ``table.md``, ``table.tex`` and the figures, and return the text of ``table.md``.
+    """Write ``table.md`` and the figures, and return the text of ``table.md``.
 
     The text also names the figures that could not be drawn.
 
@@ -134,8 +134,6 @@ def write_report(
     experiment = without_labels(experiment, results)
     remarks = path_remarks(results, experiment)
     results = table_rows(results, experiment)
-    with atomic_write(directory / "table.tex") as file:
-        file.write(latex_report(results, experiment))
     problems = draw_figures(with_all_metrics(results), curves, experiment, directory)
     missing = [f"Not drawn: {html.escape(problem, quote=False)}." for problem in problems]
     text = markdown_report(results, experiment, "\n\n".join(filter(None, [remarks, *missing])))
@@ -196,16 +194,6 @@ def path_remarks(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
                 f"stopped falling: {'; '.join(capped)}."
             )
     return "\n\n".join(parts)
-
-
-def latex_report(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
-    """Return ``table.tex``: the same tables for the LaTeX package booktabs."""
-    tables = [arms_table(results, experiment), *difference_tables(results, experiment)]
-    parts = [f"% {experiment.name}; needs \\usepackage{{booktabs}}"]
-    for table in tables:
-        body = tabulate(table.rows, table.header, "latex_booktabs", disable_numparse=True)
-        parts.append(f"% {table.title}\n{body}")
-    return "\n\n".join(parts) + "\n"
 
 
 def markdown(table: Table) -> str:

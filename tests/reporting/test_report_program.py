@@ -80,7 +80,7 @@ def test_numbers_of_the_report_are_computed(repository):
     assert "Noise adds +0.100 [+0.100, +0.100], n = 6: higher. So" in text
     assert "accuracy is 0.600 [0.600, 0.600]." in text
     assert "| gain " in text and "![A caption.](toy/differences.png)" in text
-    for name in ("table.md", "table.tex", "differences.png"):
+    for name in ("table.md", "differences.png"):
         assert (repository / "results" / "toy" / name).exists()
 
 

@@ -139,15 +139,6 @@ def test_published_rows_have_their_source(results):
     text = report.markdown_report(results, experiment)
     assert cells(text, "A &amp; B") == ["A &amp; B", "", "", "", "0.744"]
     assert "- A & B: Somewhere" in text
-    assert "A \\& B" in report.latex_report(results, experiment)
-
-
-def test_latex_has_the_same_numbers(results, experiment):
-    text = report.latex_report(results, experiment)
-    assert text.count("\\toprule") == 3 and text.count("\\bottomrule") == 3
-    arms = report.arms_table(results, experiment)
-    for cell in arms.rows[1]:
-        assert cell in text
 
 
 def test_names_cannot_break_a_table():
@@ -266,7 +257,6 @@ def test_figures_are_drawn(results, curves, tmp_path):
     for name in ("metrics", "differences", "response", "curves", "bands", "some"):
         assert imread(tmp_path / f"{name}.png").std() > 0.01
     assert (tmp_path / "table.md").read_text() == report.markdown_report(results, experiment)
-    assert "toprule" in (tmp_path / "table.tex").read_text()
 
 
 def test_panels_of_metrics_are_levels_of_the_first_of_several_factors(results, curves):
@@ -295,6 +285,5 @@ def test_a_figure_that_fails_is_named_and_costs_no_other(results, curves, tmp_pa
     assert (tmp_path / "table.md").read_text() == text
     assert {path.name for path in tmp_path.iterdir()} == {
         "table.md",
-        "table.tex",
         "differences.png",
     }
