@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> int:
     from ae_bn.reporting.curves import curves_table
     from ae_bn.reporting.tables import check_report, read_tables, table_rows, write_report
     from ae_bn.study.record import Record
-    from ae_bn.study.run import plan_runs, results_table
+    from ae_bn.study.run import plan_runs, record_lines, results_table
     from ae_bn.study.sweep import sweep
 
     config = load_config(options.config, options.set)
@@ -122,7 +122,7 @@ def main(arguments: list[str]) -> int:
             print(f"{state or 'to do':9}{run.directory}  {run.arm}, seed {run.seed}")
         return 0
     if options.collect:
-        record.add(runs, experiment.name)
+        record.add(record_lines(runs, record), experiment.name)
         finished = [run for run in runs if record.results(run.identity)]
         print(f"{len(finished)} of {len(runs)} runs are finished")
         if not finished:
@@ -132,7 +132,7 @@ def main(arguments: list[str]) -> int:
         try:
             sweep(runs, options.jobs, options.cluster, name=experiment.name, record=record)
         finally:
-            record.add(runs, experiment.name)
+            record.add(record_lines(runs, record), experiment.name)
     table = results_table(runs, record)
     with atomic_write(directory / "results.csv") as file:
         table.to_csv(file, index=False)

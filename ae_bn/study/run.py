@@ -26,11 +26,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Iterator
 
 import pandas as pd
 
-import ae_bn
 from ae_bn.config import FORMER_GRADIENT, Config, DataConfig
 from ae_bn.data.corpus import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
@@ -132,7 +131,7 @@ class Run:
             "config": self.config.run_settings(),
             "data": {"source": self.source, "fingerprint": self.data_fingerprint},
             "versions": {
-                "ae_bn": ae_bn.__version__,
+                "ae_bn": version("ae_bn"),
                 "git commit": _git_commit(),
                 "python": platform.python_version(),
                 **_versions(),
@@ -476,6 +475,27 @@ def results_of(run: Run, record: Record | None = None) -> dict | None:
         if not recorded:
             raise
         return recorded
+
+
+def record_lines(runs: list[Run], record: Record) -> Iterator[dict]:
+    """Yield the line of the record of every finished run that is not recorded yet.
+
+    Parameters
+    ----------
+    runs : list of Run
+        The runs of an experiment; unfinished and damaged ones are skipped.
+    record : Record
+        The record that the lines are for.
+    """
+    for run in runs:
+        if run.identity in record.lines:
+            continue
+        try:
+            results = run.read_metrics()
+        except UserError:  # damaged, so not finished
+            continue
+        if results is not None:
+            yield {"run": run.identity, **run.describe(), **results}
 
 
 def results_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
