@@ -3,7 +3,7 @@
     python experiments/report.py
 
 Every experiment in ``configs/`` with ``results/NAME/results.csv`` and ``curves.csv`` gets its
-``table.md``, ``table.tex`` and figures there, and a section of the report: its question, and the
+``table.md`` and figures there, and a section of the report: its question, and the
 text in ``experiments/report/NAME.md.j2``, a fragment whose prose is written by hand and whose
 numbers are computed (`Numbers`).  Without a fragment the section has the experiment's figures and
 tables.  ``experiments/report.md.j2``, the frame, puts the sections together as
@@ -64,7 +64,6 @@ class Section(NamedTuple):
     question: str
     text: str
     claims: list  # of dict: question, answer, effect, verdict
-    tuned: bool  # whether each arm was trained at one learning rate, its own
 
 
 def parse_arguments(arguments):
@@ -113,8 +112,7 @@ def make_section(name: str, experiment: Experiment) -> Section:
     numbers.check([*(claim["answer"] for claim in numbers.claims), *split_sentences(text)])
     title = name.replace("_", " ").capitalize()
     question = experiment.config.question or title
-    tuned = bool(experiment.config.learning_rates)
-    return Section(name, title, question, text.strip("\n"), numbers.claims, tuned)
+    return Section(name, title, question, text.strip("\n"), numbers.claims)
 
 
 def rewrap(text: str) -> str:

@@ -134,13 +134,13 @@ class FusedLayer(stages.Layer):
         """Whether W is stored as (n_units, n_in), a row for each word of the output."""
         return self.projection.transposed and _has_blas()
 
-    def loss(self, loss, signals, target, variance, weights=None):
+    def loss(self, loss, signals, target, weights=None):
         """Return the loss of this layer as the output layer, a theano scalar."""
         csr = sparse.csm_properties(target)[:3]
         if loss is losses.multinomial and weights is None:
             return Multinomial()(signals.z, *csr)[0]
         if not has_kernel(loss, self.activation):
-            return super().loss(loss, signals, target, variance, weights)
+            return super().loss(loss, signals, target, weights)
         bn = self.batch_normalization
         is_plain = bn.a is None and not (bn.center or bn.normalize)
         is_affine = is_plain and self.activation is stages.Linear

@@ -1,4 +1,4 @@
-"""Curves of an experiment, over epochs, steps or recall, as means over seeds."""
+"""Curves of an experiment, over epochs or steps, as means over seeds."""
 
 from __future__ import annotations
 
@@ -52,8 +52,6 @@ def _curves(results: dict) -> dict[str, tuple]:
     for name in ("history", "observations"):
         x, *columns = results.get(name) or [None]
         curves.update((column, (results[name][x], results[name][column])) for column in columns)
-    if "curve" in results:
-        curves["precision"] = (results["curve"]["recall"], results["curve"]["precision"])
     for name, spectrum in results.get("spectra", {}).items():
         curves[name] = (spectrum["x"], spectrum["y"])
     return curves

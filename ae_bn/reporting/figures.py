@@ -63,7 +63,7 @@ def draw_figures(
     Parameters
     ----------
     results : DataFrame
-        One row per run.  A censored metric is infinite where its target was not met.
+        One row per run.
     curves : DataFrame
         One row per point, as in ``curves.csv``: arm, curve, x, n, mean, low and high.
     experiment : ExperimentConfig
@@ -126,7 +126,7 @@ def _draw_metrics(trained, references, curves, experiment, config):
         shown = pd.concat([rows, references])
         for axis, metric in zip(row_axes, metrics):
             for height, arm in enumerate(reversed(arms)):
-                centre, low, high = _point(shown.loc[shown["arm"] == arm, metric], metric)
+                centre, low, high = _point(shown.loc[shown["arm"] == arm, metric])
                 reference = arm in set(references["arm"])
                 color, marker = (GREY, "s") if reference else (COLORS[0], "o")
                 axis.plot([low, high], [height, height], color=color, linewidth=2)
@@ -163,7 +163,7 @@ def _draw_differences(trained, references, curves, experiment, config):
         if metric in report.margins:
             axis.axvspan(-report.margins[metric], report.margins[metric], color="0.88", zorder=0)
         for height, name in enumerate(names):
-            centre, low, high = _centre(comparisons[name].summary, metric)
+            centre, low, high = _centre(comparisons[name].summary)
             axis.plot([low, high], [height, height], color=COLORS[0], linewidth=2)
             fill = COLORS[0] if comparisons[name].p_holm < ALPHA else "white"
             axis.plot(centre, height, "o", color=COLORS[0], markerfacecolor=fill)
@@ -208,7 +208,7 @@ def _draw_response(trained, references, curves, experiment, config):
         for axis, metric in zip(panel_axes, metrics):
             for label, style in lines.items():
                 ours = rows[_line_labels(rows, line_factors) == label]
-                points = [(at, *_point(r[metric], metric)) for at, r in ours.groupby("x")]
+                points = [(at, *_point(r[metric])) for at, r in ours.groupby("x")]
                 finite = [point for point in points if np.isfinite(point[1])]
                 at, centre, low, high = np.array(finite, dtype=float).reshape(-1, 4).T
                 ends = np.nan_to_num([centre - low, high - centre], posinf=0, neginf=0)
@@ -421,14 +421,14 @@ def _number(settings: dict) -> tuple:
     return setting, float(value) if number else None
 
 
-def _point(values: pd.Series, metric: str) -> tuple:
+def _point(values: pd.Series) -> tuple:
     """Return centre and limits of one number per seed."""
-    return _centre(summarize(values), metric)
+    return _centre(summarize(values))
 
 
-def _centre(summary, metric: str) -> tuple:
+def _centre(summary) -> tuple:
     """Return mean and limits, or the median and NaNs where there is no mean."""
-    if summary.infinite or METRICS[metric].censored:
+    if summary.infinite:
         return summary.median, np.nan, np.nan
     return summary.mean, summary.low, summary.high
 

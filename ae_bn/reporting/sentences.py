@@ -28,7 +28,7 @@ from ae_bn.reporting.tables import (
     markdown,
     notes,
     show,
-    with_censored,
+    with_all_metrics,
 )
 from ae_bn.study.arms import contrasts
 from ae_bn.training import SNAPSHOTS
@@ -105,7 +105,7 @@ class Numbers(Sentences):
         super().__init__()
         self.name, self.where = name, f"experiments/report/{name}.md.j2"
         self.config, self.results, self.directory, self.all_epochs = experiment
-        self.measured = with_censored(self.results)
+        self.measured = with_all_metrics(self.results)
         self.claims: list[dict] = []
         self._comparisons = lru_cache(maxsize=None)(self._compare)
         self._places = lru_cache(maxsize=None)(self._over_places)
@@ -113,7 +113,7 @@ class Numbers(Sentences):
     def names(self) -> dict:
         """Return the functions that a fragment can call, by name."""
         functions = (
-            self.effect, self.verdict, self.score, self.claim, self.table, self.rates, self.figure
+            self.effect, self.verdict, self.score, self.claim, self.table, self.figure
         )  # fmt: skip
         return {function.__name__: function for function in functions}
 
@@ -181,23 +181,6 @@ class Numbers(Sentences):
         parts += [notes(self.results, self.config), "</details>"]
         return "\n\n".join(parts)
 
-    def rates(self) -> str:
-        """Return the validation loss of every arm at every learning rate tried, folded."""
-        path = self.directory / "tuning" / "results.csv"
-        if not path.exists():
-            raise UserError(f"{self.where}: rates() needs {path}, which does not exist")
-        tried = pd.read_csv(path)
-        losses = tried.pivot_table("valid_loss", "arm", "learning_rate", sort=False)
-        losses, digits = losses[sorted(losses)], METRICS["valid_loss"].digits
-        title = f"Validation loss at fixed learning rates, {tried['seed'].nunique()} tuning seeds"
-        shown = Table(
-            title,
-            ["arm", *(f"{rate:g}" for rate in losses)],
-            [[arm, *(f"{loss:.{digits}f}" for loss in row)] for arm, row in losses.iterrows()],
-        )
-        head = f'<details markdown="1"><summary>{title}</summary>'
-        return "\n\n".join([head, markdown(shown), "</details>"])
-
     def figure(self, name: str, caption: str) -> str:
         """Return an image with its caption."""
         known = [figure.file_name for figure in self.config.report.figures]
@@ -214,7 +197,7 @@ class Numbers(Sentences):
         return "\n\n".join([*drawn, self.table()])
 
     def _at_places(self):
-        compared = self.config.compare if not self.config.learning_rates else ()
+        compared = self.config.compare
         return bool(compared) and not any(map(self._is_single, compared))
 
     def _comparisons_table(self):
@@ -229,7 +212,7 @@ class Numbers(Sentences):
     def _by_epoch(self):
         """The results at each kept epoch."""
         rate = self.config.report.rate
-        return [with_censored(select(self.all_epochs, kept, rate)) for kept in SNAPSHOTS]
+        return [with_all_metrics(select(self.all_epochs, kept, rate)) for kept in SNAPSHOTS]
 
     def _over_places(self, title, metric, at=""):
         check_name(metric, METRICS, self.where)
@@ -274,7 +257,7 @@ class Numbers(Sentences):
 
     def _centre(self, arm, metric):
         summary = self._summary(arm, metric)
-        return summary.median if summary.infinite or METRICS[metric].censored else summary.mean
+        return summary.median if summary.infinite else summary.mean
 
     def _check(self, contrast, metric, expect, at=""):
         """Return a mark if a difference is not as a sentence expects."""

@@ -10,9 +10,8 @@ a difference between arms (Bouthillier et al. 2021; Agarwal et al. 2021 for the 
   with 9,999 random flips beyond; corrected after Holm over the contrasts of one metric.
 - Verdict: `verdict`.
 
-A run that diverged before its first finite loss has an infinite loss, and a target that is not
-met takes infinitely many steps.  These values count.  With them, medians replace means, and the
-test uses signed ranks (Wilcoxon's).
+A run that diverged before its first finite loss has an infinite loss.  These values count.
+With them, medians replace means, and the test uses signed ranks (Wilcoxon's).
 """
 
 from __future__ import annotations

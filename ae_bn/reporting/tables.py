@@ -1,4 +1,4 @@
-"""Tables of an experiment, in Markdown and LaTeX; `ae_bn.reporting.figures` draws its figures.
+"""Tables of an experiment, in Markdown; `ae_bn.reporting.figures` draws its figures.
 
 Everything is made from an experiment's config and the two tables that `experiments/run.py` writes,
 ``results.csv`` (`ae_bn.study.run.results_table`) and ``curves.csv``
@@ -116,7 +116,7 @@ def read_tables(directory: Path, experiment: ExperimentConfig) -> tuple[pd.DataF
 def write_report(
     results: pd.DataFrame, curves: pd.DataFrame, experiment: ExperimentConfig, directory: Path
 ) -> str:
-    """Write ``table.md``, ``table.tex`` and the figures, and return the text of ``table.md``.
+    """Write ``table.md`` and the figures, and return the text of ``table.md``.
 
     The text also names the figures that could not be drawn.
 
@@ -134,9 +134,7 @@ def write_report(
     experiment = without_labels(experiment, results)
     remarks = path_remarks(results, experiment)
     results = table_rows(results, experiment)
-    with atomic_write(directory / "table.tex") as file:
-        file.write(latex_report(results, experiment))
-    problems = draw_figures(with_censored(results), curves, experiment, directory)
+    problems = draw_figures(with_all_metrics(results), curves, experiment, directory)
     missing = [f"Not drawn: {html.escape(problem, quote=False)}." for problem in problems]
     text = markdown_report(results, experiment, "\n\n".join(filter(None, [remarks, *missing])))
     with atomic_write(directory / "table.md") as file:
@@ -198,16 +196,6 @@ def path_remarks(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     return "\n\n".join(parts)
 
 
-def latex_report(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
-    """Return ``table.tex``: the same tables for the LaTeX package booktabs."""
-    tables = [arms_table(results, experiment), *difference_tables(results, experiment)]
-    parts = [f"% {experiment.name}; needs \\usepackage{{booktabs}}"]
-    for table in tables:
-        body = tabulate(table.rows, table.header, "latex_booktabs", disable_numparse=True)
-        parts.append(f"% {table.title}\n{body}")
-    return "\n\n".join(parts) + "\n"
-
-
 def markdown(table: Table) -> str:
     """Return a table in Markdown; characters that mean something there are escaped."""
     header, *rows = (
@@ -219,7 +207,7 @@ def markdown(table: Table) -> str:
 
 def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
     """Return a row per arm: n, learning rate, and the mean of every metric with its interval."""
-    results = with_censored(results)
+    results = with_all_metrics(results)
     metrics = experiment.report.metrics
     header = ["arm", "n", "learning rate", *(METRICS[metric].title for metric in metrics)]
     rows = []
@@ -245,7 +233,7 @@ def difference_tables(results: pd.DataFrame, experiment: ExperimentConfig) -> li
     for metric in report.metrics if pairs else []:
         margin = report.margins.get(metric)
         rows = []
-        compared = compare(with_censored(results), pairs, metric, margin)
+        compared = compare(with_all_metrics(results), pairs, metric, margin)
         for name, comparison in compared.items():
             n, iqm = comparison.summary.n, comparison.summary.iqm
             undefined = f", {comparison.undefined} undefined" if comparison.undefined else ""
@@ -290,9 +278,9 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
         ]
     parts.append(
         f"A cell is the mean over n seeds with its {CONFIDENCE:.0%} interval (Student's t). Where "
-        "a value is infinite or a target is not met, it is the median, and says how often that is "
-        "so. A diverged run scores the weights of its best epoch. Without a finite epoch it scores "
-        "chance and an infinite loss."
+        "a value is infinite, it is the median, and says how often that is so. A diverged run "
+        "scores the weights of its best epoch. Without a finite epoch it scores chance and an "
+        "infinite loss."
     )
     if contrasts(experiment):
         parts.append(
@@ -301,7 +289,7 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
             "seeds), and Holm corrects it for all contrasts of the metric. The verdict is higher "
             "or lower if the corrected p is below .05; within the margin, or equivalent, if the "
             "interval lies inside plus and minus the margin; and undecided otherwise. A difference "
-            "is undefined if both sides are infinite or not met."
+            "is undefined if both sides are infinite."
         )
     parts.append("\n".join(f"- {METRICS[m].title}: {METRICS[m].meaning}." for m in report.metrics))
     if report.published:
@@ -315,18 +303,9 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     return "\n\n".join(parts)
 
 
-def with_censored(results: pd.DataFrame) -> pd.DataFrame:
-    """Return results with a column for every metric, and infinity for targets not met.
-
-    Empty does not mean that in references and failed runs.
-    """
-    measured = set(results)
-    results = results.reindex(columns=[*results, *(m for m in METRICS if m not in measured)])
-    trained = results["learning_rate"].notna() & (results["status"] != "failed")
-    for metric in measured.intersection(METRICS):
-        if METRICS[metric].censored:
-            results[metric] = results[metric].where(results[metric].notna() | ~trained, np.inf)
-    return results
+def with_all_metrics(results: pd.DataFrame) -> pd.DataFrame:
+    """Return results with a column for every metric; one that no run has is empty."""
+    return results.reindex(columns=[*results, *(m for m in METRICS if m not in results)])
 
 
 def show(summary: Summary, metric: str, sign: str = "") -> str:
@@ -335,9 +314,8 @@ def show(summary: Summary, metric: str, sign: str = "") -> str:
     number = f"{sign}.{METRICS[metric].digits}f"
     if n == 0:
         return ""
-    if infinite or METRICS[metric].censored:
-        kind = "not met" if METRICS[metric].censored else "infinite"
-        return f"median {median:{number}}" + (f" ({infinite} of {n} {kind})" if infinite else "")
+    if infinite:
+        return f"median {median:{number}} ({infinite} of {n} infinite)"
     return f"{mean:{number}}" + ("" if n == 1 else f" [{low:{number}}, {high:{number}}]")
 
 

@@ -49,22 +49,16 @@ def graph(config: Config) -> tuple:
         no_dropout.model.model_dump_json(),
         config.training.optimizer,
         config.theano.kernels,
-        config.evaluation.running_average,
         config.training.batch_size,
     )
 
 
 @lru_cache(maxsize=8)
 def _autoencoder(
-    model: str,
-    optimizer: str,
-    kernels: str,
-    running_average: float | None,
-    batch_size: int,
-    n_words: int,
+    model: str, optimizer: str, kernels: str, batch_size: int, n_words: int
 ) -> Autoencoder:
     config = ModelConfig.model_validate_json(model)
-    return Autoencoder(config, optimizer, n_words, kernels, running_average, batch_size)
+    return Autoencoder(config, optimizer, n_words, kernels, batch_size)
 
 
 @lru_cache(maxsize=1)

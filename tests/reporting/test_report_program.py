@@ -21,13 +21,14 @@ experiment:
   compare:
     gain: {noise: [none, some]}
   report:
-    metrics: [accuracy]
+    metrics: [probe_accuracy]
     figures: [{kind: differences}]
 """
-FRAGMENT = """{{ claim("It does", "gain", "accuracy", expect="higher") }}
+FRAGMENT = """{{ claim("It does", "gain", "probe_accuracy", expect="higher") }}
 
-Noise adds {{ effect("gain", "accuracy", expect="higher") }}: {{ verdict("gain", "accuracy") }}. So
-accuracy is {{ score("some", "accuracy", above="none") }}.
+Noise adds {{ effect("gain", "probe_accuracy", expect="higher") }}: {{ verdict("gain",
+"probe_accuracy") }}. So
+accuracy is {{ score("some", "probe_accuracy", above="none") }}.
 
 {{ figure("differences", "A caption.") }}
 
@@ -45,7 +46,7 @@ def repository(tmp_path, monkeypatch):
     for name in ("report.md.j2", "report.html.j2"):
         (tmp_path / "experiments" / name).write_text((program.HERE / name).read_text())
     rows = [
-        {"arm": arm, "noise": arm, "seed": seed, "accuracy": accuracy}
+        {"arm": arm, "noise": arm, "seed": seed, "probe_accuracy": accuracy}
         for arm, accuracy in (("none", 0.5), ("some", 0.6))
         for seed in range(6)
     ]
@@ -79,7 +80,7 @@ def test_numbers_of_the_report_are_computed(repository):
     assert "Noise adds +0.100 [+0.100, +0.100], n = 6: higher. So" in text
     assert "accuracy is 0.600 [0.600, 0.600]." in text
     assert "| gain " in text and "![A caption.](toy/differences.png)" in text
-    for name in ("table.md", "table.tex", "differences.png"):
+    for name in ("table.md", "differences.png"):
         assert (repository / "results" / "toy" / name).exists()
 
 
@@ -126,28 +127,29 @@ def test_deleting_an_experiment_retires_it(repository):
     "fragment, words",
     [
         (
-            'Well. Noise\ncosts {{ effect("gain", "accuracy", expect="lower") }} here. So.',
+            'Well. Noise\ncosts {{ effect("gain", "probe_accuracy", expect="lower") }} here. So.',
             ["'Noise costs +0.100 [+0.100, +0.100], n = 6 here.'", "gain: expected lower"],
         ),
         (
-            '- *One*: x.\n- It is {{ verdict("gain", "accuracy", expect="undecided") }}, too.',
+            "- *One*: x.\n"
+            '- It is {{ verdict("gain", "probe_accuracy", expect="undecided") }}, too.',
             ["'It is higher, too.'", "expected undecided, but it is higher"],
         ),
         (
-            'With none, {{ score("none", "accuracy", above="some") }}, it is best.',
-            ["With none, 0.500", "accuracy of 'none' is not above that of 'some'"],
+            'With none, {{ score("none", "probe_accuracy", above="some") }}, it is best.',
+            ["With none, 0.500", "linear-probe accuracy of 'none' is not above that of 'some'"],
         ),
         (
-            'With some, {{ score("some", "accuracy", below="none") }}, it is best.',
-            ["accuracy of 'some' is not below that of 'none'"],
+            'With some, {{ score("some", "probe_accuracy", below="none") }}, it is best.',
+            ["linear-probe accuracy of 'some' is not below that of 'none'"],
         ),
         (
-            '{{ claim("It does not", "gain", "accuracy", expect="equivalent") }}',
+            '{{ claim("It does not", "gain", "probe_accuracy", expect="equivalent") }}',
             ["'It does not'", "expected equivalent, but it is higher"],
         ),
         (
-            '{{ effect("gain", "accuracy", expect="lower") }} and\n\n'
-            '{{ effect("gain", "accuracy", expect="equivalent") }}',
+            '{{ effect("gain", "probe_accuracy", expect="lower") }} and\n\n'
+            '{{ effect("gain", "probe_accuracy", expect="equivalent") }}',
             ["expected lower", "(and 1 more)"],
         ),
     ],
@@ -165,7 +167,7 @@ def test_a_sentence_that_the_numbers_contradict_is_named(repository, fragment, w
 
 
 def test_a_contradiction_is_one_line_and_exit_code_2(repository, monkeypatch, capsys):
-    fragment = 'Noise costs {{ effect("gain", "accuracy", expect="lower") }}.'
+    fragment = 'Noise costs {{ effect("gain", "probe_accuracy", expect="lower") }}.'
     (repository / "experiments" / "report" / "toy.md.j2").write_text(fragment)
     monkeypatch.setattr("sys.argv", ["report.py", "--results", str(repository / "results")])
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
@@ -178,12 +180,12 @@ def test_a_contradiction_is_one_line_and_exit_code_2(repository, monkeypatch, ca
 @pytest.mark.parametrize(
     "fragment, words",
     [
-        ('{{ effect("gian", "accuracy") }}', ["toy.md.j2", "'gian'", "'gain'"]),
+        ('{{ effect("gian", "probe_accuracy") }}', ["toy.md.j2", "'gian'", "'gain'"]),
         ('{{ effect("gain", "acuracy") }}', ["toy.md.j2", "'acuracy'"]),
-        ('{{ effect("gain", "accuracy", expect="more") }}', ["expect", "'more'"]),
+        ('{{ effect("gain", "probe_accuracy", expect="more") }}', ["expect", "'more'"]),
         ('{{ effect("gain") }}', ["toy.md.j2", "metric"]),
-        ('{{ score("non", "accuracy") }}', ["toy.md.j2", "'none'"]),
-        ('{{ score("some", "accuracy", above="non") }}', ["toy.md.j2", "'none'"]),
+        ('{{ score("non", "probe_accuracy") }}', ["toy.md.j2", "'none'"]),
+        ('{{ score("some", "probe_accuracy", above="non") }}', ["toy.md.j2", "'none'"]),
         ('{{ figure("pie", "x") }}', ["toy.md.j2", "'pie.png'"]),
         ("{{ tabel() }}", ["report/toy.md.j2", "'tabel'"]),
         ("text\n{% if %}", ["report/toy.md.j2", "line 2"]),
@@ -208,7 +210,7 @@ def test_a_comparison_at_several_places_counts_places_and_epochs(repository):
     gains.update({("small", "accuracy"): 0.2, ("big", "accuracy"): -0.2})
     rows = [
         {"arm": f"{noise} / {size}", "noise": noise, "size": size, "snapshot": snapshot,
-         "seed": seed, "accuracy": 0.5 + 0.01 * seed + (gain if noise == "some" else 0)}
+         "seed": seed, "probe_accuracy": 0.5 + 0.01 * seed + (gain if noise == "some" else 0)}
         for (size, snapshot), gain in gains.items()
         for noise in ("none", "some")
         for seed in range(3)
@@ -216,12 +218,12 @@ def test_a_comparison_at_several_places_counts_places_and_epochs(repository):
     table = pd.DataFrame(rows).assign(status="finished", learning_rate=0.1, run="r")
     table = table.assign(source="folder x", data="0123456789", valid_loss=1.0)
     table.to_csv(repository / "results" / "toy" / "results.csv", index=False)
-    text, _ = build(repository, '{{ effect("gain", "accuracy") }}')
+    text, _ = build(repository, '{{ effect("gain", "probe_accuracy") }}')
     assert "+0.100 [+0.100, +0.100], higher in 3 of 4 analyses" in text
-    text, _ = build(repository, '{{ effect("gain", "accuracy", "higher", at="size small") }}')
+    text, _ = build(repository, '{{ effect("gain", "probe_accuracy", "higher", at="size small") }}')
     assert "+0.150 [+0.150, +0.150], higher in both analyses" in text
     with pytest.raises(UserError, match="expected lower, but it is higher in 3 of 4"):
-        build(repository, 'It falls by {{ effect("gain", "accuracy", expect="lower") }}.')
+        build(repository, 'It falls by {{ effect("gain", "probe_accuracy", expect="lower") }}.')
 
 
 REPOSITORY = program.HERE.parent
@@ -270,14 +272,3 @@ def test_the_answers_say_what_the_committed_runs_say(capsys):
 def test_every_experiment_asks_a_question(path):
     question = load_config(path).experiment.question
     assert question is not None and question.endswith("?")
-
-
-def test_what_tuning_saw_is_a_table_of_rates(repository):
-    rows = [("none", 0.1, 101, 2.0), ("none", 0.1, 102, 4.0), ("none", 0.01, 101, 5.0)]
-    directory = repository / "results" / "toy" / "tuning"
-    directory.mkdir()
-    tried = pd.DataFrame(rows, columns=["arm", "learning_rate", "seed", "valid_loss"])
-    tried.to_csv(directory / "results.csv", index=False)
-    text, _ = build(repository, "{{ rates() }}\n")
-    assert re.search(r"arm +\| 0\.01 +\| 0\.1 ", text)
-    assert re.search(r"none +\| 5\.000 +\| 3\.000 ", text)
