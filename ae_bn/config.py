@@ -22,6 +22,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveFloat,
+    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -97,7 +98,7 @@ class DataConfig(Section):
     stop_words: Literal["english", "smart", "none"]
     stem: Optional[Literal["porter"]]
     vocabulary_size: int = Field(ge=1)
-    input: Literal["binary", "tfidf", "log_count", "as_is"]
+    input: Literal["binary", "tfidf", "sublinear_tfidf", "log_count", "as_is"]
     test_fraction: float = Field(gt=0, lt=1)
     validation_fraction: float = Field(gt=0, lt=1)
 
@@ -287,6 +288,37 @@ class FigureConfig(Section):
         return f"{self.name or self.kind}.png"
 
 
+class ReferenceConfig(Section):
+    """A reference, with candidates for its settings; `ae_bn.evaluation.references` chooses.
+
+    A list that is missing has one candidate, the default.
+    """
+
+    kind: Literal["tfidf", "svd", "nmf", "denoiser"]
+    name: Optional[str] = None  # the title of the kind if null
+    vocabulary_size: Optional[int] = Field(None, ge=1)  # data.vocabulary_size if null
+    input: List[Literal["tfidf", "sublinear_tfidf"]] = Field(["tfidf"], min_length=1)
+    width: Optional[List[PositiveInt]] = Field(None, min_length=1)  # the code's if null
+    masking: Optional[List[Annotated[float, Field(gt=0, lt=1)]]] = Field(None, min_length=1)
+    whitened: Optional[List[bool]] = Field(None, min_length=1)  # false if null
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, reference):
+        return {"kind": reference} if isinstance(reference, str) else reference
+
+    @model_validator(mode="after")
+    def _check(self):
+        for key, kinds in (
+            ("width", ["svd", "nmf", "denoiser"]),
+            ("masking", ["denoiser"]),
+            ("whitened", ["svd"]),
+        ):
+            if getattr(self, key) is not None and self.kind not in kinds:
+                raise ValueError(f"{key} goes with kind {' or '.join(kinds)}, not {self.kind}")
+        return self
+
+
 class ReportConfig(Section):
     metrics: List[str] = Field(min_length=1)
     snapshot: Literal["loss", "accuracy", "precision", "last"]
@@ -310,8 +342,7 @@ class ExperimentConfig(Section):
     include: List[Dict[str, Union[str, List[str]]]]
     skip: List[Dict[str, Union[str, List[str]]]]
     compare: Dict[str, ComparisonConfig]
-    references: List[Literal["tfidf", "svd", "nmf", "denoiser"]]
-    reference_masking: float = Field(gt=0, lt=1)
+    references: List[ReferenceConfig]
     learning_rates: Dict[str, PositiveFloat]
     rate_grid: List[PositiveFloat]
     keep_models: bool
