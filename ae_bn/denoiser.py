@@ -56,6 +56,7 @@ B0 and V.
 
 from __future__ import annotations
 
+from copy import copy
 from numbers import Integral, Real
 
 import numpy as np
@@ -257,6 +258,13 @@ class LinearDenoiser(Transformer):
                 f"codes of shape {X.shape}: give codes with {self._n_features_out} units"
             )
         return (X @ self.components_).astype(X.dtype, copy=False)
+
+    def narrowed(self, n_components: int) -> LinearDenoiser:
+        """Return the fitted denoiser of fewer units, which are the first of this one's."""
+        narrow = copy(self).set_params(n_components=n_components)
+        narrow.encoder_ = self.encoder_[:, :n_components]
+        narrow.components_ = self.components_[:n_components]
+        return narrow
 
     @property
     def _n_features_out(self):

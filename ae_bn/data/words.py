@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix, diags
 
 from ae_bn.errors import UserError
 
-INPUTS = ("tfidf", "binary", "log_count", "as_is")
+INPUTS = ("tfidf", "sublinear_tfidf", "binary", "log_count", "as_is")
 
 # The characters of Unicode's category M and the letters between them, without the marks that turn
 # symbols into emoji.  Python's regular expressions have no name for this category.

@@ -264,7 +264,8 @@ def _places(distances, documents):
 def dead_units(codes) -> float:
     """Return the share of units whose value is the same for every document."""
     if issparse(codes):
-        codes = codes.toarray()
+        extremes = codes.max(axis=0), codes.min(axis=0)
+        return 1 - float((extremes[0] != extremes[1]).nnz / codes.shape[1])
     return float(np.mean(np.ptp(codes, axis=0) == 0))
 
 
@@ -313,7 +314,8 @@ def chance_metrics(
         "accuracy": accuracy,
         "probe_accuracy": accuracy,
         **dict.fromkeys(
-            ["precision", "raw_precision", "centred_precision"], float(share[test_labels].mean())
+            ["precision", "raw_precision", "centred_precision", "scaled_precision"],
+            float(share[test_labels].mean()),
         ),
         **({"softmax_accuracy": accuracy} if config.softmax_probe else {}),
     }
