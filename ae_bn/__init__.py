@@ -1,12 +1,14 @@
 """Batch Normalization and dropout in autoencoders for sparse text, in explicit Theano graphs.
 
 `ae_bn.BatchNormAutoencoder` is the scikit-learn estimator, which trains with Theano.
+`ae_bn.LinearDenoiser` is another estimator, in closed form and without Theano.
 `ae_bn.Encoder` encodes text with a trained model and needs no Theano.
 
 Importing this package sets Theano's flags (`ae_bn.theano_setup`), so import it before Theano.
 """
 
 from ae_bn import theano_setup
+from ae_bn.errors import UserError
 
 __version__ = "0.1.0"
 
@@ -20,6 +22,15 @@ def __getattr__(name):
         from ae_bn.estimator import BatchNormAutoencoder
 
         return BatchNormAutoencoder
+    if name == "LinearDenoiser":
+        try:
+            from ae_bn.denoiser import LinearDenoiser
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("sklearn"):
+                raise
+            raise UserError("LinearDenoiser needs scikit-learn: pip install scikit-learn") from None
+
+        return LinearDenoiser
     if name == "Encoder":
         from ae_bn.encoder import Encoder
 

@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveFloat,
+    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -95,7 +96,7 @@ class DataConfig(Section):
     stop_words: Literal["english", "smart", "none"]
     stem: Optional[Literal["porter"]]
     vocabulary_size: int = Field(ge=1)
-    input: Literal["binary", "tfidf", "log_count", "as_is"]
+    input: Literal["binary", "tfidf", "sublinear_tfidf", "log_count", "as_is"]
     test_fraction: float = Field(gt=0, lt=1)
     validation_fraction: float = Field(gt=0, lt=1)
 
@@ -143,12 +144,18 @@ class CompetitionConfig(Section):
     alpha: float = Field(ge=0)
 
 
+class DenoiserStartConfig(Section):
+    masking: float = Field(gt=0, lt=1)
+    offset: float
+
+
 class ModelConfig(Section):
     layers: List[int] = Field(min_length=1)
     tied: bool
     hidden_activation: HiddenActivation
     output_activation: OutputActivation
     output_start: Literal["data", "plain"]
+    denoiser_start: Optional[DenoiserStartConfig]
     loss: Loss
     sampling: Optional[int] = Field(ge=1)
     competition: Optional[CompetitionConfig]
@@ -173,6 +180,8 @@ class ModelConfig(Section):
             raise ValueError(
                 "loss multinomial compares every word with all others; set sampling to null"
             )
+        if self.denoiser_start is not None:
+            self._check_denoiser_start()
         if self.competition is not None:
             if self.hidden_activation != "tanh":
                 raise ValueError("competition needs hidden_activation tanh")
@@ -187,6 +196,22 @@ class ModelConfig(Section):
                 "sampling to null"
             )
         return self
+
+    def _check_denoiser_start(self):
+        bn = self.batch_norm
+        needed = {
+            "one layer in layers": len(self.layers) == 1,
+            "tied false": not self.tied,
+            "hidden_activation relu or linear": self.hidden_activation in ("relu", "linear"),
+            "output_activation linear": self.output_activation == "linear",
+            "loss squared_error": self.loss == "squared_error",
+            "batch_norm.over null": bn.over is None,
+            "batch_norm.gradient other than rate_per_unit": bn.gradient != "rate_per_unit",
+            "batch_norm.scale and batch_norm.shift true": bn.scale and bn.shift,
+        }
+        for need, holds in needed.items():
+            if not holds:
+                raise ValueError(f"denoiser_start needs {need}")
 
 
 class PlateauConfig(Section):
@@ -279,6 +304,37 @@ class FigureConfig(Section):
         return f"{self.name or self.kind}.png"
 
 
+class ReferenceConfig(Section):
+    """A reference, with candidates for its settings; `ae_bn.evaluation.references` chooses.
+
+    A list that is missing has one candidate, the default.
+    """
+
+    kind: Literal["tfidf", "svd", "nmf", "denoiser"]
+    name: Optional[str] = None  # the title of the kind if null
+    vocabulary_size: Optional[int] = Field(None, ge=1)  # data.vocabulary_size if null
+    input: List[Literal["tfidf", "sublinear_tfidf"]] = Field(["tfidf"], min_length=1)
+    width: Optional[List[PositiveInt]] = Field(None, min_length=1)  # the code's if null
+    masking: Optional[List[Annotated[float, Field(gt=0, lt=1)]]] = Field(None, min_length=1)
+    whitened: Optional[List[bool]] = Field(None, min_length=1)  # false if null
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, reference):
+        return {"kind": reference} if isinstance(reference, str) else reference
+
+    @model_validator(mode="after")
+    def _check(self):
+        for key, kinds in (
+            ("width", ["svd", "nmf", "denoiser"]),
+            ("masking", ["denoiser"]),
+            ("whitened", ["svd"]),
+        ):
+            if getattr(self, key) is not None and self.kind not in kinds:
+                raise ValueError(f"{key} goes with kind {' or '.join(kinds)}, not {self.kind}")
+        return self
+
+
 class ReportConfig(Section):
     metrics: List[str] = Field(min_length=1)
     snapshot: Literal["loss", "accuracy", "precision", "last"]
@@ -301,8 +357,7 @@ class ExperimentConfig(Section):
     include: List[Dict[str, Union[str, List[str]]]]
     skip: List[Dict[str, Union[str, List[str]]]]
     compare: Dict[str, ComparisonConfig]
-    references: List[Literal["tfidf", "svd", "nmf", "denoiser"]]
-    reference_masking: float = Field(gt=0, lt=1)
+    references: List[ReferenceConfig]
     rate_grid: List[PositiveFloat]
     keep_models: bool
     report: ReportConfig

@@ -11,7 +11,6 @@ from typing import Iterator, Mapping
 import numpy as np
 import theano
 from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
@@ -25,22 +24,10 @@ from ae_bn.evaluation.codes import PathMeter
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.layers import standardises_minibatches
 from ae_bn.randomness import streams
+from ae_bn.scikit_learn import DTYPES, Transformer, validate_data
 from ae_bn.study.compiled import compiled
 from ae_bn.training import SNAPSHOTS, check_batch_size, fit
 
-try:
-    from sklearn.base import ClassNamePrefixFeaturesOutMixin
-except ImportError:  # it was private at first
-    from sklearn.base import _ClassNamePrefixFeaturesOutMixin as ClassNamePrefixFeaturesOutMixin
-try:
-    from sklearn.utils.validation import validate_data
-except ImportError:  # before scikit-learn 1.6 it is a method
-
-    def validate_data(estimator, X, **options):
-        return estimator._validate_data(X, **options)
-
-
-DTYPES = [np.float64, np.float32]  # results have the dtype of the input, if it is one of these
 SETTINGS = {  # the name of each parameter in a config
     "layers": "model.layers",
     "tied": "model.tied",
@@ -72,7 +59,7 @@ WITHOUT_EFFECT = {
 }
 
 
-class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BatchNormAutoencoder(Transformer):
     """An autoencoder with Batch Normalization and dropout, for sparse documents.
 
     `fit` trains with early stopping on documents that it holds out.  `transform` returns the codes.
@@ -491,16 +478,6 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         with compiled(self._fitted, self.n_features_in_) as autoencoder:
             autoencoder.set_state(self.parameters_)
             yield autoencoder
-
-    def __sklearn_tags__(self):
-        """Return the tags for scikit-learn 1.6 and later; earlier versions call `_more_tags`."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = DTYPES
-        return tags
-
-    def _more_tags(self):
-        return {"preserves_dtype": DTYPES}
 
 
 def _check_values(X, config: Config) -> None:

@@ -47,7 +47,7 @@ BATCH_NORMS = {
     "gradient": st.sampled_from(["full", "constant", "rate_per_unit"]),
     "epsilon": st.sampled_from([1e-5, 0.5]),
 }
-INPUTS = st.sampled_from(["binary", "tfidf", "log_count", "as_is"])
+INPUTS = st.sampled_from(["binary", "tfidf", "sublinear_tfidf", "log_count", "as_is"])
 
 
 @st.composite

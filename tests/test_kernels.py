@@ -571,7 +571,10 @@ def test_squared_error(dtype):
     rng = np.random.default_rng(0)
     rate, step, upper = (np.asarray(v, dtype) for v in (0.1, 3, 2))
     inputs = squared_error_inputs(3, 5, 2, dtype, rng)
-    error, gradient = Compiled(SquaredError(), *inputs), Compiled(SquaredErrorGradient(), upper, *inputs)
+    error, gradient = (
+        Compiled(SquaredError(), *inputs),
+        Compiled(SquaredErrorGradient(), upper, *inputs),
+    )
     rule = "adam", hyperparameters("adam")
     state = [np.zeros_like(inputs[1])] * 2
     arguments = lambda H, W, b, *x: (rate, step, upper, H, b, *x, W)  # noqa: E731
@@ -716,7 +719,7 @@ def test_every_kind_of_model_trains_alike():
 
 
 def test_both_kernels_of_the_squared_error_train_alike():
-    """The one for many documents in a minibatch, and the one for few; tied weights take the first."""
+    """The one for many documents in a minibatch, and the one for few; tied weights take one."""
     plain = ("loss=squared_error", "output_activation=linear", "dropout.hidden=0.3")
     for settings in (plain, (*plain, "tied=true"), (*plain, "layers=[9, 5]")):
         runs = []

@@ -164,7 +164,7 @@ def vectorise(
     vocabulary_size : int
         The number of words to keep, the most frequent ones.  Of equally frequent words the first
         in the alphabet are kept.
-    kind : {"tfidf", "binary", "log_count", "as_is"}
+    kind : {"tfidf", "sublinear_tfidf", "binary", "log_count", "as_is"}
         The values of the matrix, as for the setting ``data.input``.
     stop_words : {"english", "smart", "none", None}
         The list of words to leave out, as for the setting ``data.stop_words``; None is ``"none"``.

@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix, diags
 
 from ae_bn.errors import UserError
 
-INPUTS = ("tfidf", "binary", "log_count", "as_is")
+INPUTS = ("tfidf", "sublinear_tfidf", "binary", "log_count", "as_is")
 
 # The characters of Unicode's category M and the letters between them, without the marks that turn
 # symbols into emoji.  Python's regular expressions have no name for this category.
@@ -193,15 +193,16 @@ def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
     ----------
     counts : csr_matrix of int, shape (n_documents, n_words)
         How often each word occurs in each document.
-    kind : {"tfidf", "binary", "log_count", "as_is"}
+    kind : {"tfidf", "sublinear_tfidf", "binary", "log_count", "as_is"}
         The kind of input.
         ``tfidf``: counts times ``idf``, scaled to Euclidean length 1 per document.
+        ``sublinear_tfidf``: the same with 1 + log(count) instead of a count.
         ``binary``: 1 where the word occurs.
         ``log_count``: log(1 + count) divided by its largest value in the document, in [0, 1]
         (KATE; Chen and Zaki, 2017).
         ``as_is``: the counts themselves, or whatever values a ready matrix holds.
     idf : ndarray of float, shape (n_words,)
-        Inverse document frequencies of the words; used by ``tfidf`` only.
+        Inverse document frequencies of the words; used by the first two kinds only.
 
     Returns
     -------
@@ -211,11 +212,16 @@ def weigh(counts: csr_matrix, kind: str, idf: np.ndarray) -> csr_matrix:
     Raises
     ------
     UserError
-        If the kind is unknown.
+        If the kind is unknown, or ``sublinear_tfidf`` is asked for of values below 1.
     """
     if kind not in INPUTS:
         raise UserError(f"kind {kind!r}: choose one of {', '.join(INPUTS)}")
-    if kind == "tfidf":
+    if kind == "sublinear_tfidf":
+        if counts.nnz and counts.data.min() < 1:
+            raise UserError("input sublinear_tfidf is for counts from 1: take tfidf or as_is")
+        counts = csr_matrix(counts, dtype=np.float64, copy=True)
+        counts.data = 1 + np.log(counts.data)
+    if kind in ("tfidf", "sublinear_tfidf"):
         weights = csr_matrix(counts @ diags(idf))
         weights = _divide_rows(weights, np.sqrt(weights.power(2).sum(axis=1)))
     elif kind == "log_count":

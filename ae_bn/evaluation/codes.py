@@ -1,6 +1,6 @@
 r"""Metrics of codes that are fast enough to be taken after every epoch.
 
-There are three, each in closed form or by one matrix product:
+There are four, each in closed form or by one matrix product:
 
 - `ridge_accuracy`: the accuracy of a linear probe.  Let Z be the codes standardised by the fit
   documents, and Y the labels as indicators minus their shares.  The ridge regression
@@ -11,6 +11,7 @@ There are three, each in closed form or by one matrix product:
   the validation documents.
 - `precision_at`: the share of a query's nearest documents that have its label, by cosine of the
   codes as they are (raw), and of the codes minus the mean of the database (centred).
+  `scaled_precision` scales the codes to length 1 before it centres them.
 - `mean_share`: ``|mu|^2 / E|z|^2``, the share of the codes' energy in their mean mu.  With a share
   near 1 all raw codes point in nearly the same direction, and the mean decides their cosines.
 
@@ -29,6 +30,7 @@ import theano
 import theano.tensor as T
 from scipy.sparse import csr_matrix, issparse
 from sklearn.linear_model import RidgeClassifier
+from sklearn.preprocessing import normalize
 
 from ae_bn.evaluation.probes import Split, dead_units, measured, saturated, softmax_accuracy
 from ae_bn.kernels.product import Product
@@ -133,54 +135,111 @@ def precision_at(database: Split, queries: Split, fraction: float = FRACTION) ->
     Precision
         The raw and the centred precision.
     """
-    n = len(database.labels)
-    k = max(1, round(fraction * n))
-    D, Q = (
-        split.codes.toarray() if issparse(split.codes) else np.asarray(split.codes)  # type: ignore
-        for split in (database, queries)
-    )
+    k = max(1, round(fraction * len(database.labels)))
+    prepare = _prepared_sparse if issparse(database.codes) else _prepared
+    scores, offsets, raw, centred = prepare(database.codes, queries.codes)
+    labels = [split.labels.astype(np.int32) for split in (database, queries)]
+    found = np.zeros(2)
+    count = _counter(theano.config.floatX, issparse(database.codes))
+    for start in range(0, len(labels[1]), QUERIES):
+        rows = slice(start, start + QUERIES)
+        found += count(
+            *scores(rows), offsets[1][rows], offsets[0], raw[1][rows], raw[0],
+            centred[1][rows], centred[0], labels[1][rows], labels[0], k,
+        )  # fmt: skip
+    return Precision(*(float(v) for v in found / (k * len(labels[1]))))
+
+
+def scaled_precision(database: Split, queries: Split) -> float:
+    """Return the centred precision of codes that are scaled to length 1 before they are centred.
+
+    A code of zeros stays one.
+
+    Parameters
+    ----------
+    database, queries : Split
+        The codes, as `precision_at` takes them.
+    """
+    scaled = (Split(normalize(codes), labels) for codes, labels in (database, queries))
+    return precision_at(*scaled).centred
+
+
+def _prepared(D, Q):
+    """Return what `_counter` takes for dense codes: the queries' rows, offsets and scales.
+
+    The product is that of centred codes, and offsets make raw ones of it:
+    q d = (q - mu)(d - mu) + (q - mu) mu + (mu (d - mu) + mu mu)
+    """
+    D, Q = np.asarray(D), np.asarray(Q)
     mu = D.mean(axis=0, dtype=np.float64)
     raw = [_inverse_norms(codes) for codes in (D, Q)]
     mu = mu.astype(theano.config.floatX)
     D, Q = (np.asarray(codes - mu, theano.config.floatX) for codes in (D, Q))
     centred = [_inverse_norms(codes) for codes in (D, Q)]
-    # The cosines of raw codes come from the products of centred ones:
-    # q d = (q - mu)(d - mu) + (q - mu) mu + (mu (d - mu) + mu mu)
-    document_offset, query_offset = D @ mu + mu @ mu, Q @ mu
-    labels = [split.labels.astype(np.int32) for split in (database, queries)]
-    found, count = np.zeros(2), _counter(theano.config.floatX)
-    for start in range(0, len(Q), QUERIES):
-        rows = slice(start, start + QUERIES)
-        found += count(
-            Q[rows], D, query_offset[rows], document_offset, raw[1][rows], raw[0],
-            centred[1][rows], centred[0], labels[1][rows], labels[0], k,
-        )  # fmt: skip
-    return Precision(*(float(v) for v in found / (k * len(Q))))
+    return (lambda rows: (Q[rows], D)), (D @ mu + mu @ mu, Q @ mu), raw, centred
+
+
+def _prepared_sparse(D, Q):
+    """Return the same for sparse codes, which stay sparse, with the product of raw codes.
+
+    Offsets make centred ones of it: (q - mu)(d - mu) = q d - q mu + (mu mu - mu d)
+    """
+    D, Q = csr_matrix(D, dtype=np.float64), csr_matrix(Q, dtype=np.float64)
+    Dt = csr_matrix(D.T)
+    mu = np.asarray(D.mean(axis=0)).ravel()
+    squares = [np.asarray(codes.multiply(codes).sum(axis=1)).ravel() for codes in (D, Q)]
+    products = [codes @ mu for codes in (D, Q)]
+    raw = [_inverse(square) for square in squares]
+    # An error of rounding, not a length, is left of a code that is equal to the mean.
+    left = [square - 2 * p + mu @ mu for square, p in zip(squares, products)]
+    centred = [_inverse(np.where(v > 1e-12 * s, v, 0)) for v, s in zip(left, squares)]
+    offsets = [
+        np.asarray(offset, theano.config.floatX) for offset in (mu @ mu - products[0], -products[1])
+    ]
+    return (
+        lambda rows: [(Q[rows] @ Dt).toarray().astype(theano.config.floatX)],
+        offsets,
+        raw,
+        centred,
+    )
 
 
 def _inverse_norms(codes):
     """Return 1 / |code|, and 0 for a code of zeros, (n,) in floatX."""
-    norms = np.sqrt(np.einsum("ij,ij->i", codes, codes))
+    return _inverse(np.einsum("ij,ij->i", codes, codes))
+
+
+def _inverse(squares):
+    norms = np.sqrt(squares)
     inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
     return inverse.astype(theano.config.floatX)
 
 
 @lru_cache(maxsize=None)
-def _counter(floatX):  # Theano's setting, which its types follow; here, a function for each
-    """Return the compiled function that sums the relevant documents of queries, by both cosines."""
-    Q, D = T.matrices("Q", "D")
+def _counter(floatX, sparse):  # Theano's setting, which its types follow; here, functions for each
+    """Return the compiled function that sums the relevant documents of queries, by both cosines.
+
+    It takes centred codes and the offsets of raw ones, or, where codes are sparse, scores of raw
+    codes and the offsets of centred ones; see `_prepared` and `_prepared_sparse`.
+    """
     offsets = T.vectors("query_offset", "document_offset")
     raw, centred = T.vectors("raw_Q", "raw_D"), T.vectors("centred_Q", "centred_D")
     labels, k = T.ivectors("query_labels", "document_labels"), T.lscalar("k")
-    scores = Product()(Q, D.T) if theano.config.blas__ldflags else T.dot(Q, D.T)
+    if sparse:
+        given = [T.matrix("scores")]
+        scores = given[0]
+    else:
+        Q, D = given = T.matrices("Q", "D")
+        scores = Product()(Q, D.T) if theano.config.blas__ldflags else T.dot(Q, D.T)
+    zeros = [T.zeros_like(offset) for offset in offsets]
     found = [
         CountRelevant()(scores, own, scale, offset, document_scale, *labels, k).sum()
         for own, offset, (scale, document_scale) in (
-            (*offsets, raw),
-            (*(T.zeros_like(o) for o in offsets), centred),
+            (*(zeros if sparse else offsets), raw),
+            (*(offsets if sparse else zeros), centred),
         )
     ]
-    inputs = [Q, D, *offsets, *raw, *centred, *labels, k]
+    inputs = [*given, *offsets, *raw, *centred, *labels, k]
     return theano.function(inputs, found, name="count_relevant")
 
 
@@ -196,6 +255,32 @@ def mean_share(codes) -> float:
     squares = codes.multiply(codes).sum() if issparse(codes) else np.vdot(codes, codes)
     energy = float(squares) / codes.shape[0]
     return float(mu @ mu / energy) if energy > 0 else float("nan")
+
+
+def validation_parts(fit: Split, valid: Split, queries: Split) -> dict[str, Callable[[], object]]:
+    """Return functions for the metrics of validation documents, for `ae_bn.evaluation.measured`.
+
+    Parameters
+    ----------
+    fit, valid : Split
+        The codes of the documents that a method learned from, and of those held out.
+    queries : Split
+        The held-out documents that are queries; the fit documents are the database.
+
+    Returns
+    -------
+    dict of functions
+        ``valid_accuracy``, and ``valid_precision`` for this metric and
+        ``valid_centred_precision``; none if the fit documents have fewer than two labels.
+    """
+
+    def precision():
+        found = precision_at(fit, queries)
+        return {"valid_precision": found.raw, "valid_centred_precision": found.centred}
+
+    if np.ptp(fit.labels) == 0:
+        return {}
+    return {"valid_accuracy": lambda: ridge_accuracy(fit, valid), "valid_precision": precision}
 
 
 class PathMeter:
@@ -234,17 +319,9 @@ class PathMeter:
             ``dead_units`` and, with a bounded activation, ``saturated`` of the validation
             documents' codes.
         """
-        parts: dict[str, Callable[[], object]] = {}
-        if np.ptp(self.fit_labels) > 0:
-            fit, valid = Split(fit_codes, self.fit_labels), Split(valid_codes, self.valid_labels)
-            queries = Split(valid_codes[self.queries], self.valid_labels[self.queries])
-
-            def precision():
-                found = precision_at(fit, queries)
-                return {"valid_precision": found.raw, "valid_centred_precision": found.centred}
-
-            parts["valid_accuracy"] = lambda: ridge_accuracy(fit, valid)
-            parts["valid_precision"] = precision
+        fit, valid = Split(fit_codes, self.fit_labels), Split(valid_codes, self.valid_labels)
+        queries = Split(valid_codes[self.queries], self.valid_labels[self.queries])
+        parts = validation_parts(fit, valid, queries)
         parts["mean_share"] = lambda: mean_share(fit_codes)
         parts["dead_units"] = lambda: dead_units(valid_codes)
         parts["saturated"] = lambda: saturated(valid_codes, self.activation)
@@ -272,9 +349,10 @@ def snapshot_metrics(
     Returns
     -------
     dict of float
-        ``probe_accuracy``, ``raw_precision``, ``centred_precision`` and, with ``softmax``,
-        ``softmax_accuracy``, unless the fit documents have fewer than two labels; ``mean_share``
-        of the training codes.  See `ae_bn.evaluation.probes.measured` for metrics that fail.
+        ``probe_accuracy``, ``raw_precision``, ``centred_precision``, ``scaled_precision`` and, with
+        ``softmax``, ``softmax_accuracy``, unless the fit documents have fewer than two labels;
+        ``mean_share`` of the training codes.  See `ae_bn.evaluation.probes.measured` for metrics
+        that fail.
     """
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
 
@@ -286,6 +364,7 @@ def snapshot_metrics(
     if np.ptp(fit.labels) > 0:
         parts["probe_accuracy"] = lambda: ridge_accuracy(fit, valid, test)
         parts["raw_precision"] = precision
+        parts["scaled_precision"] = lambda: scaled_precision(train, test)
         if softmax:
             parts["softmax_accuracy"] = lambda: softmax_accuracy(train, test)
     parts["mean_share"] = lambda: mean_share(train.codes)

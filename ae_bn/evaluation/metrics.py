@@ -50,6 +50,12 @@ METRICS = {
         "raw precision of codes less the mean code of the training documents",
         unit="at 2 % retrieved",
     ),
+    "scaled_precision": Metric(
+        "precision, scaled and centred",
+        3,
+        "centred precision of codes that are scaled to length 1 before their mean is subtracted",
+        unit="at 2 % retrieved",
+    ),
     "mean_share": Metric(
         "share of the mean",
         3,
@@ -146,4 +152,5 @@ METRICS = {
 
 # Metrics that need two labels.
 LABEL_METRICS = {"softmax_accuracy", "probe_accuracy", "raw_precision", "centred_precision"}
-LABEL_METRICS |= {"valid_accuracy", "valid_precision", "valid_centred_precision"}
+LABEL_METRICS |= {"scaled_precision", "valid_accuracy", "valid_precision"}
+LABEL_METRICS |= {"valid_centred_precision"}

@@ -122,7 +122,8 @@ def unit_metrics(codes, activation: str) -> dict:
 def dead_units(codes) -> float:
     """Return the share of units whose value is the same for every document."""
     if issparse(codes):
-        codes = codes.toarray()
+        extremes = codes.max(axis=0), codes.min(axis=0)
+        return 1 - float((extremes[0] != extremes[1]).nnz / codes.shape[1])
     return float(np.mean(np.ptp(codes, axis=0) == 0))
 
 
@@ -169,6 +170,9 @@ def chance_metrics(
         **losses,
         **units,
         "probe_accuracy": accuracy,
-        **dict.fromkeys(["raw_precision", "centred_precision"], float(share[test_labels].mean())),
+        **dict.fromkeys(
+            ["raw_precision", "centred_precision", "scaled_precision"],
+            float(share[test_labels].mean()),
+        ),
         **({"softmax_accuracy": accuracy} if config.softmax_probe else {}),
     }

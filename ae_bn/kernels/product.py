@@ -13,7 +13,6 @@ from theano.tensor.blas_headers import blas_header_text
 
 from ae_bn.kernels.kernel import Kernel
 
-
 GEMM = r"""
 inline void gemm(char* a, char* b, int* m, int* n, int* k, float* one, float* A, int* lda,
                  float* B, int* ldb, float* zero, float* C, int* ldc) {

@@ -32,7 +32,6 @@ import theano.tensor as T
 from theano.gradient import DisconnectedType, grad_undefined
 from theano.graph.basic import Apply
 
-from ae_bn.kernels.kernel import Kernel
 from ae_bn.kernels.product import BlasKernel
 from ae_bn.kernels.projection import WORDS, checked_csr
 from ae_bn.kernels.updates import Update
@@ -262,8 +261,8 @@ class SquaredError(BlasKernel):
         return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
 
     def perform(self, node, inputs, outputs):
-        H, W, b, *documents = inputs
-        X = checked_csr(*documents, len(W)).toarray()
+        H, W, b, data, indices, indptr = inputs
+        X = checked_csr(data, indices, indptr, len(W)).toarray()
         difference = H @ W.T + b - X
         results = [(difference**2).sum() / len(H), 2 / len(H) * difference @ W]
         results += [2 / len(H) * difference.sum(axis=0)]
@@ -331,8 +330,8 @@ class SquaredErrorGradient(BlasKernel):
         return Apply(self, inputs, [T.matrix(dtype=inputs[2].dtype)])
 
     def perform(self, node, inputs, outputs):
-        upper, H, W, b, *documents = inputs
-        difference = H @ W.T + b - checked_csr(*documents, len(W)).toarray()
+        upper, H, W, b, data, indices, indptr = inputs
+        difference = H @ W.T + b - checked_csr(data, indices, indptr, len(W)).toarray()
         outputs[0][0] = (upper * 2 / len(H) * difference.T @ H).astype(W.dtype)
 
     def infer_shape(self, fgraph, node, shapes):

@@ -21,7 +21,12 @@ from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
 from ae_bn.model.building import build_layers, parameters_of
 from ae_bn.model.fused import KERNELS
-from ae_bn.model.initialization import draw_parameters, start_output, word_moments
+from ae_bn.model.initialization import (
+    draw_parameters,
+    start_from_denoiser,
+    start_output,
+    word_moments,
+)
 from ae_bn.model.losses import LOSSES
 from ae_bn.model.optimizers import whole
 from ae_bn.model.population import Moments, update_population
@@ -199,7 +204,7 @@ class Autoencoder:
         """Start a new run: parameters, optimiser state, dropout and learning rate.
 
         See `ae_bn.model.initialization`; with output_start "data" the output layer starts from the
-        data.
+        data, and with denoiser_start both layers start from the linear denoiser.
 
         Parameters
         ----------
@@ -215,7 +220,17 @@ class Autoencoder:
         for state, _ in self._updates:
             state.set_value(np.zeros_like(state.get_value(borrow=True)), borrow=True)
         draw_parameters(self.layers, streams.initialization)
-        if self.config.output_start == "data":
+        start = self.config.denoiser_start
+        if start is not None:
+            start_from_denoiser(
+                self.layers,
+                X,
+                start.masking,
+                start.offset,
+                lambda: self.update_population_statistics(X),
+                lambda number: self.moments(number, X),
+            )
+        elif self.config.output_start == "data":
             mean, deviation = word_moments(X)
 
             def moments_of_output():

@@ -1,12 +1,18 @@
-"""Where training starts: W is drawn, a is 1 and b is 0, and the output starts from the data."""
+"""Where training starts: W is drawn, a is 1 and b is 0, and the output starts from the data.
+
+Or training starts from the linear denoiser, see `start_from_denoiser`.
+"""
 
 from __future__ import annotations
 
 from typing import Callable
 
+import joblib
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from ae_bn.choices import ACTIVATIONS
+from ae_bn.denoiser import linear_denoiser
 from ae_bn.model.stages import Layer
 from ae_bn.model.variables import set_values
 
@@ -85,6 +91,68 @@ def start_output(
         factors = np.minimum(1, deviation / np.sqrt(variance + TINY))
         factors = factors[:, None] if projection.transposed else factors
         set_values(projection.W, projection.W.get_value() * factors)
+
+
+def start_from_denoiser(
+    layers: list[Layer],
+    X: csr_matrix,
+    masking: float,
+    offset: float,
+    update_statistics: Callable[[], None],
+    moments: Callable[[int], tuple],
+) -> None:
+    """Let an autoencoder of one hidden layer start as a linear denoiser with its units cut off.
+
+    With the denoiser's encoder E and decoder D, the mean m and the standard deviation s of its
+    codes x E, and the offset c, the network starts as
+
+        out = max(0, x E - m + c s) D + (m - c s) D.
+
+    A unit is linear where its code is above m - c s.  So with a large offset the network is the
+    denoiser.  Layers with BN start as the same function, for the statistics of all documents: in
+    a * h + b, a is the standard deviation of g, and b the shift above plus the mean of g.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        The hidden layer and the output layer.
+    X : csr_matrix, (n, n_words)
+        The training documents.
+    masking : float
+        The probability, in (0, 1), that the denoiser drops a word.
+    offset : float
+        The offset c, in standard deviations of each unit.
+    update_statistics : function
+        The function that recomputes the population statistics of all layers.
+    moments : function
+        The function that takes the number of a layer, from 0, and returns mean and variance of its
+        g over the training documents.
+    """
+    n_units = layers[0].projection.shape[1]
+    encoder, decoder = _denoiser(X, n_units, masking)
+    shift = np.zeros(n_units)
+    for number, (layer, W) in enumerate(zip(layers, (encoder, decoder))):
+        projection, bn = layer.projection, layer.batch_normalization
+        set_values(projection.W, W.T if projection.transposed else W)
+        update_statistics()
+        mean, variance = moments(number)
+        shift = -shift @ decoder if number else offset * np.sqrt(variance) - mean
+        if bn.normalize:
+            set_values(bn.a, np.sqrt(variance + bn.epsilon))
+        set_values(bn.b, shift + mean if bn.center else shift)
+
+
+_solutions: dict[tuple, tuple] = {}  # the last ones: runs that differ in a learning rate share one
+
+
+def _denoiser(X, n_units, masking):
+    """Return encoder and decoder of the linear denoiser."""
+    key = joblib.hash(X), n_units, masking
+    if key not in _solutions:
+        if len(_solutions) == 2:
+            del _solutions[next(iter(_solutions))]
+        _solutions[key] = linear_denoiser(X, n_units, masking)
+    return _solutions[key]
 
 
 def word_moments(X) -> tuple[np.ndarray, np.ndarray]:

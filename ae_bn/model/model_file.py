@@ -45,7 +45,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.sparse import csr_matrix
 
-from ae_bn.config import Config, DataConfig, complete
+from ae_bn.config import Config, DataConfig, complete, load_config
 from ae_bn.data.words import LETTERS_ONLY, TOKEN_PATTERN, count_words, weigh, word_splitter
 from ae_bn.errors import UserError
 from ae_bn.files import read_arrays, read_facts, read_header, write_arrays
@@ -163,6 +163,44 @@ def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Co
     corpus : Corpus
         The corpus that it was trained on.
     """
+    _write(path, autoencoder.get_state(), config, corpus)
+
+
+def write_denoiser(
+    path: Path, encoder: np.ndarray, decoder: np.ndarray, config: Config, corpus: Corpus
+) -> None:
+    """Write a linear denoiser (`ae_bn.denoiser`) as an autoencoder with linear layers, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    encoder, decoder : ndarray, (n_words, n_units) and (n_units, n_words)
+        Its matrices, which the file holds in float32.
+    config : Config
+        The settings of the run, whose data and masking are those of the denoiser.
+    corpus : Corpus
+        The corpus that it was fitted on.
+    """
+    n_words, n_units = encoder.shape
+    linear = load_config().replace(
+        {
+            "data": config.data.model_dump(),
+            "model.dropout": config.model.dropout.model_dump(),
+            "model.layers": [n_units],
+            "model.hidden_activation": "linear",
+            "model.output_activation": "linear",
+            "model.loss": "squared_error",
+            "model.batch_norm.hidden": False,
+        }
+    )
+    arrays = {"layer1.W": encoder, "layer1.b": np.zeros(n_units)}
+    arrays.update({"layer2.W": decoder, "layer2.b": np.zeros(n_words)})
+    contiguous = {name: np.ascontiguousarray(a, np.float32) for name, a in arrays.items()}
+    _write(path, contiguous, linear, corpus)
+
+
+def _write(path: Path, arrays: dict, config: Config, corpus: Corpus) -> None:
     facts = {
         "format": FORMAT,
         "config": config.run_settings(),
@@ -172,7 +210,7 @@ def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Co
         "source": corpus.source,
         "fingerprint": corpus.fingerprint,
     }
-    write_arrays(path, autoencoder.get_state(), facts)
+    write_arrays(path, arrays, facts)
 
 
 def read_contents(path: Path) -> Contents:

@@ -97,7 +97,7 @@ def read_tables(directory: Path, experiment: ExperimentConfig) -> tuple[pd.DataF
         types = {**dict.fromkeys(words, str), **dict.fromkeys(numbers, float)}
         if name == "results.csv":
             types.update(dict.fromkeys(experiment.factors, str))
-            types.update(dict.fromkeys(METRICS, float), reason=str, snapshot=str)
+            types.update(dict.fromkeys(METRICS, float), reason=str, snapshot=str, chosen=str)
         path = directory / name
         try:  # a level may be called None or NA
             table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
@@ -276,6 +276,16 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
             f"Incomplete: {len(runs)} runs, such as {runs['run'].iloc[0]}: {html.escape(reason)}."
             for reason, runs in incomplete.groupby("reason", sort=False)
         ]
+    if "chosen" in results and results["chosen"].notna().any():
+        parts.append(
+            "Settings that validation documents chose, with the number of seeds:\n\n"
+            + "\n".join(
+                f"- {html.escape(arm)}: {html.escape(choice)} ({n})"
+                for (arm, choice), n in results.groupby(["arm", "chosen"], sort=False)
+                .size()
+                .items()
+            )
+        )
     parts.append(
         f"A cell is the mean over n seeds with its {CONFIDENCE:.0%} interval (Student's t). Where "
         "a value is infinite, it is the median, and says how often that is so. A diverged run "

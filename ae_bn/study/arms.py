@@ -77,6 +77,41 @@ def expand_arms(config: Config) -> list[Arm]:
     return arms
 
 
+def expand_corpora(config: Config) -> list[Arm]:
+    """Return the combinations of the levels that change the documents or their words.
+
+    These are what references are fitted on.  A level that sets only ``data.input`` does not count,
+    and neither do ``experiment.include`` and ``experiment.skip``, which are about arms.
+
+    Parameters
+    ----------
+    config : Config
+        The experiment.
+
+    Returns
+    -------
+    list of Arm
+        Their names are empty, and there is one without levels, if no factor changes the documents.
+    """
+    factors = {
+        factor: levels
+        for factor, levels in config.experiment.factors.items()
+        if any(
+            setting.startswith("data.") and setting != "data.input"
+            for settings in levels.values()
+            for setting in settings
+        )
+    }
+    corpora = []
+    for names in itertools.product(*factors.values()):
+        levels = dict(zip(factors, names))
+        settings: dict = {}
+        for factor, level in levels.items():
+            settings.update(factors[factor][level])
+        corpora.append(Arm(_arm_name(levels), levels, config.replace(settings)))
+    return corpora
+
+
 def check_distinct(arms: list[str]) -> None:
     """Raise a UserError if two arms have the same name: tables and contrasts would mix them."""
     for number, name in enumerate(arms):

@@ -28,17 +28,31 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
+import numpy as np
 import pandas as pd
 
-from ae_bn.config import FORMER_GRADIENT, Config, DataConfig
+from ae_bn.config import FORMER_GRADIENT, Config, DataConfig, ReferenceConfig
 from ae_bn.data.corpus import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
 from ae_bn.evaluation import curvature
 from ae_bn.evaluation import probes as evaluation
-from ae_bn.evaluation.codes import PathMeter, snapshot_metrics
+from ae_bn.evaluation.codes import (
+    PathMeter,
+    scaled_precision,
+    snapshot_metrics,
+    validation_parts,
+)
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.evaluation.probes import Split
-from ae_bn.evaluation.references import REFERENCES, reference_codes
+from ae_bn.evaluation.references import (
+    CHOSEN_BY,
+    CRITERIA,
+    OTHERWISE,
+    REFERENCES,
+    candidates,
+    describe_choice,
+    reference_codes,
+)
 from ae_bn.files import (
     file_digest,
     fingerprint,
@@ -46,16 +60,16 @@ from ae_bn.files import (
     write_json,
 )
 from ae_bn.model.autoencoder import Autoencoder
-from ae_bn.model.model_file import NAME, write_model
+from ae_bn.model.model_file import NAME, write_denoiser, write_model
 from ae_bn.randomness import streams
-from ae_bn.study.arms import Arm, check_distinct, expand_arms
+from ae_bn.study.arms import Arm, check_distinct, expand_arms, expand_corpora
 from ae_bn.study.compiled import compiled, hessian
 from ae_bn.study.record import Record
 from ae_bn.training import SNAPSHOTS, Result, check_batch_size, fit
 
 # Of results.csv, beside the factors; a reference has only some of them.
 COLUMNS = ["arm", "seed", "status", "snapshot", "epoch", *METRICS]
-COLUMNS += ["learning_rate", "capped", "source", "data", "run", "reason"]
+COLUMNS += ["learning_rate", "capped", "source", "data", "run", "chosen", "reason"]
 DIGITS = 7  # of the numbers that are kept; more would be noise of a float32
 PACKAGES = ["Theano-PyMC", "numpy", "scipy", "scikit-learn"]
 
@@ -69,13 +83,13 @@ class Run:
     arm : str
         The name of the arm, or the title of the reference.
     levels : dict of str to str
-        The level of each factor; empty for a reference.
+        The level of each factor; for a reference, of those that change the documents.
     seed : int
         The seed.
     config : Config
         The settings, with the levels, the seed and the learning rate of this run.
-    reference : str or None
-        A key of `ae_bn.evaluation.references.REFERENCES`, or None for an autoencoder.
+    reference : ReferenceConfig or None
+        The settings of a reference, or None for an autoencoder.
     corpus : Path
         The file of the vectorised corpus in the cache.
     source, data_fingerprint : str
@@ -90,7 +104,7 @@ class Run:
     levels: dict
     seed: int
     config: Config
-    reference: str | None
+    reference: ReferenceConfig | None
     corpus: Path
     source: str
     data_fingerprint: str
@@ -126,7 +140,7 @@ class Run:
     def describe(self) -> dict:
         """Return what is written down about a run before it starts."""
         return {
-            "reference": self.reference,
+            "reference": self.reference and self.reference.model_dump(),
             "seed": self.seed,
             "config": self.config.run_settings(),
             "data": {"source": self.source, "fingerprint": self.data_fingerprint},
@@ -167,9 +181,12 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
             raise UserError(
                 f"experiment.factors.{factor}: results.csv has such a column; choose another name"
             )
-    arms: list[tuple[Arm, str | None]] = [(arm, None) for arm in expand_arms(config)]
-    tfidf = config.replace({"data.input": "tfidf"})
-    arms[:0] = [(Arm(REFERENCES[kind], {}, tfidf), kind) for kind in config.experiment.references]
+    arms: list[tuple[Arm, ReferenceConfig | None]] = [
+        (_reference_arm(reference, corpus), reference)
+        for corpus in expand_corpora(config)
+        for reference in config.experiment.references
+    ]
+    arms += [(arm, None) for arm in expand_arms(config)]
     check_distinct([arm.name for arm, _ in arms])
     runs = []
     for arm, reference in arms:
@@ -208,6 +225,15 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
     return runs
 
 
+def _reference_arm(reference: ReferenceConfig, corpus: Arm) -> Arm:
+    """Return a reference as an arm: its name, and its data as counts."""
+    settings: dict = {"data.input": "as_is"}
+    if reference.vocabulary_size is not None:
+        settings["data.vocabulary_size"] = reference.vocabulary_size
+    name = " / ".join([reference.name or REFERENCES[reference.kind], *corpus.levels.values()])
+    return Arm(name, corpus.levels, corpus.config.replace(settings))
+
+
 def _rates(config: Config, arm: Arm) -> list:
     """Return the learning rates that an arm is run at; None is the one of its config."""
     factors, key = config.experiment.factors, "training.learning_rate"
@@ -215,7 +241,7 @@ def _rates(config: Config, arm: Arm) -> list:
     return [None] if fixed else list(config.experiment.rate_grid) or [None]
 
 
-def _identity(config: Config, reference: str | None, data_fingerprint: str) -> str:
+def _identity(config: Config, reference: ReferenceConfig | None, data_fingerprint: str) -> str:
     """Return a hash of all that decides a run's numbers.
 
     What is null is left out: a feature that is not used is the same as one that did not exist.
@@ -226,11 +252,12 @@ def _identity(config: Config, reference: str | None, data_fingerprint: str) -> s
         "evaluation": config.evaluation.model_dump(),
     }
     if reference:
+        choices = candidates(reference, config.model.layers[-1])
         decides.update(
-            reference=reference, n_units=config.model.layers[-1], seed=config.training.seed
+            reference=reference.kind,
+            candidates=[_without_nulls(choice._asdict()) for choice in choices],
+            seed=config.training.seed,
         )
-        if reference == "denoiser":
-            decides["masking"] = config.experiment.reference_masking
     else:
         decides.update(config.model_dump(include={"model", "training", "theano"}))
         del decides["training"]["checkpoint_epochs"]
@@ -271,23 +298,70 @@ def perform(run: Run) -> None:
 
 
 def _reference(run: Run, corpus: Corpus) -> dict:
-    """Return the results of a reference: one snapshot without a name."""
-    assert run.reference is not None
-    rows = split_validation(
-        corpus.train.shape[0], run.config.data.validation_fraction, streams(run.seed).split
+    """Return the results of a reference: one snapshot without a name.
+
+    Each metric is that of the candidate that its criterion chose, see `CHOSEN_BY`.
+    """
+    reference, config = run.reference, run.config
+    assert reference is not None
+    fraction = config.data.validation_fraction
+    rows = split_validation(corpus.train.shape[0], fraction, streams(run.seed).split)
+    choices = candidates(reference, config.model.layers[-1])
+    found = list(reference_codes(reference.kind, choices, corpus, rows[0], run.seed))
+    results: dict = {"status": "finished", "files": {}}
+    chosen = dict.fromkeys(CRITERIA, 0)  # the number of the candidate
+    if len(found) > 1:
+        scores = [_on_validation_documents(corpus, each.codes, rows) for each in found]
+        for criterion in CRITERIA:
+            of_each = [score.get(criterion, -np.inf) for score in scores]
+            chosen[criterion] = int(np.argmax(of_each))  # the first of equals
+        results["chosen"] = describe_choice({c: found[n].candidate for c, n in chosen.items()})
+        results["candidates"] = [
+            {**each.candidate._asdict(), **score} for each, score in zip(found, scores)
+        ]
+    measured = {}
+    for number in set(chosen.values()):
+        splits = _splits(corpus, found[number].codes)
+        measured[number] = evaluation.merged(
+            evaluation.unit_metrics(splits[1].codes, "linear"),
+            snapshot_metrics(*splits, *rows, config.evaluation.softmax_probe),
+        )
+    metrics = evaluation.merged(
+        *(
+            {
+                name: value
+                for name, value in measured[number].items()
+                if name == "reason" or CHOSEN_BY.get(name, OTHERWISE) == criterion
+            }
+            for criterion, number in chosen.items()
+        )
     )
-    codes = reference_codes(
-        run.reference,
-        corpus.train,
-        corpus.test,
-        run.config.model.layers[-1],
-        run.seed,
-        run.config.experiment.reference_masking,
-    )
-    splits = _splits(corpus, codes)
-    of_snapshot = snapshot_metrics(*splits, *rows, run.config.evaluation.softmax_probe)
-    metrics = evaluation.merged(evaluation.unit_metrics(splits[1].codes, "linear"), of_snapshot)
-    return {"status": "finished", "snapshots": {"": metrics}, "files": {}}
+    results["snapshots"] = {"": metrics}
+    if reference.kind == "denoiser" and config.experiment.keep_models:
+        models = {"accuracy": chosen["valid_accuracy"], "precision": chosen[OTHERWISE]}
+        for name, number in models.items() if len(found) > 1 else [("loss", 0)]:
+            path = run.directory / _model_name(name)
+            candidate, _, denoiser = found[number]
+            write_denoiser(
+                path,
+                denoiser.encoder_,
+                denoiser.components_,
+                config.replace(
+                    {"data.input": candidate.input, "model.dropout.input": denoiser.masking}
+                ),
+                corpus,
+            )
+            results["files"][path.name] = file_digest(path)
+    return results
+
+
+def _on_validation_documents(corpus: Corpus, codes, rows) -> dict:
+    """Return the metrics that choose among a reference's candidates."""
+    fit, valid = (Split(codes[0][part], corpus.train_labels[part]) for part in rows)
+    parts = validation_parts(fit, valid, valid)
+    if parts:
+        parts["valid_scaled_precision"] = lambda: scaled_precision(fit, valid)
+    return evaluation.measured(parts)
 
 
 def _splits(corpus: Corpus, codes) -> tuple[Split, Split]:

@@ -356,7 +356,7 @@ def test_log_count(tiny):
     assert corpus.train.max() == 1 and corpus.train.data.min() > 0
 
 
-@pytest.mark.parametrize("kind", ["tfidf", "binary", "log_count"])
+@pytest.mark.parametrize("kind", ["tfidf", "sublinear_tfidf", "binary", "log_count"])
 def test_weigh_encodes_new_text_as_the_corpus(tiny, kind):
     tiny.input = kind
     corpus = data.load_corpus(tiny)

@@ -79,7 +79,7 @@ def test_damage_is_told(tmp_path, name, content, message):
         open_documents(tmp_path / "X")
 
 
-@pytest.mark.parametrize("kind", ["binary", "log_count", "tfidf"])
+@pytest.mark.parametrize("kind", ["binary", "log_count", "tfidf", "sublinear_tfidf"])
 def test_texts_in_a_stream_are_vectorised_as_those_in_memory(monkeypatch, kind):
     monkeypatch.setattr(stored, "BLOCK", 4)
     rng = np.random.default_rng(0)

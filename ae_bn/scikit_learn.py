@@ -1,0 +1,34 @@
+"""What the estimators take from scikit-learn, whose versions name some of it differently."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+try:
+    from sklearn.base import ClassNamePrefixFeaturesOutMixin
+except ImportError:  # it was private at first
+    from sklearn.base import _ClassNamePrefixFeaturesOutMixin as ClassNamePrefixFeaturesOutMixin
+try:
+    from sklearn.utils.validation import validate_data
+except ImportError:  # before scikit-learn 1.6 it is a method
+
+    def validate_data(estimator, X, **options):
+        return estimator._validate_data(X, **options)
+
+
+DTYPES = [np.float64, np.float32]  # results have the dtype of the input, if it is one of these
+
+
+class Transformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """A transformer of sparse or dense documents that keeps their dtype."""
+
+    def __sklearn_tags__(self):
+        """Return the tags for scikit-learn 1.6 and later; earlier versions call `_more_tags`."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = DTYPES
+        return tags
+
+    def _more_tags(self):
+        return {"preserves_dtype": DTYPES}
