@@ -37,10 +37,6 @@ LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
 DEFAULTS = Path(__file__).resolve().with_name("defaults.yaml")
 SHARED = DEFAULTS.with_name("shared.yaml")  # levels and protocols that experiments name
 
-# A value of model.batch_norm.gradient, and its name in saved models of earlier versions and in
-# the hashes that finished runs are known by.
-FORMER_GRADIENT = {"rate_per_unit": "only"}
-
 
 class OneOf:
     """A setting whose value must be a name in `ae_bn.choices`; every check looks the names up.
@@ -448,10 +444,6 @@ def complete(settings: dict) -> Config:
     """
     tree = _packaged(DEFAULTS)
     _merge(tree, settings)
-    batch_norm = tree["model"]["batch_norm"]
-    for name, former in FORMER_GRADIENT.items():
-        if batch_norm["gradient"] == former:
-            batch_norm["gradient"] = name
     return Config.model_validate(tree)
 
 

@@ -257,14 +257,6 @@ def test_settings_of_an_earlier_version_are_completed():
     assert config.data.encoding == "utf-8" and config.model.layers == [3]
 
 
-def test_a_value_of_an_earlier_version_is_read_but_no_longer_written():
-    settings = load_config().run_settings()
-    settings["model"]["batch_norm"]["gradient"] = "only"
-    assert complete(settings).model.batch_norm.gradient == "rate_per_unit"
-    with pytest.raises(UserError, match="'full', 'constant' or 'rate_per_unit'"):
-        load_config(None, ["model.batch_norm.gradient=only"])
-
-
 # Whatever is written into a config, the answer is a config or one line.
 
 KEYS = st.sampled_from(_keys(Config))

@@ -31,7 +31,7 @@ from typing import Any, Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from ae_bn.config import FORMER_GRADIENT, Config, DataConfig, ReferenceConfig
+from ae_bn.config import Config, DataConfig, ReferenceConfig
 from ae_bn.data.corpus import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
 from ae_bn.evaluation import curvature
@@ -261,8 +261,6 @@ def _identity(config: Config, reference: ReferenceConfig | None, data_fingerprin
     else:
         decides.update(config.model_dump(include={"model", "training", "theano"}))
         del decides["training"]["checkpoint_epochs"]
-        batch_norm = decides["model"]["batch_norm"]  # a renamed value has its former hash
-        batch_norm["gradient"] = FORMER_GRADIENT.get(batch_norm["gradient"], batch_norm["gradient"])
     return fingerprint(_without_nulls(decides))
 
 

@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix, vstack
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation.observations import observe
+from ae_bn.model import initialization
 from ae_bn.model.autoencoder import CHUNK, Autoencoder, forward
 from ae_bn.model.building import build_layers
 from ae_bn.randomness import streams
@@ -454,6 +455,22 @@ def test_tied_weights_are_one_matrix(documents):
     np.testing.assert_allclose(
         autoencoder.reconstruct(documents), 1 / (1 + np.exp(-logits)), rtol=1e-4
     )
+
+
+def test_moments_are_taken_in_parts(documents, monkeypatch):
+    """Of no more documents at a time than memory is sure to hold."""
+    X, multiply, read = documents, csr_matrix.multiply, []
+
+    def noted(part, other):
+        read.append(part.shape[0])
+        return multiply(part, other)
+
+    monkeypatch.setattr(initialization, "READ", 15)
+    monkeypatch.setattr(csr_matrix, "multiply", noted)
+    mean, deviation = initialization.word_moments(X)
+    assert read == [15, 15, 10]
+    np.testing.assert_allclose(mean, X.toarray().mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(deviation, X.toarray().std(axis=0), rtol=1e-5, atol=1e-7)
 
 
 def test_only_needed_statistics_are_compiled(documents):

@@ -20,6 +20,7 @@ SETTINGS = [
     "experiment.factors={bn: {'off': {}, 'on': {}}, "
     "noise: {none: {}, input .3: {model.dropout.input: 0.3}}}",
     "experiment.report.metrics=[test_loss, probe_accuracy]",
+    "experiment.report.margins={probe_accuracy: 0.005}",
     "experiment.report.contrasts={gain: {plus: [on / input .3], minus: [on / none]}, inter: "
     "{plus: [on / input .3, off / none], minus: [on / none, off / input .3]}}",
 ]
