@@ -14,6 +14,7 @@ import theano.tensor as T
 from scipy.sparse import csr_matrix, vstack
 
 from ae_bn.config import load_config
+from ae_bn.denoiser import linear_denoiser
 from ae_bn.errors import UserError
 from ae_bn.evaluation.observations import observe
 from ae_bn.model import initialization
@@ -326,6 +327,47 @@ def test_output_starts_from_the_data(documents):
     np.testing.assert_allclose(state["layer2.a"], X.std(axis=0), rtol=1e-4)
     np.testing.assert_array_equal(state["layer1.a"], np.ones(4))
     np.testing.assert_array_equal(state["layer1.b"], np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        ["batch_norm.hidden=true"],
+        ["batch_norm.hidden=false", "batch_norm.top=true"],
+        ["batch_norm.hidden=true", "batch_norm.top=true", "batch_norm.center=false"],
+        ["batch_norm.hidden=false"],
+    ],
+)
+def test_training_starts_from_the_denoiser(documents, switches):
+    """With a large offset no unit is cut off; with any, BN starts as the same function."""
+    linear = ["loss=squared_error", "output_activation=linear", *switches]
+    encoder, decoder = linear_denoiser(documents, 4, 0.9)
+    expected = documents @ encoder @ decoder
+    wide = started(model(*linear, "denoiser_start={masking: 0.9, offset: 50}"), documents)
+    wide.update_population_statistics(documents)
+    np.testing.assert_allclose(wide.reconstruct(documents), expected, atol=2e-5)
+    cut = started(model(*linear, "denoiser_start={masking: 0.9, offset: 0.5}"), documents)
+    cut.update_population_statistics(documents)
+    g = documents @ encoder
+    shift = 0.5 * g.std(axis=0) - g.mean(axis=0)
+    codes = np.maximum(0, g + shift)
+    np.testing.assert_allclose(cut.encode(documents), codes, atol=2e-5)
+    np.testing.assert_allclose(cut.reconstruct(documents), (codes - shift) @ decoder, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "setting, need",
+    [
+        ("layers=[4, 3]", "one layer"),
+        ("tied=true", "tied false"),
+        ("hidden_activation=tanh", "relu or linear"),
+        ("batch_norm.shift=false", "shift true"),
+    ],
+)
+def test_a_start_from_the_denoiser_names_what_it_needs(setting, need):
+    linear = ["loss=squared_error", "output_activation=linear", setting]
+    with pytest.raises(UserError, match=need):
+        model(*linear, "denoiser_start={masking: 0.9, offset: 0.5}")
 
 
 @pytest.mark.parametrize("kernels", ["symbolic", "fused"])
