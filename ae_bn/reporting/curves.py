@@ -1,4 +1,4 @@
-"""Curves of an experiment, over epochs, steps or recall, as means over seeds."""
+"""Curves of an experiment, over epochs or steps, as means over seeds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ae_bn.study.run import Run, outcome
 def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
     """Return all curves of the runs, means over seeds point by point.
 
-    They are the columns of the history over the epoch and of the observations over the step,
-    ``precision`` over recall, and the ``spectra``: {name: {"x": [...], "y": [...]}}.
+    They are the columns of the history over the epoch and of the observations over the step, and
+    the ``spectra``: {name: {"x": [...], "y": [...]}}.
 
     Parameters
     ----------
@@ -52,8 +52,6 @@ def _curves(results: dict) -> dict[str, tuple]:
     for name in ("history", "observations"):
         x, *columns = results.get(name) or [None]
         curves.update((column, (results[name][x], results[name][column])) for column in columns)
-    if "curve" in results:
-        curves["precision"] = (results["curve"]["recall"], results["curve"]["precision"])
     for name, spectrum in results.get("spectra", {}).items():
         curves[name] = (spectrum["x"], spectrum["y"])
     return curves
