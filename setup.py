@@ -34,7 +34,6 @@ TRAINING = [
     "statsmodels>=0.13.5",
     "jinja2>=3.0",
     "markdown>=3.4",
-    "pydot>=1.4",  # draws Theano's graphs with Graphviz
 ]
 # The BLAS that compiled code is linked to, on platforms with a wheel of it.
 BLAS = (

@@ -54,17 +54,5 @@ NORMALIZATIONS: dict[str, Callable] = {
 }
 
 
-class Loss(NamedTuple):
-    """What is known of a loss."""
-
-    of_variance: bool = False  # it uses the words' variance, which a model's file then holds
-
-
-LOSSES = {
-    "cross_entropy": Loss(),
-    "squared_error": Loss(),
-    "standardised_error": Loss(of_variance=True),
-    "multinomial": Loss(),
-}
-
-OPTIMIZERS = ["sgd", "nesterov", "adam", "adadelta", "rmsprop"]
+LOSSES = ["cross_entropy", "squared_error", "multinomial"]
+OPTIMIZERS = ["sgd", "nesterov", "adam"]

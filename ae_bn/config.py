@@ -10,11 +10,9 @@ the levels of factors that experiments share.
 from __future__ import annotations
 
 import copy
-import csv
 import difflib
 from functools import lru_cache
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, Union
 
 from pydantic import (
@@ -37,10 +35,6 @@ LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
 
 DEFAULTS = Path(__file__).resolve().with_name("defaults.yaml")
 SHARED = DEFAULTS.with_name("shared.yaml")  # levels and protocols that experiments name
-
-# A value of model.batch_norm.gradient, and its name in saved models of earlier versions and in
-# the hashes that finished runs are known by.
-FORMER_GRADIENT = {"rate_per_unit": "only"}
 
 
 class OneOf:
@@ -119,14 +113,11 @@ class DataConfig(Section):
 
 class BatchNormConfig(Section):
     hidden: bool
-    code: Optional[bool]
     top: bool
     center: bool
     normalize: bool
     scale: bool
     shift: bool
-    top_scale: Optional[bool]
-    top_shift: Optional[bool]
     over: Optional[Normalization]
     gradient: Literal["full", "constant", "rate_per_unit"]
     epsilon: float = Field(gt=0)
@@ -227,10 +218,7 @@ class CurvatureConfig(Section):
 
 
 class EvaluationConfig(Section):
-    classifier_c: Optional[List[PositiveFloat]] = Field(min_length=1)
     softmax_probe: bool
-    retrieval_queries: Optional[int] = Field(ge=1)
-    running_average: Optional[float] = Field(ge=0, lt=1)
     curvature: Optional[CurvatureConfig]
 
 
@@ -291,7 +279,6 @@ class ReportConfig(Section):
     metrics: List[str] = Field(min_length=1)
     snapshot: Literal["loss", "accuracy", "precision", "last"]
     rate: Union[PositiveFloat, Literal["valid_loss", "valid_accuracy", "valid_centred_precision"]]
-    target_loss: Optional[float]
     contrasts: Dict[str, ContrastConfig]
     margins: Dict[str, PositiveFloat]
     published: List[PublishedConfig]
@@ -312,7 +299,6 @@ class ExperimentConfig(Section):
     compare: Dict[str, ComparisonConfig]
     references: List[Literal["tfidf", "svd", "nmf", "denoiser"]]
     reference_masking: float = Field(gt=0, lt=1)
-    learning_rates: Dict[str, PositiveFloat]
     rate_grid: List[PositiveFloat]
     keep_models: bool
     report: ReportConfig
@@ -380,7 +366,6 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple = (
         for protocol in _protocols(changes.pop("use", []), origin):
             _merge(tree, protocol)
         _merge(tree, changes)
-        _read_learning_rates(tree["experiment"], path)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -404,10 +389,6 @@ def complete(settings: dict) -> Config:
     """
     tree = _packaged(DEFAULTS)
     _merge(tree, settings)
-    batch_norm = tree["model"]["batch_norm"]
-    for name, former in FORMER_GRADIENT.items():
-        if batch_norm["gradient"] == former:
-            batch_norm["gradient"] = name
     return Config.model_validate(tree)
 
 
@@ -488,29 +469,6 @@ def _packaged(path: Path) -> dict:
 @lru_cache(maxsize=None)
 def _read_packaged(path: Path) -> dict:
     return _read_yaml(path)
-
-
-def _read_learning_rates(experiment: dict, path: Path) -> None:
-    """Replace the name of a file with validation losses by the learning rates that it chooses."""
-    if not isinstance(experiment, dict) or not isinstance(experiment["learning_rates"], str):
-        return
-    file = path.parent / experiment["learning_rates"]
-    losses: dict[str, dict[float, list[float]]] = {}  # by arm and learning rate
-    try:
-        with open(file, encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines):
-                by_rate = losses.setdefault(row["arm"], {})
-                by_rate.setdefault(float(row["learning_rate"]), []).append(float(row["valid_loss"]))
-    except OSError as error:
-        raise UserError(f"experiment.learning_rates: {file}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UserError(
-            f"experiment.learning_rates: {file} is not a table with the columns arm, learning_rate "
-            f"and valid_loss ({error!r:.80}): name one that is"
-        ) from None
-    experiment["learning_rates"] = {
-        arm: min(by_rate, key=lambda rate: fmean(by_rate[rate])) for arm, by_rate in losses.items()
-    }
 
 
 def _read_yaml(path: Path) -> dict:

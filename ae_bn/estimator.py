@@ -99,13 +99,13 @@ class BatchNormAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     hidden_activation, output_activation : {"relu", "sigmoid", "tanh", "linear"}, optional
         The activations of the hidden layers and of the output layer.  The output layer may also
         have "softmax", for the loss "multinomial".
-    loss : {"squared_error", "cross_entropy", "standardised_error", "multinomial"}, optional
+    loss : {"squared_error", "cross_entropy", "multinomial"}, optional
         The reconstruction loss.  "cross_entropy" is for values from 0 to 1.
     batch_norm, top_batch_norm : bool, optional
         Whether the hidden layers and the output layer have Batch Normalization.
     input_dropout, hidden_dropout : float in [0, 1), optional
         The probabilities that training drops a word of the input and an output of a hidden layer.
-    optimizer : {"sgd", "nesterov", "adam", "adadelta", "rmsprop"}, optional
+    optimizer : {"sgd", "nesterov", "adam"}, optional
         The optimiser.
     learning_rate : float, optional
         The learning rate.  Each optimiser has its own best one; the default suits Adam.

@@ -4,8 +4,8 @@
     python experiments/benchmark_scale.py --vocabularies 2000 10000 --documents 10000 --epochs 1
 
 There are two series: 20 Newsgroups with a growing number of words, and a growing number of
-generated documents (`ae_bn.data.mapped.planted_documents`), mapped from the disk.  Each is trained
-with the whole loss (dense) and with sampled reconstruction.  Every row has a process of its own.
+generated documents (`planted_documents`), mapped from the disk.  Each is trained with the whole
+loss (dense) and with sampled reconstruction.  Every row has a process of its own.
 The model has one hidden layer with Batch Normalization and a fifth of the words dropped, and is
 trained by Adam.  At the largest vocabulary, dense training, sampled training and the fastest
 variant of the same model in PyTorch (`experiments/contestants.py`) then take turns.
@@ -27,22 +27,25 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Iterable, Iterator
 
 import contestants
 import numpy as np
 from benchmark import ask, set_threads, worker
 from contestants import Case
+from scipy.sparse import csr_matrix
 from tabulate import tabulate
 
 from ae_bn.commands.command_line import OneLineParser, run_program
 from ae_bn.data.corpus import prepare_corpus, read_corpus, shuffled_batches, split_validation
-from ae_bn.data.mapped import open_documents, planted_documents, write_documents
 from ae_bn.errors import UserError
 from ae_bn.files import atomic_write, cache_directory
 from ae_bn.randomness import streams
 
 VOCABULARIES = [2000, 10_000, 30_000, 1_000_000]  # the last number means all words
 DOCUMENTS = [10_000, 30_000, 100_000, 300_000, 1_000_000]
+BLOCK = 10_000  # number of documents generated at a time
+ARRAYS = {"data": np.float32, "indices": np.int32, "indptr": np.int32}  # of a csr_matrix
 HELD_OUT = 1000  # number of generated documents that are held out
 TURNS, TURN_SECONDS = 5, 3  # at the largest vocabulary
 REPORT = Path("results", "benchmark_scale.md")
@@ -126,9 +129,69 @@ def generated(n_documents: int, n_words: int):
     """Return generated documents, mapped from the cache directory, and held-out ones."""
     folder = cache_directory("generated") / f"{n_documents}-{n_words}"
     if not folder.exists():
-        write_documents(folder, (X for X, _ in planted_documents(n_documents, n_words)))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+            part = Path(name, "part")
+            part.mkdir()
+            write_blocks(part, (X for X, _ in planted_documents(n_documents, n_words)))
+            os.replace(part, folder)
+    X = csr_matrix((n_documents, n_words), dtype=np.float32)
+    for array, dtype in ARRAYS.items():
+        setattr(X, array, np.asarray(np.memmap(folder / f"{array}.bin", dtype, "r")))
+    X.has_sorted_indices = X.has_canonical_format = True  # else SciPy would read everything
     X_valid, _ = next(planted_documents(HELD_OUT, n_words, seed=1))
-    return open_documents(folder), X_valid
+    return X, X_valid
+
+
+def write_blocks(folder: Path, blocks: Iterable[csr_matrix]) -> None:
+    """Write the arrays of one csr_matrix to a folder, of which one block is in memory at a time."""
+    starts = [np.zeros(1, np.int32)]
+    with open(folder / "data.bin", "wb") as data, open(folder / "indices.bin", "wb") as indices:
+        for X in blocks:
+            data.write(X.data.data)
+            indices.write(X.indices.data)
+            starts.append(X.indptr[1:] + starts[-1][-1])
+    np.concatenate(starts).astype(np.int32).tofile(folder / "indptr.bin")
+
+
+def planted_documents(
+    n_documents: int, n_words: int, n_topics: int = 20, length: int = 100, seed: int = 0
+) -> Iterator[tuple[csr_matrix, np.ndarray]]:
+    """Generate binary documents with planted topics, whose words follow Zipf's law.
+
+    A document has one topic and about ``length`` tokens.  Half of them are drawn from all words
+    with probabilities proportional to 1 / rank.  The other half is drawn in the same way, but with
+    the ranking of the topic, which starts at another word.  All seeds have the same topics.
+
+    Parameters
+    ----------
+    n_documents, n_words, n_topics : int
+        The numbers of documents, of words in the vocabulary and of topics.
+    length : int
+        The mean number of tokens of a document.
+    seed : int
+        The seed of the documents.
+
+    Yields
+    ------
+    X : csr_matrix of float32, (up to `BLOCK` documents, n_words)
+    topics : ndarray of int64, (documents of X,)
+    """
+    random = np.random.default_rng(seed)
+    cumulative = np.cumsum(1 / np.arange(1, n_words + 1))
+    cumulative /= cumulative[-1]
+    offsets = np.arange(1, n_topics + 1) * n_words // (n_topics + 1)
+    for start in range(0, n_documents, BLOCK):
+        topics = random.integers(n_topics, size=min(BLOCK, n_documents - start))
+        lengths = random.poisson(length, len(topics))
+        rows = np.repeat(np.arange(len(topics)), lengths)
+        ranks = np.searchsorted(cumulative, random.random(len(rows)))
+        own = random.random(len(rows)) < 0.5
+        words = np.where(own, (ranks + offsets[topics[rows]]) % n_words, ranks)
+        X = csr_matrix((np.ones(len(rows), np.float32), (rows, words)), (len(topics), n_words))
+        X.sum_duplicates()
+        X.data[:] = 1
+        yield X, topics
 
 
 def measure(options, series: str, size: int, path: str) -> dict:

@@ -28,7 +28,6 @@ from ae_bn.study import compiled
 SMALL = """
 model: {layers: [5]}
 training: {batch_size: 10, epochs: 3, learning_rate: .01}
-evaluation: {classifier_c: [.1, 1.0]}
 experiment:
   name: small
   seeds: 3

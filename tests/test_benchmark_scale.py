@@ -10,6 +10,7 @@ from pathlib import Path
 import benchmark_scale
 import numpy as np
 import pytest
+from scipy.sparse import vstack
 
 from ae_bn.errors import UserError
 
@@ -20,6 +21,35 @@ def run(directory, *arguments):
     """Return the finished process of the program with arguments."""
     program = [sys.executable, str(REPOSITORY / "experiments" / "benchmark_scale.py")]
     return subprocess.run([*program, *arguments], capture_output=True, text=True, cwd=directory)
+
+
+def test_planted_documents_are_of_their_topics(monkeypatch):
+    monkeypatch.setattr(benchmark_scale, "BLOCK", 300)
+    made = list(benchmark_scale.planted_documents(800, 500, n_topics=3, length=40, seed=1))
+    X, topics = vstack([X for X, _ in made]), np.concatenate([topics for _, topics in made])
+    assert X.shape == (800, 500) and len(topics) == 800 and set(X.data) == {1}
+    X.check_format(full_check=True)
+    frequency = np.asarray(X.mean(axis=0)).ravel()
+    assert frequency[0] > 0.8 > 0.1 > np.median(frequency)  # Zipf: a few words nearly everywhere
+    means = np.stack([np.asarray(X[topics == t].mean(axis=0)).ravel() for t in range(3)])
+    nearest = (X @ (means - means.mean(axis=0)).T).argmax(axis=1)
+    assert np.mean(nearest == topics) > 0.9
+    other, of = next(benchmark_scale.planted_documents(800, 500, n_topics=3, length=40, seed=2))
+    assert np.mean((other @ (means - means.mean(axis=0)).T).argmax(axis=1) == of) > 0.9
+    again, _ = next(benchmark_scale.planted_documents(800, 500, n_topics=3, length=40, seed=1))
+    assert (again != made[0][0]).nnz == 0
+
+
+def test_generated_documents_are_read_from_the_disk_as_they_were_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_scale, "BLOCK", 300)
+    monkeypatch.setattr(benchmark_scale, "cache_directory", lambda name: tmp_path / name)
+    for _ in range(2):  # made, then found
+        X, held_out = benchmark_scale.generated(800, 500)
+        assert isinstance(X.data.base, np.memmap) and held_out.shape[1] == 500
+        X.check_format(full_check=True)
+        made = vstack([block for block, _ in benchmark_scale.planted_documents(800, 500)])
+        np.testing.assert_array_equal(X.toarray(), made.toarray())
+    assert [path.name for path in (tmp_path / "generated").iterdir()] == ["800-500"]
 
 
 def row(path, words, seconds, **others):

@@ -159,8 +159,8 @@ def test_the_name_of_an_experiment_is_that_of_its_file(tmp_path):
 
 
 def test_protocols_lie_under_the_file(tmp_path):
-    config = load_config(write(tmp_path, "use: [short]\ntraining: {epochs: 7}"))
-    assert (config.training.epochs, config.training.patience) == (7, 3)
+    config = load_config(write(tmp_path, "use: [path]\nexperiment: {seeds: 7}"))
+    assert (config.experiment.seeds, config.experiment.keep_models) == (7, False)
     both = load_config(write(tmp_path, "use: [path, two losses]"))
     names = [figure.file_name for figure in both.experiment.report.figures]
     assert names == ["paths_cross_entropy.png", "paths_squared_error.png"]
@@ -170,9 +170,9 @@ def test_protocols_lie_under_the_file(tmp_path):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("use: [shrt]", ["config.yaml", "use", "'shrt'", "'short'"]),
-        ("use: short", ["config.yaml", "use", "list of names"]),
-        ("use: [[short]]", ["config.yaml", "use", "list of names"]),
+        ("use: [pth]", ["config.yaml", "use", "'pth'", "'path'"]),
+        ("use: path", ["config.yaml", "use", "list of names"]),
+        ("use: [[path]]", ["config.yaml", "use", "list of names"]),
     ],
 )
 def test_bad_protocols_are_named(tmp_path, text, words):
@@ -226,32 +226,6 @@ def test_bad_levels_are_named(text, words):
         assert word in str(error.value)
 
 
-def test_tuned_learning_rates_have_the_lowest_mean_loss(tmp_path):
-    rows = ["arm,learning_rate,seed,valid_loss", "a,.1,1,5", "a,.1,2,3", "a,.2,1,1", "a,.2,2,8"]
-    (tmp_path / "tuned.csv").write_text("\n".join([*rows, "b,.1,1,inf", "b,.2,1,7"]))
-    path = write(tmp_path, "experiment: {learning_rates: tuned.csv}")
-    assert load_config(path).experiment.learning_rates == {"a": 0.1, "b": 0.2}
-
-
-@pytest.mark.parametrize(
-    "table, words",
-    [
-        (None, ["tuned.csv", "No such file"]),
-        ("arm,learning_rate\na,.1", ["tuned.csv", "valid_loss"]),
-        ("arm,learning_rate,valid_loss\na,x,1", ["tuned.csv", "columns"]),
-        ("arm,learning_rate,valid_loss\na", ["tuned.csv", "columns"]),
-    ],
-)
-def test_a_bad_table_of_learning_rates_is_named(tmp_path, table, words):
-    if table is not None:
-        (tmp_path / "tuned.csv").write_text(table)
-    with pytest.raises(UserError) as error:
-        load_config(write(tmp_path, "experiment: {learning_rates: tuned.csv}"))
-    assert "\n" not in str(error.value)
-    for word in ["experiment.learning_rates", *words]:
-        assert word in str(error.value)
-
-
 @pytest.mark.parametrize(
     "path", ["texts #2", "/a/b #c/d", "2024", "a: b", "[x", "~", "yes", "'quoted", "x # y = z", " "]
 )
@@ -281,14 +255,6 @@ def test_settings_of_an_earlier_version_are_completed():
     settings["model"]["layers"] = [3]
     config = complete(settings)
     assert config.data.encoding == "utf-8" and config.model.layers == [3]
-
-
-def test_a_value_of_an_earlier_version_is_read_but_no_longer_written():
-    settings = load_config().run_settings()
-    settings["model"]["batch_norm"]["gradient"] = "only"
-    assert complete(settings).model.batch_norm.gradient == "rate_per_unit"
-    with pytest.raises(UserError, match="'full', 'constant' or 'rate_per_unit'"):
-        load_config(None, ["model.batch_norm.gradient=only"])
 
 
 # Whatever is written into a config, the answer is a config or one line.

@@ -99,14 +99,6 @@ def test_your_text(float64, texts, folder, tmp_path, monkeypatch):
     assert names["codes"].shape == (2, 128)
 
 
-def test_big_corpora(tmp_path, folder, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    lines = [" ".join(path.read_text().split()) for path in sorted(folder.glob("*/*"))]
-    (tmp_path / "texts.txt").write_text("\n".join(lines))
-    names = run("docs/big_corpora.md", {})
-    assert names["X"].shape == (len(lines), len(names["words"]))
-
-
 def commands():
     """Yield the page and the words of every command in a fenced block of a page."""
     for path in PAGES:

@@ -146,7 +146,7 @@ def test_names_of_the_codes(small, documents):
         ({"settings": {"training.path_epochs": 2}}, "no effect"),
         ({"settings": {"training.checkpoint_epochs": 2}}, "no effect"),
         ({"settings": {"data.input": "tfidf"}}, "no effect"),
-        ({"settings": {"evaluation.running_average": 0.9}}, "no effect"),
+        ({"settings": {"evaluation.softmax_probe": True}}, "no effect"),
         ({"settings": {"experiment.seeds": 3}}, "no effect"),
         ({"settings": {"training.batch_size": 20}}, "is also given as batch_size"),
         (

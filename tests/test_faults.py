@@ -528,7 +528,7 @@ def test_a_reader_that_leaves_early(trained, tmp_path):
     with np.load(tmp_path / "codes.npz") as arrays:
         assert arrays["codes"].shape == (3000, 5)
     assert len(pd.read_csv(tmp_path / "codes.csv")) == 3000
-    inspect = '"$0" "$1"/inspect_model.py "$2" --no-graph --out here | head -1'
+    inspect = '"$0" "$1"/inspect_model.py "$2" --out here | head -1'
     done = shell(f"{inspect}; exit ${{PIPESTATUS[0]}}", trained, cwd=tmp_path)
     assert done.returncode == 0 and b"Error" not in done.stderr
     assert (tmp_path / "here" / "map.png").exists()

@@ -507,7 +507,7 @@ def layer_gradients(kernels, settings, dtype, rng, loss, activation, over=None):
     if loss is None:
         cost = (layer(g) * np.cos(np.arange(33)).astype(dtype)).sum() * 3
     else:
-        cost = 3 * layer.loss(losses.LOSSES[loss], layer.signals(g), target, None)
+        cost = 3 * layer.loss(losses.LOSSES[loss], layer.signals(g), target)
     outputs = [cost, *T.grad(cost, [g, *parameters])]
     return theano.function([g, target], outputs, on_unused_input="ignore")(values[0], x)
 
@@ -572,7 +572,7 @@ def test_an_activation_without_a_kernel_falls_back(float64, over):
     for kernels in KERNELS:
         bn = KERNELS[kernels].normalization(over)(4, True, True, True, True, 1e-3)
         layer = Cube(bn | Identity())
-        loss = layer.loss(losses.squared_error, layer.signals(g), target, None)
+        loss = layer.loss(losses.squared_error, layer.signals(g), target)
         results.append(theano.function([g, target], [layer(g), T.grad(loss, g)],
                                        on_unused_input="ignore")(*values))  # fmt: skip
     for symbolic, fused in zip(*results):
@@ -612,8 +612,8 @@ def test_200_steps_stay_within_the_noise_of_float32(optimizer, monkeypatch):
     """Fused and symbolic runs are about as far from a run in float64 as each other.
 
     Two right implementations drift apart, since training amplifies their rounding, so the
-    measure is the symbolic run's own distance from a symbolic one in double precision.  Adam and
-    RMSprop amplify most: m / sqrt(v) makes a full step, +-rate, even of a rounding error.  So
+    measure is the symbolic run's own distance from a symbolic one in double precision.  Adam
+    amplifies most: m / sqrt(v) makes a full step, +-rate, even of a rounding error.  So
     the corpus has no gradient that is zero in theory and a rounding error in practice, such as
     that of a word which all documents of a minibatch have: before Batch Normalization it only
     shifts the mean.  With such a word weights differ by some steps after some steps, whoever
@@ -658,7 +658,7 @@ def test_every_kind_of_model_trains_alike():
 def test_the_state_is_flushed():
     """What decays towards zero becomes zero, not a denormal number."""
     tiny = np.float32(1e-37)
-    for rule in ("nesterov", "adam", "adadelta", "rmsprop"):
+    for rule in ("nesterov", "adam"):
         state = [theano.shared(np.full(100, tiny)) for _ in STATE[rule]]
         p, zero = theano.shared(np.zeros(100, "float32")), np.zeros(100, "float32")
         new = Update(rule, hyperparameters(rule))(

@@ -12,10 +12,8 @@ The program prints every code unit with its words.  Then it prints one document 
 training documents and the words that its reconstruction misses most.  The document is a row of the
 test part, or the whole text of a file or of standard input.  These files are written to OUT::
 
-    units.csv                           a row per code unit: words, dead, active, saturated
-    map.png                             the test codes in two dimensions, coloured by label
-    graph_before.svg, graph_after.svg   a layer's Theano graph with g, h and f, before and after
-                                        Theano optimises it (needs Graphviz)
+    units.csv  a row per code unit: words, dead, active, saturated
+    map.png    the test codes in two dimensions, coloured by label
 
 Exit code 2: something is wrong with an argument or a file, and one line says what.
 """
@@ -43,7 +41,6 @@ def parse_arguments(arguments):
     parser.add_argument(
         "--out", type=Path, help="folder for the pictures; if not given, RUN/inspection"
     )
-    parser.add_argument("--no-graph", action="store_true", help="do not draw the Theano graph")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
     check_positive(options, "similar", "words")
@@ -77,14 +74,13 @@ def main(arguments: list[str]) -> None:
     from ae_bn.reporting.inspection import (
         Neighbours,
         describe_units,
-        draw_graphs,
         draw_map,
         most_missed,
     )
 
     model = read_model(options.model)
     neighbours = Neighbours(model)
-    corpus, config = neighbours.corpus, model.config.model
+    corpus = neighbours.corpus
     title, X = choose_document(options.document, model, corpus)
     folder = options.model if options.model.is_dir() else options.model.parent
     out = options.out or folder / "inspection"
@@ -112,10 +108,3 @@ def main(arguments: list[str]) -> None:
         figure.savefig(file, format="png", dpi=120)
     plt.close(figure)
     print(f"\nunits.csv and map.png are in {out}")
-    if not options.no_graph:
-        for name, picture in draw_graphs(
-            config.hidden_activation, config.batch_norm.epsilon
-        ).items():
-            with atomic_write(out / f"graph_{name}.svg", "wb") as file:
-                file.write(picture)
-        print(f"graph_before.svg and graph_after.svg are in {out}")

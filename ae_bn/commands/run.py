@@ -9,7 +9,7 @@ From the command line::
 In a checkout ``python experiments/run.py`` does the same.
 
 Tables go to OUT/NAME: ``results.csv`` (a row per run and snapshot), ``curves.csv`` (means over
-seeds), ``table.md``, ``table.tex`` and figures.  All experiments share the directories of runs in
+seeds), ``table.md`` and figures.  All experiments share the directories of runs in
 OUT/runs and the record of their results in OUT/record.  Finished and recorded runs are skipped
 and interrupted ones resume, so any command can safely be given again.
 Exit code 0: done; 1: done, but some runs failed, and the table says why; 2: something in the
@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> int:
     from ae_bn.reporting.curves import curves_table
     from ae_bn.reporting.tables import check_report, read_tables, table_rows, write_report
     from ae_bn.study.record import Record
-    from ae_bn.study.run import plan_runs, results_table
+    from ae_bn.study.run import plan_runs, record_lines, results_table
     from ae_bn.study.sweep import sweep
 
     config = load_config(options.config, options.set)
@@ -122,7 +122,7 @@ def main(arguments: list[str]) -> int:
             print(f"{state or 'to do':9}{run.directory}  {run.arm}, seed {run.seed}")
         return 0
     if options.collect:
-        record.add(runs, experiment.name)
+        record.add(record_lines(runs, record), experiment.name)
         finished = [run for run in runs if record.results(run.identity)]
         print(f"{len(finished)} of {len(runs)} runs are finished")
         if not finished:
@@ -132,7 +132,7 @@ def main(arguments: list[str]) -> int:
         try:
             sweep(runs, options.jobs, options.cluster, name=experiment.name, record=record)
         finally:
-            record.add(runs, experiment.name)
+            record.add(record_lines(runs, record), experiment.name)
     table = results_table(runs, record)
     with atomic_write(directory / "results.csv") as file:
         table.to_csv(file, index=False)
@@ -142,5 +142,5 @@ def main(arguments: list[str]) -> int:
         curves.to_csv(file, index=False, float_format="%.6g")
     results, curves = read_tables(directory, experiment)
     print(f"\n{write_report(results, curves, experiment, directory)}")
-    print(f"results.csv, curves.csv, table.md, table.tex and figures are in {directory}")
+    print(f"results.csv, curves.csv, table.md and figures are in {directory}")
     return int((results["status"] == "failed").any())

@@ -30,18 +30,12 @@ import theano.tensor as T
 from scipy.sparse import csr_matrix, issparse
 from sklearn.linear_model import RidgeClassifier
 
-from ae_bn.evaluation.probes import (
-    FRACTION,
-    Split,
-    dead_units,
-    measured,
-    saturated,
-    softmax_accuracy,
-)
+from ae_bn.evaluation.probes import Split, dead_units, measured, saturated, softmax_accuracy
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.retrieval import CountRelevant
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # ridge strengths, as shares of a unit's variance
+FRACTION = 0.02  # share of the database that is retrieved (Larochelle and Lauly 2012)
 QUERIES = 256  # number of queries scored at a time
 PATH_QUERIES = 500  # largest number of validation documents that are queries after an epoch
 

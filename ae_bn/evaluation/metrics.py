@@ -15,7 +15,6 @@ class Metric(NamedTuple):
     digits: int
     meaning: str
     unit: str = ""  # for axes
-    censored: bool = False  # an empty cell means "not met", which is longer than any number
 
 
 METRICS = {
@@ -31,19 +30,6 @@ METRICS = {
         3,
         "mean loss of a validation document, measured as the test loss is",
         unit="per document",
-    ),
-    "accuracy": Metric(
-        "accuracy",
-        3,
-        "share of test documents whose label a logistic regression on the codes finds",
-        unit="share of test documents",
-    ),
-    "precision": Metric(
-        "precision",
-        3,
-        "share of documents with the label of the query among the 2 % of the training documents "
-        "that are nearest by cosine, mean over some test documents as queries",
-        unit="at 2 % retrieved",
     ),
     "probe_accuracy": Metric(
         "linear-probe accuracy",
@@ -113,17 +99,6 @@ METRICS = {
         "validation loss less training loss",
         unit="per document",
     ),
-    "variance_shift1": Metric(
-        "variance shift",
-        3,
-        "variance of g in the first hidden layer with dropout, over the variance without "
-        "dropout, or the inverse if that is larger; median over units",
-    ),
-    "variance_shift2": Metric(
-        "variance shift 2",
-        3,
-        "variance shift in the second hidden layer",
-    ),
     "top_eigenvalue": Metric(
         "top eigenvalue",
         2,
@@ -157,12 +132,6 @@ METRICS = {
         2,
         "relative eigenvalue with the statistics of BN held constant",
     ),
-    "steps_to_target": Metric(
-        "steps to target",
-        0,
-        "steps until the validation loss is at most report.target_loss",
-        censored=True,
-    ),
     "epochs": Metric(
         "epochs",
         1,
@@ -176,6 +145,5 @@ METRICS = {
 }
 
 # Metrics that need two labels.
-LABEL_METRICS = {"accuracy", "precision", "softmax_accuracy", "probe_accuracy"}
-LABEL_METRICS |= {"raw_precision", "centred_precision", "valid_accuracy", "valid_precision"}
-LABEL_METRICS |= {"valid_centred_precision"}
+LABEL_METRICS = {"softmax_accuracy", "probe_accuracy", "raw_precision", "centred_precision"}
+LABEL_METRICS |= {"valid_accuracy", "valid_precision", "valid_centred_precision"}

@@ -25,18 +25,8 @@ RULES = {
         v = beta2 * v + (1 - beta2) * (d * d);
         p = p - rate * correction1 * m / (sqrt(v) * correction2 + epsilon);
     """,
-    "adadelta": """
-        v = decay * v + (1 - decay) * (d * d);
-        d = -sqrt(u + epsilon) / sqrt(v + epsilon) * d;
-        u = decay * u + (1 - decay) * (d * d);
-        p = p + rate * d;
-    """,
-    "rmsprop": """
-        v = decay * v + (1 - decay) * (d * d);
-        p = p - rate * d / (sqrt(v) + epsilon);
-    """,
 }
-STATE = {"sgd": "", "nesterov": "v", "adam": "mv", "adadelta": "vu", "rmsprop": "v"}
+STATE = {"sgd": "", "nesterov": "v", "adam": "mv"}
 
 
 class Update(Kernel):

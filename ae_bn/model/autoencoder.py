@@ -17,7 +17,6 @@ import theano.tensor as T
 from scipy.sparse import csr_matrix
 from theano.sandbox.rng_mrg import MRG_RandomStream
 
-from ae_bn import choices
 from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
 from ae_bn.model.building import build_layers, parameters_of
@@ -25,10 +24,10 @@ from ae_bn.model.fused import KERNELS
 from ae_bn.model.initialization import draw_parameters, start_output, word_moments
 from ae_bn.model.losses import LOSSES
 from ae_bn.model.optimizers import whole
-from ae_bn.model.population import Moments, running_averages, update_population
+from ae_bn.model.population import Moments, update_population
 from ae_bn.model.sampling import draw_words, first_draw, small_vocabulary
 from ae_bn.model.stages import random_state
-from ae_bn.model.variables import as_float, set_values, shared
+from ae_bn.model.variables import as_float, shared
 from ae_bn.randomness import Streams
 from ae_bn.theano_setup import require_compiler
 
@@ -109,12 +108,6 @@ class Autoencoder:
         The size of the vocabulary.
     kernels : {"fused", "symbolic"}
         What computes the stages: Ops in C, or plain Theano, which is the definition.
-    running_average : float, optional
-        The momentum of running averages of Batch Normalization's statistics; without it there are
-        none.  Averages start from a mean of 0 and a variance of 1.  A step changes an average to
-        ``momentum * average + (1 - momentum) * batch``, where ``batch`` is the mean or the biased
-        variance that standardised this minibatch, with dropout.  Running averages do not affect
-        training, see `ae_bn.model.population.by_running_averages`.
 
     Attributes
     ----------
@@ -126,26 +119,16 @@ class Autoencoder:
         The learning rate of the next step.
     noise : Noise
         The dropout masks and their probabilities.
-    averages : list of RunningAverage
-        The running averages of all layers; empty without ``running_average``.
     kernels : list of str
         The kernels in use, fused or symbolic, then the parts that fall back to symbolic.
 
     Raises
     ------
     UserError
-        If there is no C++ compiler; or if ``running_average`` is given, but words are sampled and
-        the output layer has Batch Normalization, so a minibatch lacks statistics of some words.
+        If there is no C++ compiler.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        optimizer: str,
-        n_words: int,
-        kernels: str,
-        running_average: float | None = None,
-    ):
+    def __init__(self, config: ModelConfig, optimizer: str, n_words: int, kernels: str):
         require_compiler()
         self.config = config
         self.n_words = n_words
@@ -154,7 +137,6 @@ class Autoencoder:
         self.kernels = [kernels, *ops.missing(self.layers, config.loss, optimizer)]
         self.parameters = parameters_of(self.layers)
         self.learning_rate = shared(0, "learning rate")
-        self.word_variance = shared(np.ones(n_words), "word variance")
         random = MRG_RandomStream(1)
         self.noise = Noise(ops.dropout_mask, random, shared(0, "input"), shared(0, "hidden"))
 
@@ -164,32 +146,20 @@ class Autoencoder:
         self._x = x = target = sparse.CSR(data, indices, indptr, shape)
         self._whole = forward(x, self.layers, population=True)
 
-        layers, variance, weights = self.layers, self.word_variance, None
+        layers, weights = self.layers, None
         self._draws = theano.shared(np.zeros(2, np.int64), name="draws")
         if config.sampling is not None:
             words = draw_words(self._draws, indices, n_words, config.sampling)
             layers, x, target = small_vocabulary(layers, words, data, indptr)
-            variance, weights = variance[words.numbers], words.weights
+            weights = words.weights
         self._batch = forward(x, layers, noise=self.noise)
         loss = LOSSES[config.loss]
-        self._batch_loss = layers[-1].loss(loss, self._batch[-1], target, variance, weights)
+        self._batch_loss = layers[-1].loss(loss, self._batch[-1], target, weights)
         parameters = parameters_of(layers)
         self._gradients = gradients = T.grad(self._batch_loss, parameters)
         optimize = ops.optimizer(optimizer)
         self._updates = whole(optimize(parameters, gradients, self.learning_rate))
-
-        self._moments = {
-            noise: Moments(self._inputs, self.layers, signals)
-            for noise, signals in ((False, self._whole), (True, self._batch))
-        }
-        self.running_average, self.averages = running_average, []
-        if running_average is not None:
-            if config.sampling is not None and self.layers[-1].batch_normalization.needs_statistics:
-                raise UserError(
-                    "evaluation.running_average: with model.sampling a minibatch has statistics of "
-                    "some words only; set model.batch_norm.top to false, or one of the two to null"
-                )
-            self.averages = running_averages(self.layers, self._batch, running_average)
+        self._moments = Moments(self._inputs, self.layers, self._whole)
 
     def clean_loss(self, population: bool):
         """Return the loss as an expression, nothing dropped, and what it is a function of.
@@ -211,7 +181,7 @@ class Autoencoder:
 
     def _clean_loss(self, signals):
         loss = LOSSES[self.config.loss]
-        return self.layers[-1].loss(loss, signals[-1], self._x, self.word_variance)
+        return self.layers[-1].loss(loss, signals[-1], self._x)
 
     def initialize(
         self, X: csr_matrix, streams: Streams, learning_rate: float, dropout: DropoutConfig
@@ -234,13 +204,9 @@ class Autoencoder:
         """
         for state, _ in self._updates:
             state.set_value(np.zeros_like(state.get_value(borrow=True)), borrow=True)
-        for running in self.averages:
-            shape = running.average.get_value(borrow=True).shape
-            set_values(running.average, np.full(shape, running.first))
         draw_parameters(self.layers, streams.initialization)
-        mean, deviation = word_moments(X)
-        set_values(self.word_variance, deviation**2 + self.config.batch_norm.epsilon)
         if self.config.output_start == "data":
+            mean, deviation = word_moments(X)
 
             def moments_of_output():
                 self.update_population_statistics(X)
@@ -292,7 +258,7 @@ class Autoencoder:
         """Recompute the population statistics of every layer over documents X, (n, n_words)."""
         update_population(self.layers, lambda number: self.moments(number, X))
 
-    def moments(self, number: int, X, noise: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def moments(self, number: int, X) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and biased variance of a layer's g over documents, in float64.
 
         Parameters
@@ -301,15 +267,12 @@ class Autoencoder:
             The number of the layer, from 0.
         X : csr_matrix, (n, n_words)
             The documents.
-        noise : bool
-            Whether words and hidden outputs are dropped, and minibatches standardised by their
-            own statistics, as in training.
 
         Returns
         -------
         mean, variance : ndarray, (n_units,)
         """
-        return self._moments[noise](number, self._chunks(X))
+        return self._moments(number, self._chunks(X))
 
     def signals(self, X) -> tuple[list, list, list]:
         """Return signals and gradient norms on one batch, as in training, without side effects.
@@ -332,7 +295,7 @@ class Autoencoder:
         return values[:depth], values[depth : 2 * depth], values[2 * depth :]
 
     def get_state(self, training: bool = False) -> dict[str, np.ndarray]:
-        """Return copies of all parameters, population statistics and running averages, by name.
+        """Return copies of all parameters and population statistics, by name.
 
         Parameters
         ----------
@@ -365,9 +328,6 @@ class Autoencoder:
             for name, variable in named.items():
                 if variable is not None:
                     variables[f"layer{number}.{name}"] = variable
-        variables.update((running.name, running.average) for running in self.averages)
-        if choices.LOSSES[self.config.loss].of_variance:
-            variables["word_variance"] = self.word_variance
         if training:
             others = [state for state, _ in self._updates if state not in self.parameters]
             variables.update((f"optimizer{n}", state) for n, state in enumerate(others))
@@ -379,9 +339,7 @@ class Autoencoder:
 
     @cached_property
     def _train(self):
-        averages = [(running.average, running.update) for running in self.averages]
-        updates = [*self._updates, *averages]
-        return theano.function(self._inputs, self._batch_loss, updates=updates, name="train")
+        return theano.function(self._inputs, self._batch_loss, updates=self._updates, name="train")
 
     @cached_property
     def _signals(self):

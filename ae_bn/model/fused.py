@@ -118,13 +118,13 @@ def _constant(value, like):
 class FusedLayer(stages.Layer):
     """`ae_bn.model.stages.Layer`, whose loss is one kernel from g to all gradients."""
 
-    def loss(self, loss, signals, target, variance, weights=None):
+    def loss(self, loss, signals, target, weights=None):
         """Return the loss of this layer as the output layer, a theano scalar."""
         csr = sparse.csm_properties(target)[:3]
         if loss is losses.multinomial and weights is None:
             return Multinomial()(signals.z, *csr)[0]
         if not has_kernel(loss, self.activation):
-            return super().loss(loss, signals, target, variance, weights)
+            return super().loss(loss, signals, target, weights)
         bn = self.batch_normalization
         if isinstance(bn, BatchNormalization):
             how, inputs = bn.standardisation(signals.g, signals.population)

@@ -7,11 +7,11 @@ from typing import Callable
 import numpy as np
 
 from ae_bn.choices import ACTIVATIONS
-from ae_bn.model.population import TINY
 from ae_bn.model.stages import Layer
 from ae_bn.model.variables import set_values
 
 READ = 100_000  # documents read at a time
+TINY = 1e-12  # keeps a division by a variance of 0 finite
 
 
 def draw_parameters(layers: list[Layer], random: np.random.Generator) -> None:

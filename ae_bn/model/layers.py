@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ae_bn.choices import LOSSES
 from ae_bn.config import ModelConfig
 
 
@@ -66,14 +65,9 @@ def plan_layers(config: ModelConfig, n_words: int) -> list[LayerPlan]:
     depth, switches = len(config.layers), config.batch_norm
     plans = []
     for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
-        batch_norm, scale, shift = switches.hidden, switches.scale, switches.shift
-        activation: str = config.hidden_activation
+        batch_norm, activation = switches.hidden, config.hidden_activation
         if number == 2 * depth:
             batch_norm, activation = switches.top, config.output_activation
-            scale = scale if switches.top_scale is None else switches.top_scale
-            shift = shift if switches.top_shift is None else switches.top_shift
-        elif number == depth and switches.code is not None:
-            batch_norm = switches.code
         standardises = batch_norm and (switches.center or switches.normalize)
         plans.append(
             LayerPlan(
@@ -81,8 +75,8 @@ def plan_layers(config: ModelConfig, n_words: int) -> list[LayerPlan]:
                 n_out,
                 center=batch_norm and switches.center,
                 normalize=batch_norm and switches.normalize,
-                scale=batch_norm and scale,
-                shift=shift if batch_norm else True,
+                scale=batch_norm and switches.scale,
+                shift=switches.shift if batch_norm else True,
                 over=switches.over if standardises else None,
                 gradient=switches.gradient,
                 activation=activation,
@@ -120,6 +114,4 @@ def array_shapes(config: ModelConfig, n_words: int) -> dict[str, tuple]:
             if name == "W" and config.tied and number > len(config.layers):
                 continue  # it is the encoder's
             shapes[f"layer{number}.{name}"] = shape
-    if LOSSES[config.loss].of_variance:
-        shapes["word_variance"] = (n_words,)
     return shapes

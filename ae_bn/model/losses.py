@@ -2,11 +2,10 @@
 
 All losses take the same arguments: the outputs of the output layer, and what they should be::
 
-    z         a h + b of the output layer, (n, n_words)
-    out       activation(z), the reconstruction, (n, n_words)
-    target    one minibatch, dense, (n, n_words)
-    variance  of every word over the training documents, (n_words,), positive
-    weights   how much every word counts, (n_words,); None: 1
+    z        a h + b of the output layer, (n, n_words)
+    out      activation(z), the reconstruction, (n, n_words)
+    target   one minibatch, dense, (n, n_words)
+    weights  how much every word counts, (n_words,); None: 1
 
 and return a theano scalar.
 """
@@ -20,7 +19,7 @@ import theano.tensor as T
 from ae_bn import choices
 
 
-def cross_entropy(z, out, target, variance, weights=None):
+def cross_entropy(z, out, target, weights=None):
     """Return the binary cross-entropy of sigmoid(z), in nats, from the logits z.
 
     -t log s(z) - (1 - t) log(1 - s(z)) = softplus(z) - t z, which no z can overflow.
@@ -28,25 +27,12 @@ def cross_entropy(z, out, target, variance, weights=None):
     return _total(T.nnet.softplus(z) - target * z, weights)
 
 
-def squared_error(z, out, target, variance, weights=None):
+def squared_error(z, out, target, weights=None):
     """Return the squared distance between target and reconstruction."""
     return _total(T.sqr(out - target), weights)
 
 
-def standardised_error(z, out, target, variance, weights=None):
-    """Return the squared distance between target and reconstruction, standardised in the same way.
-
-    The ladder network compares a layer with its reconstruction like this (Rasmus et al. 2015, arXiv
-    1507.02672, section 2.2): it subtracts the mean of the clean layer from both and divides by its
-    standard deviation.  Here mean and deviation are those of each word over the training documents,
-    because most words do not occur in a minibatch and so have no variance there.  The mean cancels:
-
-    (f - mean) / std - (t - mean) / std = (f - t) / std
-    """
-    return _total(T.sqr(out - target) / variance, weights)
-
-
-def multinomial(z, out, target, variance, weights=None):
+def multinomial(z, out, target, weights=None):
     """Return the multinomial negative log-likelihood of softmax(z), in nats, from the logits z.
 
     -sum_j t_j log softmax(z)_j (Liang et al. 2018, arXiv 1802.05814, equation 2).  The target is

@@ -37,6 +37,7 @@ the file.  This is the whole encoder for one ReLU layer with Batch Normalization
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, NamedTuple
 
@@ -44,7 +45,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.sparse import csr_matrix
 
-import ae_bn
 from ae_bn.config import Config, DataConfig, complete
 from ae_bn.data.words import LETTERS_ONLY, TOKEN_PATTERN, count_words, weigh, word_splitter
 from ae_bn.errors import UserError
@@ -172,10 +172,7 @@ def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Co
         "source": corpus.source,
         "fingerprint": corpus.fingerprint,
     }
-    # Running averages belong to training: the population statistics are what a model is used with.
-    running = {average.name for average in autoencoder.averages}
-    state = autoencoder.get_state().items()
-    write_arrays(path, {name: array for name, array in state if name not in running}, facts)
+    write_arrays(path, autoencoder.get_state(), facts)
 
 
 def read_contents(path: Path) -> Contents:
@@ -272,7 +269,7 @@ def _checked_facts(path):
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"{path}: not a model of ae_bn {ae_bn.__version__}{_reason(error)}"
+            f"{path}: not a model of ae_bn {version('ae_bn')}{_reason(error)}"
         ) from None
     return config, facts
 

@@ -58,38 +58,6 @@ def adam(parameters, gradients, learning_rate, beta1=0.9, beta2=0.999, epsilon=1
     return updates
 
 
-def adadelta(parameters, gradients, learning_rate, decay=0.95, epsilon=1e-6):
-    """Adadelta (Zeiler 2012, arXiv 1212.5701, algorithm 1), its step times learning_rate.
-
-    v <- decay * v + (1 - decay) * gradient^2
-    step = -sqrt(u + epsilon) / sqrt(v + epsilon) * gradient
-    u <- decay * u + (1 - decay) * step^2
-    p <- p + learning_rate * step
-    """
-    updates = []
-    for p, d in zip(parameters, gradients):
-        v, u = _zeros_like(p), _zeros_like(p)
-        v_new = decay * v + (1 - decay) * T.sqr(d)
-        step = -T.sqrt(u + epsilon) / T.sqrt(v_new + epsilon) * d
-        u_new = decay * u + (1 - decay) * T.sqr(step)
-        updates += [(v, v_new), (u, u_new), (p, p + learning_rate * step)]
-    return updates
-
-
-def rmsprop(parameters, gradients, learning_rate, decay=0.9, epsilon=1e-8):
-    """RMSprop (Tieleman and Hinton 2012, lecture 6.5).
-
-    v <- decay * v + (1 - decay) * gradient^2
-    p <- p - learning_rate * gradient / (sqrt(v) + epsilon)
-    """
-    updates = []
-    for p, d in zip(parameters, gradients):
-        v = _zeros_like(p)
-        v_new = decay * v + (1 - decay) * T.sqr(d)
-        updates += [(v, v_new), (p, p - learning_rate * d / (T.sqrt(v_new) + epsilon))]
-    return updates
-
-
 def rows_of(parameter):
     """Return the shared variable behind a parameter, and which of its rows it is (None: all).
 

@@ -1,4 +1,4 @@
-"""Statistics beyond one minibatch: population statistics, running averages, variance shift.
+"""Population statistics: those of a layer's g over more documents than one minibatch.
 
 Training standardises by the statistics of each minibatch, and everything else by those of the
 population: the mean and the biased variance of g over all training documents.
@@ -6,22 +6,15 @@ population: the mean and the biased variance of g over all training documents.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Callable, Iterable, Iterator, NamedTuple
+from typing import Callable, Iterable
 
 import numpy as np
 import theano
 import theano.sparse as sparse
-import theano.tensor as T
 
-from ae_bn.errors import UserError
 from ae_bn.model.stages import Layer, Signals
-from ae_bn.model.variables import as_float, set_values, shared
+from ae_bn.model.variables import set_values
 
-if TYPE_CHECKING:
-    from ae_bn.model.autoencoder import Autoencoder
-
-TINY = 1e-12  # keeps a division by a variance of 0 finite
 COLUMNS = 1000  # of W at a time, so that no matrix as large as W is made
 
 
@@ -125,105 +118,3 @@ def update_population(layers: list[Layer], moments: Callable[[int], tuple]) -> N
             mean, variance = moments(number)
             set_values(bn.mean, mean)
             set_values(bn.variance, variance)
-
-
-def variance_shift(autoencoder: Autoencoder, X) -> dict[str, float]:
-    """Return how far dropout shifts the variance that Batch Normalization divides by.
-
-    The shift of a unit is max(r, 1 / r), where r is the variance of g with dropout, as in training,
-    divided by the variance with nothing dropped (Li et al. 2018, arXiv 1801.05134, figure 1).
-
-    Parameters
-    ----------
-    autoencoder : Autoencoder
-        The autoencoder, with its present weights and population statistics.
-    X : csr_matrix, (n, n_words)
-        The documents.
-
-    Returns
-    -------
-    dict of float
-        The median over units for each layer with Batch Normalization: ``variance_shift1`` for the
-        lowest layer, and so on.
-    """
-    shifts = {}
-    for number, layer in enumerate(autoencoder.layers):
-        if layer.batch_normalization.needs_statistics:
-            _, noisy = autoencoder.moments(number, X, noise=True)
-            _, clean = autoencoder.moments(number, X)
-            ratio = (noisy + TINY) / (clean + TINY)
-            shift = float(np.median(np.maximum(ratio, 1 / ratio)))
-            shifts[f"variance_shift{number + 1}"] = shift
-    return shifts
-
-
-class RunningAverage(NamedTuple):
-    """A statistic of one layer, (n_units,), averaged over the minibatches of training."""
-
-    name: str  # in a state, such as layer1.running_mean
-    first: float  # before training
-    average: theano.compile.SharedVariable
-    update: T.TensorVariable  # the average after a step
-    population: theano.compile.SharedVariable  # the exact one that it stands in for
-
-
-def running_averages(
-    layers: list[Layer], signals: list[Signals], momentum: float
-) -> list[RunningAverage]:
-    """Return the running average of every statistic that training standardises with.
-
-    Parameters
-    ----------
-    layers : list of Layer
-        The layers, lowest first.
-    signals : list of Signals
-        What they compute of a minibatch, dropout on.
-    momentum : float
-        The weight of the average before a step; that of the minibatch is 1 - momentum.
-    """
-    averages = []
-    for number, (layer, own) in enumerate(zip(layers, signals), start=1):
-        bn = layer.batch_normalization
-        if not bn.needs_statistics:
-            continue
-        batch_mean, batch_variance = bn.batch_statistics(own.g)
-        for name, first, batch, population in (
-            ("mean", 0.0, batch_mean, bn.mean),
-            ("variance", 1.0, batch_variance, bn.variance),
-        ):
-            average = shared(population.get_value(), f"running {name}")
-            update = as_float(momentum) * average + as_float(1 - momentum) * batch
-            name = f"layer{number}.running_{name}"
-            averages.append(RunningAverage(name, first, average, update, population))
-    return averages
-
-
-@contextmanager
-def by_running_averages(autoencoder: Autoencoder) -> Iterator[None]:
-    """Use the running averages instead of the population statistics inside the ``with`` block.
-
-    Dropout makes the two differ: the averages are of signals in training, with dropout, and the
-    population statistics of signals without it (Li et al. 2018, arXiv 1801.05134).  Afterwards the
-    population statistics are the same as before.
-
-    Parameters
-    ----------
-    autoencoder : Autoencoder
-        The autoencoder, made with ``running_average``.
-
-    Raises
-    ------
-    UserError
-        If there are none because ``running_average`` was not given.
-    """
-    if autoencoder.running_average is None:
-        raise UserError("evaluation.running_average is null: set it to a momentum such as .9")
-    averages = autoencoder.averages
-    population = [running.population.get_value() for running in averages]
-    for running in averages:
-        running.population.set_value(running.average.get_value())
-    try:
-        yield
-    finally:
-        for running, values in zip(averages, population):
-            running.population.set_value(values)

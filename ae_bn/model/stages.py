@@ -205,7 +205,7 @@ class Layer:
         out = self.batch_normalization(g, population, self.activation)
         return Signals(x, g, z, out, population)
 
-    def loss(self, loss, signals, target, variance, weights=None):
+    def loss(self, loss, signals, target, weights=None):
         """Return the loss of this layer as the output layer, a theano scalar.
 
         Parameters
@@ -216,13 +216,11 @@ class Layer:
             What this layer computed.
         target : theano sparse CSR matrix, (n, n_units)
             The documents.
-        variance : theano vector, (n_units,)
-            The variance of every word over the training documents.
         weights : theano vector, (n_units,), optional
             The weight of every word; 1 without it.
         """
         target = sparse.dense_from_sparse(target)
-        return loss(signals.z, signals.out, target, variance, weights)
+        return loss(signals.z, signals.out, target, weights)
 
 
 class Projection:

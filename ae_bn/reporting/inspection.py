@@ -13,23 +13,17 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import theano
-import theano.tensor as T
 from scipy.sparse import csr_matrix
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
-from theano import printing
 
 from ae_bn.data.corpus import Corpus
 from ae_bn.errors import UserError
 from ae_bn.evaluation.probes import saturated
-from ae_bn.model import stages
 from ae_bn.model.model_file import Model
 
 MAPPED = 2000  # documents in a map, at most
 PERPLEXITY = 30
-# Theano's colours of outputs, inputs and shapes, under black letters.
-LIGHTER = {"blue": "lightskyblue", "green": "lightgreen", "brown": "tan"}
 
 
 class Unit(NamedTuple):
@@ -202,52 +196,3 @@ def draw_map(model: Model, corpus: Corpus, seed: int = 0):
         figure.legend(loc="outside right upper", fontsize="small", markerscale=2)
     axis.set(xticks=[], yticks=[], title=f"Codes of {len(rows)} test documents (t-SNE)")
     return figure
-
-
-def draw_graphs(activation: str, epsilon: float) -> dict[str, bytes]:
-    """Return pictures (SVG) of the Theano graph of one layer, g, h and f of `ae_bn.model.stages`.
-
-    Parameters
-    ----------
-    activation : str
-        A key of `ae_bn.model.stages.ACTIVATIONS`.
-    epsilon : float
-        The number that is added to the variance.
-
-    Returns
-    -------
-    dict of bytes
-        The graph ``before`` and ``after`` Theano optimises it.  g, h and f are outputs, so both
-        pictures show their names.
-
-    Raises
-    ------
-    UserError
-        If pydot or Graphviz is missing.
-    """
-    x = T.matrix("x")
-    W = theano.shared(np.zeros((1, 1), theano.config.floatX), name="W")
-    bn = stages.BatchNormalization(1, True, True, True, True, epsilon)
-    g = stages.g(x, W)
-    mean, variance = stages.batch_statistics(g)
-    h = stages.h(g, mean, T.sqrt(variance + epsilon))
-    f = stages.f(h, bn.a, bn.b, stages.ACTIVATIONS[activation])
-    g.name, h.name, f.name = "g", "h", "f"
-    if not printing.pydot_imported:
-        raise UserError(
-            "the graph cannot be drawn: install Graphviz (apt-get install graphviz) and pydot "
-            "(pip install -c constraints.txt pydot)"
-        )
-    printing.Node = printing.pd.Node  # Theano-PyMC 1.1.2 takes its own class of that name
-    graphs = {"before": [g, h, f], "after": theano.function([x], [g, h, f])}
-    for output, name in zip(graphs["after"].maker.fgraph.outputs, "ghf"):
-        output.name = name
-    pictures = {}
-    for name, graph in graphs.items():
-        picture = printing.pydotprint(
-            graph, format="svg", return_image=True, var_with_name_simple=True
-        )
-        for color, lighter in LIGHTER.items():
-            picture = picture.replace(f'fill="{color}"'.encode(), f'fill="{lighter}"'.encode())
-        pictures[name] = picture
-    return pictures

@@ -32,8 +32,7 @@ def expand_arms(config: Config) -> list[Arm]:
     Parameters
     ----------
     config : Config
-        The experiment.  An arm with an entry in ``experiment.learning_rates`` has that learning
-        rate.
+        The experiment.
 
     Returns
     -------
@@ -43,8 +42,8 @@ def expand_arms(config: Config) -> list[Arm]:
     ------
     UserError
         For a level with an invalid setting, two arms of one name, or a name in ``include``,
-        ``skip``, ``learning_rates``, ``compare`` or ``report.contrasts`` that no
-        factor or arm has; arms that are left out may be named.
+        ``skip``, ``compare`` or ``report.contrasts`` that no factor or arm has; arms that are left
+        out may be named.
     """
     experiment = config.experiment
     factors = experiment.factors
@@ -66,15 +65,11 @@ def expand_arms(config: Config) -> list[Arm]:
             settings.update(factors[factor][level])
         if "training.seed" in settings:
             raise UserError(f"arm {name}: training.seed is the same for all arms; take it out")
-        if name in experiment.learning_rates:
-            settings["training.learning_rate"] = experiment.learning_rates[name]
         try:
             arms.append(Arm(name, levels, config.replace(settings)))
         except UserError as error:
             raise UserError(f"arm {name}: {error}") from None
     check_distinct([arm.name for arm in arms])
-    for name in experiment.learning_rates:
-        check_name(name, combinations, "experiment.learning_rates")
     for title, contrast in experiment.report.contrasts.items():
         for name in contrast.plus + contrast.minus:
             check_name(name, combinations, f"experiment.report.contrasts.{title}")

@@ -49,16 +49,12 @@ def graph(config: Config) -> tuple:
         no_dropout.model.model_dump_json(),
         config.training.optimizer,
         config.theano.kernels,
-        config.evaluation.running_average,
     )
 
 
 @lru_cache(maxsize=8)
-def _autoencoder(
-    model: str, optimizer: str, kernels: str, running_average: float | None, n_words: int
-) -> Autoencoder:
-    config = ModelConfig.model_validate_json(model)
-    return Autoencoder(config, optimizer, n_words, kernels, running_average)
+def _autoencoder(model: str, optimizer: str, kernels: str, n_words: int) -> Autoencoder:
+    return Autoencoder(ModelConfig.model_validate_json(model), optimizer, n_words, kernels)
 
 
 @lru_cache(maxsize=1)

@@ -19,13 +19,10 @@ import json
 import lzma
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable
+from typing import Iterable
 
 from ae_bn.errors import UserError
 from ae_bn.files import atomic_write
-
-if TYPE_CHECKING:
-    from ae_bn.study.run import Run
 
 LARGEST = 10**9  # bytes of one file of the record after decompression
 NOT_RESULTS = ("run", "seed", "reference", "config", "data", "versions")  # other keys of a line
@@ -59,29 +56,20 @@ class Record:
         line = self.lines.get(identity)
         return line and {key: line[key] for key in line if key not in NOT_RESULTS}
 
-    def add(self, runs: Iterable[Run], name: str) -> int:
-        """Add the finished runs that are not recorded yet, and return their number.
+    def add(self, lines: Iterable[dict], name: str) -> int:
+        """Add runs that are not recorded yet, and return their number.
 
         Parameters
         ----------
-        runs : iterable of Run
-            The runs of an experiment; unfinished ones are skipped.
+        lines : iterable of dict
+            The lines of finished runs, as `ae_bn.study.run.record_lines` makes them.
         name : str
             The name of the experiment, which begins the names of the files.
         """
         new = defaultdict(list)
-        for run in runs:
-            if run.identity in self.lines:
-                continue
-            try:
-                results = run.read_metrics()
-            except UserError:  # damaged, so not finished
-                continue
-            if results is None:
-                continue
-            line = {"run": run.identity, **run.describe(), **results}
-            self.lines[run.identity] = line
-            new[self.directory / f"{name}-seed{run.seed}.jsonl.xz"].append(run.identity)
+        for line in lines:
+            self.lines[line["run"]] = line
+            new[self.directory / f"{name}-seed{line['seed']}.jsonl.xz"].append(line["run"])
         for path, identities in new.items():
             self.files[path] = [*self.files.get(path, []), *identities]
             with atomic_write(path, "wb") as file:

@@ -26,12 +26,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Iterator
 
 import pandas as pd
 
-import ae_bn
-from ae_bn.config import FORMER_GRADIENT, Config, DataConfig, DropoutConfig
+from ae_bn.config import Config, DataConfig
 from ae_bn.data.corpus import Corpus, prepare_corpus, read_corpus, split_validation
 from ae_bn.errors import UserError
 from ae_bn.evaluation import curvature
@@ -48,7 +47,6 @@ from ae_bn.files import (
 )
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.model_file import NAME, write_model
-from ae_bn.model.population import by_running_averages, variance_shift
 from ae_bn.randomness import streams
 from ae_bn.study.arms import Arm, check_distinct, expand_arms
 from ae_bn.study.compiled import compiled, hessian
@@ -56,7 +54,7 @@ from ae_bn.study.record import Record
 from ae_bn.training import SNAPSHOTS, Result, check_batch_size, fit
 
 # Of results.csv, beside the factors; a reference has only some of them.
-COLUMNS = ["arm", "seed", "status", "snapshot", "epoch", *METRICS, "classifier_c"]
+COLUMNS = ["arm", "seed", "status", "snapshot", "epoch", *METRICS]
 COLUMNS += ["learning_rate", "capped", "source", "data", "run", "reason"]
 DIGITS = 7  # of the numbers that are kept; more would be noise of a float32
 PACKAGES = ["Theano-PyMC", "numpy", "scipy", "scikit-learn"]
@@ -133,7 +131,7 @@ class Run:
             "config": self.config.run_settings(),
             "data": {"source": self.source, "fingerprint": self.data_fingerprint},
             "versions": {
-                "ae_bn": ae_bn.__version__,
+                "ae_bn": version("ae_bn"),
                 "git commit": _git_commit(),
                 "python": platform.python_version(),
                 **_versions(),
@@ -236,8 +234,6 @@ def _identity(config: Config, reference: str | None, data_fingerprint: str) -> s
     else:
         decides.update(config.model_dump(include={"model", "training", "theano"}))
         del decides["training"]["checkpoint_epochs"]
-        batch_norm = decides["model"]["batch_norm"]  # a renamed value has its former hash
-        batch_norm["gradient"] = FORMER_GRADIENT.get(batch_norm["gradient"], batch_norm["gradient"])
     return fingerprint(_without_nulls(decides))
 
 
@@ -287,11 +283,9 @@ def _reference(run: Run, corpus: Corpus) -> dict:
         run.config.experiment.reference_masking,
     )
     splits = _splits(corpus, codes)
-    metrics = evaluation.evaluate_codes(*splits, *rows, "linear", run.config.evaluation)
-    curve = {"curve": metrics.pop("curve")} if "curve" in metrics else {}
     of_snapshot = snapshot_metrics(*splits, *rows, run.config.evaluation.softmax_probe)
-    metrics = evaluation.merged(metrics, of_snapshot)
-    return {"status": "finished", "snapshots": {"": metrics}, **curve, "files": {}}
+    metrics = evaluation.merged(evaluation.unit_metrics(splits[1].codes, "linear"), of_snapshot)
+    return {"status": "finished", "snapshots": {"": metrics}, "files": {}}
 
 
 def _splits(corpus: Corpus, codes) -> tuple[Split, Split]:
@@ -305,7 +299,7 @@ def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus) -> dict:
     fraction = run.config.data.validation_fraction
     rows = split_validation(corpus.train.shape[0], fraction, stream.split)
     result = _train(run, autoencoder, corpus, rows, stream)
-    results = _history(run, autoencoder, result, n_train=len(rows[0]))
+    results = _history(run, autoencoder, result)
     if result.snapshots:
         results.update(_measure_snapshots(run, autoencoder, corpus, rows, result))
     else:
@@ -318,7 +312,7 @@ def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus) -> dict:
     return results
 
 
-def _history(run: Run, autoencoder: Autoencoder, result: Result, n_train: int) -> dict:
+def _history(run: Run, autoencoder: Autoencoder, result: Result) -> dict:
     """Return how training went."""
     training, epochs = run.config.training, len(result.history)
     ended_by_itself = result.diverged or epochs - result.best_epoch >= training.patience
@@ -327,7 +321,6 @@ def _history(run: Run, autoencoder: Autoencoder, result: Result, n_train: int) -
         "status": "diverged" if result.diverged else "finished",
         "epochs": epochs,
         "capped": epochs == training.epochs and not ended_by_itself,
-        "steps_per_epoch": n_train // training.batch_size,
         "seconds": result.history[-1].seconds,
         "kernels": autoencoder.kernels,
         "history": _columns(rows, ["codes", "seconds"]),
@@ -350,10 +343,10 @@ def _measure_snapshots(
     rows: tuple[Any, Any],
     result: Result,
 ) -> dict:
-    """Measure every snapshot; return them, the files of their models, and the curve of one."""
+    """Measure every snapshot; return them and the files of their models."""
     config, X_train = run.config, corpus.train[rows[0]]
     results: dict = {"snapshots": {}, "files": {}}
-    tested: dict[int, tuple] = {}  # by epoch: codes and metrics on the test documents
+    tested: dict[int, tuple] = {}  # by epoch: codes and metrics of the test documents
     for name in filter(result.snapshots.get, SNAPSHOTS):
         epoch, state = result.snapshots[name]
         last = result.history[epoch - 1]
@@ -364,47 +357,27 @@ def _measure_snapshots(
             write_model(path, autoencoder, config, corpus)
             results["files"][path.name] = file_digest(path)
         if name == "loss":
-            metrics = evaluation.merged(metrics, _on_training_documents(run, autoencoder, X_train))
+            metrics["train_loss"] = autoencoder.evaluate(X_train)
             metrics["gap"] = metrics["valid_loss"] - metrics["train_loss"]
         if epoch not in tested:
             tested[epoch] = _on_test_documents(run, autoencoder, corpus, rows)
-        codes, of_test = tested[epoch]
+        test_codes, of_test = tested[epoch]
         metrics = evaluation.merged(metrics, of_test)
         if name == "loss":
-            activation = config.model.hidden_activation
-            splits = _splits(corpus, codes)
-            of_codes = evaluation.evaluate_codes(*splits, *rows, activation, config.evaluation)
-            metrics = evaluation.merged(metrics, of_codes)
-            if "curve" in metrics:
-                results["curve"] = metrics.pop("curve")
+            of_units = evaluation.unit_metrics(test_codes, config.model.hidden_activation)
+            metrics = evaluation.merged(metrics, of_units)
         results["snapshots"][name] = metrics
-        if name == "loss" and config.evaluation.running_average is not None:
-            with by_running_averages(autoencoder):
-                results["snapshots"][f"{name}, running averages"] = {
-                    "epoch": epoch,
-                    "valid_loss": autoencoder.evaluate(corpus.train[rows[1]]),
-                    **_on_test_documents(run, autoencoder, corpus, rows)[1],
-                }
     return results
-
-
-def _on_training_documents(run: Run, autoencoder: Autoencoder, X_train) -> dict:
-    """Return the loss, and with dropout its shift of the variances."""
-    metrics = {"train_loss": autoencoder.evaluate(X_train)}
-    if run.config.model.dropout == DropoutConfig(input=0, hidden=0):
-        return metrics
-    shift = {"variance_shift": lambda: variance_shift(autoencoder, X_train)}
-    return evaluation.merged(metrics, evaluation.measured(shift))
 
 
 def _on_test_documents(
     run: Run, autoencoder: Autoencoder, corpus: Corpus, rows: tuple[Any, Any]
 ) -> tuple:
-    """Return the codes of training and test documents, and the metrics of every snapshot."""
+    """Return the codes of the test documents, and the metrics of every snapshot."""
     codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
     softmax_probe = run.config.evaluation.softmax_probe
     metrics = snapshot_metrics(*_splits(corpus, codes), *rows, softmax_probe)
-    return codes, {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
+    return codes[1], {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
 
 
 def _summarize_curvature(run: Run, autoencoder: Autoencoder, X_train, result: Result) -> dict:
@@ -502,6 +475,27 @@ def results_of(run: Run, record: Record | None = None) -> dict | None:
         return recorded
 
 
+def record_lines(runs: list[Run], record: Record) -> Iterator[dict]:
+    """Yield the line of the record of every finished run that is not recorded yet.
+
+    Parameters
+    ----------
+    runs : list of Run
+        The runs of an experiment; unfinished and damaged ones are skipped.
+    record : Record
+        The record that the lines are for.
+    """
+    for run in runs:
+        if run.identity in record.lines:
+            continue
+        try:
+            results = run.read_metrics()
+        except UserError:  # damaged, so not finished
+            continue
+        if results is not None:
+            yield {"run": run.identity, **run.describe(), **results}
+
+
 def results_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
     """Return one row per run and snapshot: arm, factors, seed, status and metrics.
 
@@ -525,11 +519,6 @@ def results_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame
         row.update(arm=run.arm, seed=run.seed, source=run.source, **run.levels)
         row.update(data=run.data_fingerprint[:10], run=run.identity)
         row["learning_rate"] = None if run.reference else run.config.training.learning_rate
-        target = run.config.experiment.report.target_loss
-        if target is not None and "history" in results:
-            history = pd.DataFrame(results["history"])
-            met = history["epoch"][history["valid_loss"] <= target]
-            row["steps_to_target"] = met.min() * results["steps_per_epoch"]  # NaN: not met
         rows += [{**row, "snapshot": name or None, **snapshots[name]} for name in snapshots]
     factors = list(dict.fromkeys(factor for run in runs for factor in run.levels))
     table = pd.DataFrame(rows)

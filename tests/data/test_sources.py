@@ -209,7 +209,7 @@ def test_without_two_labels_the_rest_works(category, tmp_path, folder):
     for run in runs:
         perform(run)
     results = results_table(runs)
-    assert not {"accuracy", "precision"} & set(results)
+    assert not {"probe_accuracy", "raw_precision"} & set(results)
     assert results["snapshot"].dropna().tolist() == ["loss", "last"]  # none by accuracy
     assert results["dead_units"].notna().all() and results["test_loss"].notna().sum() == 2
     experiment = without_labels(config.experiment, results)
@@ -218,7 +218,7 @@ def test_without_two_labels_the_rest_works(category, tmp_path, folder):
     assert "accuracy" not in text and "test loss" in text
     unlabelled = np.full(3, -1)
     chance = evaluation.chance_metrics(unlabelled, unlabelled, config.evaluation)
-    assert "accuracy" not in chance
+    assert "probe_accuracy" not in chance
 
 
 def test_cross_entropy_refuses_counts(matrix, tmp_path):

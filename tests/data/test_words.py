@@ -8,6 +8,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import normalize
 
@@ -19,6 +20,7 @@ from ae_bn.data.words import (
     weigh,
     word_splitter,
 )
+from ae_bn.errors import UserError
 
 TEXTS = ["Gull, gull and HERON", "", "the ÉTÉ of x2 heron_gull, don't!", "gull " * 300, "nothing"]
 WORDS = ["heron", "été", "gull", "don"]  # in no order
@@ -99,3 +101,8 @@ def test_a_model_of_before_cuts_words_at_their_marks():
     text = "The a\u0301bc gulls"
     assert word_splitter("english", "porter")(text) == ["\xe1bc", "gull"]
     assert word_splitter("english", "porter", LETTERS_ONLY)(text) == ["bc", "gull"]
+
+
+def test_weigh_refuses_another_kind():
+    with pytest.raises(UserError, match="'counts': choose one of"):
+        weigh(csr_matrix((2, 3), dtype="f4"), "counts", np.ones(3))

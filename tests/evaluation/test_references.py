@@ -139,7 +139,7 @@ def test_every_reference_is_a_row_of_an_experiment(config_file, tmp_path, n_word
     for run in runs:
         perform(run)
         metrics = run.read_metrics()["snapshots"][""]
-        assert metrics["saturated"] is None and 0 < metrics["accuracy"] <= 1
+        assert metrics["saturated"] is None and 0 < metrics["probe_accuracy"] <= 1
 
 
 def test_only_the_denoiser_is_another_with_another_masking():

@@ -6,16 +6,16 @@ import numpy as np
 import theano
 import theano.tensor as T
 
-from ae_bn.model.losses import cross_entropy, multinomial, squared_error, standardised_error
+from ae_bn.model.losses import cross_entropy, multinomial, squared_error
 from ae_bn.model.stages import ReLU, Sigmoid, Softmax
 
 Z = np.array([[0.0, 2.0, -3.0], [1.0, -1.0, 0.5]])
 TARGET = np.array([[1.0, 0.0, 0.25], [0.0, 1.0, 0.5]])
 
 
-def compiled(loss, activation, variance=None):
+def compiled(loss, activation):
     z, target = T.matrix(), T.matrix()
-    value = loss(z, activation(z), target, variance)
+    value = loss(z, activation(z), target)
     return theano.function([z, target], [value, T.grad(value, z)])
 
 
@@ -41,14 +41,6 @@ def test_squared_error(float64):
     np.testing.assert_allclose(gradient, (out - TARGET) * (Z > 0))
 
 
-def test_standardised_error_is_the_squared_error_of_standardised_values(float64):
-    mean, deviation = np.array([0.5, 0.2, 0.1]), np.array([0.5, 2.0, 0.1])
-    value, gradient = compiled(standardised_error, ReLU, T.constant(deviation**2))(Z, TARGET)
-    out, target = ((x - mean) / deviation for x in (np.maximum(0, Z), TARGET))
-    np.testing.assert_allclose(value, ((out - target) ** 2).sum() / 2)
-    np.testing.assert_allclose(gradient, (out - target) / deviation * (Z > 0))
-
-
 def test_multinomial(float64):
     value, gradient = compiled(multinomial, Softmax)(Z, TARGET)
     p = np.exp(Z) / np.exp(Z).sum(axis=1, keepdims=True)
@@ -67,7 +59,7 @@ def test_multinomial_of_extreme_logits_and_empty_documents_is_finite():
 def test_second_derivatives_of_multinomial(float64):
     """The Hessian of one document, t (diag(p) - p p^T), as the curvature needs it."""
     z, v = T.matrix(), T.matrix()
-    gradient = T.grad(multinomial(z, Softmax(z), T.constant(TARGET[:1]), None), z)
+    gradient = T.grad(multinomial(z, Softmax(z), T.constant(TARGET[:1])), z)
     product = theano.function([z, v], T.grad((gradient * v).sum(), z))
     p, direction = np.exp(Z[0]) / np.exp(Z[0]).sum(), np.array([0.3, -1.0, 2.0])
     expected = TARGET[0].sum() * (p * direction - p * (p @ direction))

@@ -22,10 +22,8 @@ from ae_bn.data.words import LETTERS_ONLY, TOKEN_PATTERN
 from ae_bn.errors import UserError
 from ae_bn.files import write_arrays
 from ae_bn.model import model_file
-from ae_bn.model.model_file import read_contents, read_model, write_model
-from ae_bn.randomness import streams
+from ae_bn.model.model_file import read_contents, read_model
 from ae_bn.study import run as experiment
-from ae_bn.study.compiled import compiled
 from ae_bn.study.run import perform, plan_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -255,24 +253,11 @@ def test_encode_tells_mistakes(run, tmp_path, monkeypatch, arguments, words):
 
 
 def test_a_setting_that_came_after_a_file_has_its_default(run, damaged, folder):
-    """Such as those of Layer Normalization and of running averages: null, not used."""
+    """Such as those of Layer Normalization and of curvature: null, not used."""
     settings = run.config.run_settings()
-    del settings["model"]["batch_norm"]["over"], settings["evaluation"]["running_average"]
+    del settings["model"]["batch_norm"]["over"], settings["evaluation"]["curvature"]
     model = read_model(damaged({"config": settings}))
     assert model.config.run_settings() == run.config.run_settings()
-
-
-def test_running_averages_are_not_in_the_file(run, model, tmp_path):
-    config = run.config.replace({"evaluation.running_average": 0.9})
-    corpus = model.training_corpus()
-    with compiled(config, len(model.words)) as autoencoder:
-        pass
-    autoencoder.initialize(corpus.train, streams(1), 0.01, config.model.dropout)
-    autoencoder.update_population_statistics(corpus.train)
-    write_model(tmp_path / "model.safetensors", autoencoder, config, corpus)
-    state = read_model(tmp_path / "model.safetensors").autoencoder.get_state()
-    np.testing.assert_array_equal(state["layer1.mean"], autoencoder.get_state()["layer1.mean"])
-    assert not [name for name in state if "running" in name]
 
 
 def test_only_codes_are_replaced(run, tmp_path, monkeypatch):

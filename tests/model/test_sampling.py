@@ -92,7 +92,7 @@ def loss_and_gradients(autoencoder):
         ("loss=squared_error", "output_activation=linear", "batch_norm.hidden=false"),
         ("tied=true", "layers=[5, 3]", "loss=squared_error", "output_activation=relu"),
         ("batch_norm.top=true",),
-        ("batch_norm.top=true", "batch_norm.top_shift=false", "batch_norm.center=false"),
+        ("batch_norm.top=true", "batch_norm.shift=false", "batch_norm.center=false"),
     ],
 )
 def test_loss_and_gradient_are_unbiased(float64, settings):

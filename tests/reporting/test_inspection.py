@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 from test_model_file import model as model
 from test_model_file import run as run
-from theano import printing
 
 from ae_bn.commands import inspect
 from ae_bn.errors import UserError
-from ae_bn.reporting.inspection import describe_units, draw_graphs, most_missed
+from ae_bn.reporting.inspection import describe_units, most_missed
 from ae_bn.study import run as experiment
 
 
@@ -58,7 +57,7 @@ def test_most_missed(run, model):
 
 
 def test_the_program(run, model, tmp_path, capsys):
-    inspect.main([str(run.directory), "--out", str(tmp_path), "--document", "3", "--no-graph"])
+    inspect.main([str(run.directory), "--out", str(tmp_path), "--document", "3"])
     shown = capsys.readouterr().out
     assert shown.count("\nunit ") == 4 and "test document 3 topic" in shown
     assert shown.count("  0.") + shown.count("  1.000") >= 5 and "missed most: " in shown
@@ -66,24 +65,9 @@ def test_the_program(run, model, tmp_path, capsys):
     assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
     text = tmp_path / "letter.txt"
     text.write_text("common\nwords")
-    arguments = ["--out", str(tmp_path), "--no-graph", "--document"]
+    arguments = ["--out", str(tmp_path), "--document"]
     inspect.main([str(run.directory), *arguments, str(text)])
     assert "letter.txt" in capsys.readouterr().out
     for document, words in (("24", "rows 0 to 23"), ("nowhere", "nowhere")):
         with pytest.raises(UserError, match=words):
             inspect.main([str(run.directory), *arguments, document])
-
-
-@pytest.mark.skipif(not printing.pydot_imported, reason="Graphviz is not installed")
-def test_graphs_name_g_h_and_f():
-    graphs = draw_graphs("relu", 1e-5)
-    for picture in graphs.values():
-        for name in "ghf":
-            assert f">{name}<".encode() in picture or f">{name} ".encode() in picture
-    assert graphs["before"] != graphs["after"]
-
-
-def test_without_graphviz_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(printing, "pydot_imported", False)
-    with pytest.raises(UserError, match="install Graphviz"):
-        draw_graphs("relu", 1e-5)

@@ -26,7 +26,6 @@ experiment:
     noise: {"0": {}, "1": {model.dropout.input: .5}}
     width: {small: {model.layers: [4]}, large: {model.layers: [9], training.epochs: 2}}
   skip: [{noise: "1", width: small}]
-  learning_rates: {0 / large: .25, 1 / small: .5}  # of a skipped arm, too
 """
 
 
@@ -39,8 +38,6 @@ def test_arms_are_all_combinations_less_the_skipped(tmp_path):
     assert arms["1 / large"].model.layers == [9]
     assert arms["1 / large"].training.epochs == 2
     assert arms["0 / small"].model.layers == [4]
-    assert arms["0 / large"].training.learning_rate == 0.25
-    assert arms["1 / large"].training.learning_rate == load_config().training.learning_rate
 
 
 def test_without_factors_there_is_one_arm():
@@ -53,12 +50,11 @@ def test_without_factors_there_is_one_arm():
         ("experiment.skip=[{nois: '1'}]", ["skip", "nois", "'noise'"]),
         ("experiment.skip=[{noise: '2'}]", ["skip.noise", "'2'"]),
         ("experiment.include=[{noise: ['1', '2']}]", ["include.noise", "'2'"]),
-        ("experiment.learning_rates={0 / larg: 1}", ["learning_rates", "0 / larg", "'0 / large'"]),
         ("experiment.report.contrasts={c: {plus: [x], minus: [y]}}", ["contrasts.c", "'x'"]),
     ],
 )
 def test_bad_arms_are_named(tmp_path, setting, words):
-    config = load_config(write(tmp_path, EXPERIMENT.replace("learning_rates", "#")), [setting])
+    config = load_config(write(tmp_path, EXPERIMENT), [setting])
     with pytest.raises(UserError) as error:
         expand_arms(config)
     assert "\n" not in str(error.value)

@@ -13,7 +13,7 @@ from ae_bn.errors import UserError
 from ae_bn.reporting.curves import curves_table
 from ae_bn.study import sweep as sweep_module
 from ae_bn.study.record import Record
-from ae_bn.study.run import perform, plan_runs, results_table
+from ae_bn.study.run import perform, plan_runs, record_lines, results_table
 from ae_bn.study.sweep import sweep
 
 
@@ -32,8 +32,9 @@ def runs(config_file, tmp_path):
 
 def test_tables_and_curves_are_the_same_without_the_directories(runs, tmp_path, monkeypatch):
     results, curves = results_table(runs), curves_table(runs)
-    assert Record(tmp_path / "record").add(runs, "small") == 4
-    assert Record(tmp_path / "record").add(runs, "small") == 0
+    for number in (4, 0):
+        record = Record(tmp_path / "record")
+        assert record.add(record_lines(runs, record), "small") == number
     shutil.rmtree(tmp_path / "runs")
     record = Record(tmp_path / "record")
     pd.testing.assert_frame_equal(results_table(runs, record), results)
@@ -50,19 +51,20 @@ def test_tables_and_curves_are_the_same_without_the_directories(runs, tmp_path, 
 
 def test_an_experiment_of_another_name_shares_the_runs(runs, config_file, tmp_path):
     record = Record(tmp_path / "record")
-    record.add(runs, "small")
+    record.add(record_lines(runs, record), "small")
     settings = ["experiment.name=other", "experiment.references=[]", "experiment.skip=[]"]
     levels = "{variant: {plain: {}}}"
     settings += [f"experiment.factors={levels}", "experiment.report.contrasts={}"]
     other = plan_runs(load_config(config_file, settings), [1], tmp_path)
     assert [run.arm for run in other] == ["plain"]
     assert record.results(other[0].identity) is not None
-    assert record.add(other, "other") == 0
+    assert record.add(record_lines(other, record), "other") == 0
     assert len(list((tmp_path / "record").iterdir())) == 2  # a file per seed, none of the other
 
 
 def test_pandas_reads_the_record(runs, tmp_path):
-    Record(tmp_path / "record").add(runs, "small")
+    record = Record(tmp_path / "record")
+    record.add(record_lines(runs, record), "small")
     table = pd.read_json(tmp_path / "record" / "small-seed1.jsonl.xz", lines=True)
     assert len(table) == 2 and set(table["seed"]) == {1}
     assert table["history"].dropna().iloc[0]["epoch"] == [1, 2, 3]
