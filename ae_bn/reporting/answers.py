@@ -142,7 +142,8 @@ def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> dict[str, Recipe]
         rows = runs[runs["snapshot"] == epoch]
         first = rows[rows["name"] == rows["name"].iloc[0]]
         score = signed(first, JUDGED_BY[epoch])
-        *arm, _ = score.groupby([first[key] for key in of_recipe]).mean().idxmax()
+        best = score.groupby([first[key] for key in of_recipe]).mean().idxmax()
+        loss, bn, dropout = arm = list(best)[:3]
         of_arm = first[(first[of_recipe[:3]] == arm).all(axis=1)].assign(arm=purpose)
         rate, _ = best_rate(rate_scores(of_arm, JUDGED_BY[epoch])[purpose])
         ours = rows[(rows[of_recipe] == [*arm, rate]).all(axis=1)].assign(arm="this recipe")
@@ -154,7 +155,7 @@ def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> dict[str, Recipe]
         }
         table = pd.DataFrame.from_dict(scores, orient="index", columns=["n", "mean", "low", "high"])
         table.index = pd.MultiIndex.from_tuples(table.index, names=["corpus", "arm"])
-        recipes[purpose] = Recipe(purpose, *arm, rate, epoch, table)
+        recipes[purpose] = Recipe(purpose, loss, bn, dropout, rate, epoch, table)
     return recipes
 
 

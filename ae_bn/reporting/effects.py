@@ -244,7 +244,7 @@ def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
     rows = table[table["learning_rate"].notna() & (table["status"] != "failed")]
     arms = dict(list(rows.set_index(by).groupby("arm", sort=False)))
     parts = []
-    for name, contrast in contrasts(experiment).items():
+    for contrast in contrasts(experiment).values():
         names = [*contrast.plus, *contrast.minus]
         if not arms.keys() >= set(names):
             continue
@@ -254,8 +254,7 @@ def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
         levels = pd.concat([arms[arm][list(experiment.factors)] for arm in names])
         shared = {factor: levels[factor].iloc[0] for factor in levels
                   if levels[factor].nunique() == 1}  # fmt: skip
-        title = max((t for t in experiment.compare if name.startswith(t)), key=len)
         long = value.melt(var_name="metric", ignore_index=False).dropna().reset_index()
-        parts.append(long.assign(effect=title, setting=experiment.name, **shared))
+        parts.append(long.assign(effect=contrast.title, setting=experiment.name, **shared))
     columns = ["effect", "metric", "setting", "seed", "value"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

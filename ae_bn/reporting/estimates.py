@@ -96,7 +96,8 @@ def summarize(values) -> Summary:
     if len(values) == 0:
         return Summary(0, 0, *[np.nan] * 4)
     infinite = int(np.isinf(values).sum())
-    return Summary(len(values), infinite, *map(float, mean_interval(values)), np.median(values))
+    mean, low, high = map(float, mean_interval(values))
+    return Summary(len(values), infinite, mean, low, high, float(np.median(values)))
 
 
 def estimate(rows: pd.DataFrame) -> Estimate:

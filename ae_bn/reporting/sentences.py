@@ -37,7 +37,7 @@ from ae_bn.reporting.estimates import (
     title,
     verdict,
 )
-from ae_bn.reporting.settings import HIDDEN
+from ae_bn.reporting.settings import BLOCKS, HIDDEN
 from ae_bn.reporting.tables import (
     Table,
     arms_table,
@@ -242,8 +242,8 @@ class AnswerNumbers(Sentences):
 
     functions = (
         "effect", "agree", "levels", "test_documents", "answers_table", "all_effects",
-        "settings_table", "image", "has", "hidden_settings", "losses", "recipe", "recipe_scores",
-        "score", "scored", "seeds", "settings",
+        "settings_table", "image", "experiments", "has", "hidden_settings", "losses", "recipe",
+        "recipe_scores", "score", "scored", "seeds", "settings",
     )  # fmt: skip
 
     def __init__(self, answers: Answers):
@@ -335,7 +335,7 @@ class AnswerNumbers(Sentences):
         """Return the table of some (effect, metric) in every setting."""
         chosen, rows = self.answers.chosen, []
         for setting in dict.fromkeys(chosen["setting"]):
-            found = [find(chosen, *key, {"setting": setting}) for key in keys]
+            found = [find(chosen, name, m, {"setting": setting}) for name, m in keys]
             cells = [
                 text(estimate(of), key[1], counted=False) if len(of) else ""
                 for of, key in zip(found, keys)
@@ -397,6 +397,10 @@ class AnswerNumbers(Sentences):
         """Return the settings in which hidden units are dropped."""
         runs = self.answers.runs
         return list(dict.fromkeys(runs.loc[runs["about"] == HIDDEN, "setting"]))
+
+    def experiments(self) -> list[str]:
+        """Return the names of the experiments that have results."""
+        return [name for name in BLOCKS if (self.answers.results / name / "table.md").exists()]
 
     def has(self, name: str) -> bool:
         """Return whether the arms of an effect were trained in any setting."""

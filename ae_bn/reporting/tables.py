@@ -49,8 +49,10 @@ def without_labels(experiment: ExperimentConfig, results: pd.DataFrame) -> Exper
 def table_rows(results: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
     """Return the rows of ``results.csv`` that tables show, one per arm and seed.
 
-    They have the snapshot and the learning rate that ``experiment.report`` names.
+    They have the snapshot and the learning rate that ``experiment.report`` names, and a column for
+    every metric.
     """
+    results = results.reindex(columns=[*results, *(m for m in METRICS if m not in results)])
     return select(results, experiment.report.snapshot, experiment.report.rate)
 
 
@@ -249,8 +251,7 @@ def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
         counts = all_runs["status"].value_counts()
         remarks = [f"{counts[kind]} {kind}" for kind in ("diverged", "failed") if kind in counts]
         cells = [arm, ", ".join([str(len(runs)), *remarks]), _rates(all_runs["learning_rate"])]
-        shown = (show(summarize(runs[m]), m) if m in runs else "" for m in metrics)
-        rows.append([*cells, *shown])
+        rows.append([*cells, *(show(summarize(runs[metric]), metric) for metric in metrics)])
     return Table("Arms", header, rows)
 
 

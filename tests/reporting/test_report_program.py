@@ -227,7 +227,7 @@ def test_names_in_the_fragments_exist(path, tmp_path):
     rows = [{"arm": arm.name, **arm.levels} for arm in arms]
     rows += [{"arm": "raw TF-IDF"}, {"arm": "truncated SVD"}]
     table = pd.DataFrame(rows).assign(seed=1, status="finished", source="", data="", run="")
-    table = table.assign(learning_rate=config.training.learning_rate, snapshot="loss")
+    table = table.assign(learning_rate=0.1, snapshot=config.experiment.report.snapshot)
     table = table.assign(**dict.fromkeys(METRICS, 1.0))
     directory = REPOSITORY / "results" / name
     numbers = program.ExperimentNumbers(

@@ -132,9 +132,8 @@ def test_names_cannot_break_a_table():
 @pytest.mark.parametrize(
     "setting, words",
     [
-        ("metrics=[acuracy]", ["acuracy", "'"]),
-        ("margins={acuracy: .1}", ["margins", "'"]),
-        ("published=[{arm: x, source: y, acuracy: .1}]", ["published, x", "'probe_accuracy'"]),
+        ("metrics=[acuracy]", ["acuracy", "metrics"]),
+        ("published=[{arm: x, source: y, acuracy: .1}]", ["published, x", "acuracy"]),
         ("figures=[{kind: metrics, metrics: [acuracy]}]", ["metrics.png", "'"]),
         ("figures=[{kind: response, x: nois}]", ["response.png", "'noise'"]),
         ("figures=[{kind: metrics, only: {noise: [non]}}]", ["only.noise", "'none'"]),
