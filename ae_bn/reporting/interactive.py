@@ -116,7 +116,7 @@ def _data(table: pd.DataFrame) -> tuple[dict, list]:
     return {"values": values, "format": {"type": "csv", "parse": "auto"}}, restore
 
 
-def _panels(table: pd.DataFrame, x: dict, keep: str, heading: str, columns: list) -> dict:
+def _panels(table: pd.DataFrame, x: dict, keep: list, heading: str, columns: list) -> dict:
     """A panel for every dropout, a line for every placement of BN."""
     base = {"x": x, "color": _colors(), "tooltip": [{"field": name} for name in ["bn", *columns]]}
     y = {"field": "mean", "type": "quantitative", "title": None, "scale": {"zero": False}}
@@ -126,7 +126,7 @@ def _panels(table: pd.DataFrame, x: dict, keep: str, heading: str, columns: list
         "title": {"text": {"expr": heading}},
         "data": data,
         "transform": [*restore, {"filter": "datum.setting == setting && datum.metric == metric"},
-                      {"filter": keep}],
+                      *keep],
         "facet": {"field": "dropout", "type": "nominal", "title": None, "sort": LEVELS},
         "columns": 3,
         "spec": {
@@ -159,7 +159,7 @@ def _rates(runs: pd.DataFrame) -> dict:
     table["snapshot"] = table["snapshot"].map(EPOCH_TITLES)
     x = {"field": "learning_rate", "type": "ordinal", "title": "learning rate"}
     return _panels(
-        table, x, "datum.snapshot == epoch",
+        table, x, [{"filter": "datum.snapshot == epoch"}],
         "metric + ' of test documents\\nover the learning rate'",
         ["learning_rate", "mean", "min", "max"],
     )  # fmt: skip
@@ -178,11 +178,16 @@ def _paths(runs: pd.DataFrame) -> dict:
             part = {"epoch": at, "mean": values.mean(axis=0), "min": values.min(axis=0)}
             part.update(max=values.max(axis=0), metric=metric, **dict(zip(keys, levels)))
             parts.append(pd.DataFrame(part))
+    nearest = [
+        {"calculate": "abs(log(datum.learning_rate / rate))", "as": "far"},
+        {"joinaggregate": [{"op": "min", "field": "far", "as": "least"}]},
+        {"filter": "datum.far == datum.least"},
+    ]
     x = {"field": "epoch", "type": "quantitative", "title": "epoch",
          "scale": {"type": "log", "nice": False}, "axis": {"values": TICKS}}  # fmt: skip
     return _panels(
-        pd.concat(parts, ignore_index=True), x, "datum.learning_rate == rate",
-        "metric + ' of validation documents\\nduring training, learning rate ' + rate",
+        pd.concat(parts, ignore_index=True), x, nearest,
+        "metric + ' of validation documents\\nduring training, at the rate nearest to ' + rate",
         ["epoch", "mean", "min", "max"],
     )  # fmt: skip
 
@@ -229,7 +234,7 @@ def _effects(effects: pd.DataFrame) -> dict:
                 "encoding": {
                     "x": {"datum": 0, "type": "quantitative"},
                     "y": {"value": 0},
-                    "y2": {"value": {"expr": "height"}},
+                    "y2": {"value": "height"},
                     "tooltip": None,
                 },
             },

@@ -71,7 +71,7 @@ def test_from_config_to_table(config_file, tmp_path):
     assert table in done.stdout
     for arm in ("raw TF-IDF", "truncated SVD", "off / none", "on / input", "gain"):
         assert f"| {arm}" in table
-    for figure in ("metrics", "differences", "learning_curves"):
+    for figure in ("metrics", "learning_curves"):
         assert (out / "small" / f"{figure}.png").stat().st_size > 1000
 
     directory = out / "runs" / results.loc[results["arm"] == "on / input", "run"].iloc[0]
