@@ -42,7 +42,7 @@ BLAS = (
 )
 
 # The interactive figures of results/report.html.
-REPORT = ["altair>=5.4", "vl-convert-python>=1.7"]
+REPORT = ["vl-convert-python>=1.7"]
 
 setup(
     name="ae_bn",

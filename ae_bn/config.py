@@ -247,11 +247,6 @@ class EvaluationConfig(Section):
     curvature: Optional[CurvatureConfig]
 
 
-class ContrastConfig(Section):
-    plus: List[str] = Field(min_length=1)
-    minus: List[str] = Field(min_length=1)
-
-
 class ComparisonConfig(Section):
     """Contrasts to generate (`ae_bn.study.arms.contrasts`); its further keys are factors.
 
@@ -278,7 +273,7 @@ class PublishedConfig(Section):
 class FigureConfig(Section):
     """A figure; which keys go with which kind: ``ae_bn.reporting.figures``."""
 
-    kind: Literal["metrics", "differences", "response", "curves", "paths", "bands"]
+    kind: Literal["metrics", "response", "curves", "paths", "bands"]
     name: Optional[str] = Field(None, pattern=r"^[A-Za-z0-9_-]+$")  # of the file; the kind if null
     metrics: Optional[List[str]] = Field(None, min_length=1)  # report.metrics if null
     x: Optional[str] = None
@@ -335,8 +330,6 @@ class ReportConfig(Section):
     metrics: List[str] = Field(min_length=1)
     snapshot: Literal["loss", "accuracy", "precision", "last"]
     rate: Union[PositiveFloat, Literal["valid_loss", "valid_accuracy", "valid_centred_precision"]]
-    contrasts: Dict[str, ContrastConfig]
-    margins: Dict[str, PositiveFloat]
     published: List[PublishedConfig]
     figures: List[FigureConfig]
 

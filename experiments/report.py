@@ -3,11 +3,11 @@
     python experiments/report.py
 
 Every experiment in ``configs/`` with ``results/NAME/results.csv`` and ``curves.csv`` gets its
-``table.md`` and figures there, and a section of the report: its question, and the
-text in ``experiments/report/NAME.md.j2``, a fragment whose prose is written by hand and whose
-numbers are computed (`Numbers`).  Without a fragment the section has the experiment's figures and
-tables.  ``experiments/report.md.j2``, the frame, puts the sections together as
-``results/REPORT.md``, and ``results/report.html`` is the same as one file with the figures inside.
+``table.md`` and figures there.  ``experiments/report/answers.md.j2`` is the text of the answers,
+and ``experiments/report/NAME.md.j2`` that of an experiment: fragments whose prose is written by
+hand and whose numbers are computed (`ae_bn.reporting.sentences`).  ``experiments/report.md.j2``,
+the frame, puts them together as ``results/REPORT.md``.  ``results/report.html`` is the same as one
+file with the figures inside, and interactive figures.  The first screen also goes into README.md.
 
 Exit code 2: a file is missing or damaged, a fragment names something that does not exist, or the
 numbers contradict a sentence.  One line says which.
@@ -30,12 +30,12 @@ from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.files import atomic_write
 from ae_bn.reporting.answers import Answers
-from ae_bn.reporting.interactive import page as interactive
-from ae_bn.reporting.sentences import AnswerNumbers, Experiment, Numbers, split_sentences
+from ae_bn.reporting.interactive import page
+from ae_bn.reporting.sentences import AnswerNumbers, Experiment, ExperimentNumbers
+from ae_bn.reporting.settings import BLOCKS
 from ae_bn.reporting.tables import (
     check_report,
     read_tables,
-    table_rows,
     without_labels,
     write_report,
 )
@@ -43,16 +43,30 @@ from ae_bn.study.arms import expand_arms
 
 HERE = Path(__file__).resolve().parent
 FRAME = "report.md.j2"
-PLACE = "<!-- interactive -->"  # where the interactive figures go
+FIRST = next(iter(BLOCKS))
+PLACE = ("<!-- interactive -->", "<!-- /interactive -->")  # what interactive figures replace
 MORE = "<!-- more -->"  # ends the first screen
 BEGIN, END = "<!-- answers -->", "<!-- /answers -->"  # around the first screen in README.md
-HEADLINE = [  # the specification curves
-    ("substitution", "probe_accuracy"),
-    ("substitution", "centred_precision"),
-    ("interaction", "probe_accuracy"),
-    ("output BN with hidden BN", "probe_accuracy"),
+PANELS = {  # of the first figure: a title for each loss and dropout, and the effect that it states
+    ("cross-entropy", "masking"): (
+        "Masking helps,\nmore with BN", "interaction of BN and masking", "higher"
+    ),
+    ("cross-entropy", "hidden dropout"): (
+        "Hidden dropout helps\nless with BN", "interaction of BN and hidden dropout", "lower"
+    ),
+    ("squared error", "masking"): (
+        "Masking helps,\nmore with BN", "interaction of BN and masking", "higher"
+    ),
+    ("squared error", "hidden dropout"): (
+        "Hidden dropout\nharms with BN", "hidden dropout with hidden BN", "lower"
+    ),
+}  # fmt: skip
+SETTINGS = [  # the effects that are shown in every setting
+    ("BN instead of masking", "probe_accuracy"),
+    ("masking with hidden BN", "probe_accuracy"),
+    ("interaction of BN and masking", "probe_accuracy"),
+    ("interaction of BN and hidden dropout", "centred_precision"),
     ("output BN with hidden BN", "centred_precision"),
-    ("output BN with hidden BN", "raw_precision"),
 ]
 
 
@@ -63,7 +77,6 @@ class Section(NamedTuple):
     title: str
     question: str
     text: str
-    claims: list  # of dict: question, answer, effect, verdict
 
 
 def parse_arguments(arguments):
@@ -77,7 +90,10 @@ def parse_arguments(arguments):
 
 
 def rebuild(results: Path) -> dict[str, Experiment]:
-    """Write tables and figures of all experiments that have results, and return them by name."""
+    """Write tables and figures of all experiments that have results, and return them by name.
+
+    The figures of the answers replace those of the settings other than the first.
+    """
     experiments = {}
     for path in sorted(HERE.parent.glob("configs/*.yaml")):
         directory = results / path.stem
@@ -87,12 +103,11 @@ def rebuild(results: Path) -> dict[str, Experiment]:
         expand_arms(config)  # which checks their names
         check_report(config.experiment)
         table, curves = read_tables(directory, config.experiment)
-        write_report(table, curves, config.experiment, directory)
-        rows = table_rows(table, config.experiment)
-        experiments[path.stem] = Experiment(
-            without_labels(config.experiment, rows), rows, directory, table
-        )
-        print(f"{directory}: {len(rows)} runs")
+        figures = path.stem == FIRST or path.stem not in BLOCKS
+        write_report(table, curves, config.experiment, directory, figures)
+        experiment = without_labels(config.experiment, table)
+        experiments[path.stem] = Experiment(experiment, table, directory)
+        print(f"{directory}: {table['run'].nunique()} runs")
     return experiments
 
 
@@ -104,15 +119,13 @@ def make_section(name: str, experiment: Experiment) -> Section:
     UserError
         If the fragment has a mistake, or expects something that the numbers do not say.
     """
-    numbers = Numbers(name, experiment)
+    numbers = ExperimentNumbers(name, experiment)
     if (HERE / "report" / f"{name}.md.j2").exists():
-        text = render(f"report/{name}.md.j2", **numbers.names())
+        text = numbers.check(render(f"report/{name}.md.j2", **numbers.names()))
     else:
         text = numbers.everything()
-    numbers.check([*(claim["answer"] for claim in numbers.claims), *split_sentences(text)])
     title = name.replace("_", " ").capitalize()
-    question = experiment.config.question or title
-    return Section(name, title, question, text.strip("\n"), numbers.claims)
+    return Section(name, title, experiment.config.question or title, text.strip("\n"))
 
 
 def rewrap(text: str) -> str:
@@ -157,21 +170,24 @@ def render(template: str, **values) -> str:
 
 
 def make_answers(results: Path) -> tuple[str, str, str]:
-    """Return what the core blocks say: the first screen, the rest, and the interactive figures.
+    """Return the answers: the first screen, the rest, and the interactive figures.
 
-    Without results of the core blocks, the first screen says so.
+    Without results of the settings, the first screen says so.
     """
     try:
         answers = Answers(results)
     except UserError as error:
         return f"*No answers yet: {error}.*", "", ""
-    answers.write_figures(HEADLINE)
     numbers = AnswerNumbers(answers)
-    text = render("report/answers.md.j2", **numbers.names())
-    numbers.check(split_sentences(text))
+    for (loss, _), (title, effect, expect) in PANELS.items():
+        setting = f"20 Newsgroups, {loss}"
+        shown = numbers.effect(effect, "centred_precision", expect, setting=setting)
+        numbers.check(f"{title}: {shown}.")
+    titles = {panel: title for panel, (title, *_) in PANELS.items()}
+    answers.write_figures(titles, SETTINGS)
+    text = numbers.check(render("report/answers.md.j2", **numbers.names()))
     first, rest = rewrap(text).split(MORE)
-    pooled = answers.each[answers.each["setting"].isin(answers.pooled)]
-    return first.strip(), rest.strip(), interactive(answers.runs, pooled)
+    return first.strip(), rest.strip(), page(answers)
 
 
 def write_readme(first: str) -> None:
@@ -179,9 +195,10 @@ def write_readme(first: str) -> None:
     path = HERE.parent / "README.md"
     before, rest = path.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    linked = re.sub(r"\]\((?!http|#)", "](results/", first).replace("](#", "](results/REPORT.md#")
+    linked = re.sub(r"(\]\(|src=\")(?!http|#)", r"\1results/", first)
+    linked = linked.replace("results/../", "").replace("](#", "](results/REPORT.md#")
     with atomic_write(path) as file:
-        file.write(f"{before}{BEGIN}\n{linked}\n{END}{after}")
+        file.write(f"{before}{BEGIN}\n{rewrap(linked)}\n{END}{after}")
 
 
 def to_html(text: str, directory: Path, figures: str) -> str:
@@ -189,12 +206,20 @@ def to_html(text: str, directory: Path, figures: str) -> str:
 
     def embed(match):
         image = base64.b64encode((directory / match[1]).read_bytes()).decode()
-        return f'src="data:image/png;base64,{image}"'
+        return f'src="data:image/png;base64,{image}" loading="lazy"'
 
-    body = Markdown(extensions=["tables", "md_in_html", "toc"], output_format="html").convert(text)
+    if figures:
+        start, end = PLACE
+        text = f"{text.split(start)[0]}{start}{text.split(end)[1]}"
+    markdown = Markdown(
+        extensions=["tables", "md_in_html", "toc"],
+        extension_configs={"toc": {"toc_depth": "2-2"}},
+        output_format="html",
+    )
+    body = markdown.convert(text)
+    body = body.replace(PLACE[0], f"<nav>{markdown.toc}</nav>\n{figures}")
     body = re.sub(r'src="([\w./-]+\.png)"', embed, body)
     title = text.split("\n", 1)[0].lstrip("# ")
-    body = body.replace(PLACE, figures)
     return render("report.html.j2", title=title, body=body)
 
 
@@ -204,15 +229,15 @@ def main(arguments: list[str]) -> int:
     if not options.results.is_dir():
         raise UserError(f"--results {options.results}: no such directory")
     experiments = rebuild(options.results)
-    sections = [make_section(*named) for named in experiments.items()]
+    sections = [make_section(*named) for named in experiments.items() if named[0] not in BLOCKS]
     known = sorted(path.stem for path in HERE.parent.glob("configs/*.yaml"))
     first, rest, figures = make_answers(options.results)
     not_run = [name for name in known if name not in experiments]
     text = render(FRAME, first=first, rest=rest, sections=sections, not_run=not_run)
-    page = to_html(text, options.results, figures)
+    html = to_html(text, options.results, figures)
     if rest and options.results.resolve() == HERE.parent / "results":
         write_readme(first)
-    for name, content in (("REPORT.md", text), ("report.html", page)):
+    for name, content in (("REPORT.md", text), ("report.html", html)):
         with atomic_write(options.results / name) as file:
             file.write(content)
         print(options.results / name)

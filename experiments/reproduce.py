@@ -21,18 +21,15 @@ from ae_bn.commands.command_line import OneLineParser, check_positive, run_progr
 from ae_bn.config import load_config
 from ae_bn.data.corpus import prepare_corpus, read_corpus
 from ae_bn.errors import UserError
-from ae_bn.reporting.answers import TITLES
-from ae_bn.reporting.estimands import (
-    BEST,
-    BLOCKS,
+from ae_bn.reporting.effects import (
     EFFECTS,
-    MASKED,
-    NONE,
     PATH_METRICS,
+    SEARCHED,
     all_effects,
-    judge,
-    read_blocks,
+    at_chosen_rates,
 )
+from ae_bn.reporting.estimates import estimate, number, title, verdict
+from ae_bn.reporting.settings import BLOCKS, MASKING, NONE, read_blocks
 from ae_bn.study.record import Record
 from ae_bn.study.run import Run, plan_runs, results_of
 from ae_bn.study.sweep import sweep
@@ -77,7 +74,7 @@ def slice_of(name: str, out: Path, changes: list[str]) -> list[Run]:
     """Return the runs of a published experiment that are trained again."""
     few = [f"experiment.rate_grid=[{RATE}]", "experiment.references=[]"]
     runs = plan_runs(load_config(CONFIGS / f"{name}.yaml", [*few, *changes]), SEEDS, out)
-    return [run for run in runs if run.levels["masking"] in (NONE, MASKED)]
+    return [run for run in runs if run.levels["masking"] in (NONE, MASKING)]
 
 
 def differences(path: dict, published: dict) -> dict[str, float]:
@@ -119,52 +116,57 @@ def compare_paths(runs: list[Run], published: list[Run], record: Record) -> pd.D
     return pd.DataFrame(rows, columns=["arm", "seed", *TOLERANCE])
 
 
-def effects_here(runs: list[Run]) -> pd.DataFrame:
-    """Return the mean effect, by effect and metric, on the validation documents, last epoch."""
+def effects_here(runs: list[Run]) -> pd.Series:
+    """Return the mean effect, by effect, loss and metric, on the validation documents, last epoch.
+
+    These are the effects of masking whose arms need no search.
+    """
     rows = []
     for run in runs:
         history = (results_of(run) or {"history": {}})["history"]
         last = {name: history[path or "valid_loss"][-1] for name, path in PATH_METRICS.items()}
         last["log_loss"] = 100 * np.log(last["log_loss"])
         rows.append({**run.levels, "seed": run.seed, **last})
-    arms = pd.DataFrame(rows)
-    best = arms[arms["masking"] == MASKED].assign(masking=BEST)
-    table = pd.concat([arms, best]).set_index(["loss", "seed", "bn", "masking"])
-    return pd.DataFrame(
-        {
-            (name, loss, metric): np.mean(
-                [effect.of(cells, masking).mean() for masking in effect.maskings]
-            )
-            for metric in PATH_METRICS
-            for loss, cells in table[metric].unstack(["bn", "masking"]).groupby("loss")
-            for name, effect in EFFECTS.items()
-        },
-        index=["here"],
-    ).T["here"]
+    arms = pd.DataFrame(rows).set_index(["loss", "bn", "masking", "seed"])
+    found = {}
+    for loss, of_loss in arms.groupby("loss"):
+        for name, effect in EFFECTS.items():
+            sides = [effect.arms(level) for level in effect.levels]
+            if effect.about != MASKING or any(SEARCHED in arm for arm in sum(sides[0], [])):
+                continue
+            mean = [
+                sum(of_loss.loc[(loss, *arm)] for arm in plus).mean()
+                - sum(of_loss.loc[(loss, *arm)] for arm in minus).mean()
+                for plus, minus in sides
+            ]
+            for metric, value in (sum(mean) / len(mean)).items():
+                found[name, loss, metric] = value
+    return pd.Series(found)
 
 
 def compare_answers(name: str, runs: list[Run], published: Path, record: Record) -> str:
-    """Return the direction of every published answer beside the one seen here."""
+    """Return the direction of every published effect on this copy beside the one seen here."""
     here, lines = effects_here(runs), []
     try:
         blocks = read_blocks(published, record)
     except UserError as error:
         return f"No answers to compare with: {error}"
-    blocks = blocks[blocks["setting"] == BLOCKS[name].setting]
+    blocks = blocks[(blocks["name"] == BLOCKS[name].name) & (blocks["about"] == MASKING)]
     if blocks.empty:
         return "No answers are published for this copy of the corpus."
-    verdicts = judge(all_effects(blocks), ["loss"])
-    stated = [v for v in verdicts if v.verdict in ("higher", "lower")]
-    for v in stated:
-        value = here[v.effect, v.group, v.metric]
-        agrees = "agrees" if (value > 0) == (v.mean > 0) else "differs"
-        digits = 1 if v.metric == "log_loss" else 3
+    by = ["effect", "loss", "metric"]
+    for key, rows in at_chosen_rates(all_effects(blocks)).groupby(by, sort=False):
+        found = estimate(rows)
+        if key not in here.index or verdict(found) not in ("higher", "lower"):
+            continue
+        agrees = "agrees" if (here[key] > 0) == (found.mean > 0) else "differs"
+        effect, loss, metric = key
         lines.append(
-            f"{agrees}: {v.effect}, {v.group}, {TITLES[v.metric]}: {value:+.{digits}f} here, "
-            f"{v.mean:+.{digits}f} published"
+            f"{agrees}: {effect}, {loss}, {title(metric)}: {number(here[key], metric)} here, "
+            f"{number(found.mean, metric)} published"
         )
     if not lines:
-        return "No answer has a direction on this copy of the corpus alone."
+        return "No effect has a direction on this copy of the corpus alone."
     count = sum(line.startswith("agrees") for line in lines)
     head = f"{count} of {len(lines)} published directions are seen here, after {EPOCHS} epochs:"
     return "\n".join([head, *lines])

@@ -34,8 +34,8 @@ experiment:
   factors:
     bn: {"off": {model.batch_norm.hidden: false}, "on": {}}
     dropout: {none: {}, input: {model.dropout.input: .3}}
-  report:
-    contrasts: {gain: {plus: [on / input], minus: [on / none]}}
+  compare:
+    gain: {bn: "on", dropout: [none, input]}
 """
 
 # What Theano and the kernels include; to read it takes most of the time of a compilation.

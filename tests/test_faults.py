@@ -565,7 +565,7 @@ def test_names_that_no_encoding_holds(small, trained, tmp_path):
         with open(folder + b"/%d.txt" % number, "w") as file:
             file.write("ax bx common words")
     command = '"$0" "$1"/run.py --config "$2" --seeds 1 --jobs 1 --out $\'o\\xe9\' --set '
-    command += "data.source=folder data.folder=$'caf\\xe9' 'experiment.report.contrasts={}'"
+    command += "data.source=folder data.folder=$'caf\\xe9' 'experiment.compare={}'"
     done = shell(command, small[0], cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     table = Path(os.fsdecode(os.fsencode(tmp_path) + b"/o\xe9")) / "small" / "table.md"

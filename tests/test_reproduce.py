@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 import reproduce
 
-from ae_bn.reporting.estimands import EFFECTS
-
 PUBLISHED = {
     "valid_loss": [100.0, 90.0, 80.0, 79.0],
     "valid_accuracy": [0.3, 0.4, 0.5, 0.5],
@@ -58,11 +56,11 @@ def test_effects_of_short_runs(monkeypatch):
                 runs.append(run)
     monkeypatch.setattr(reproduce, "results_of", lambda run: paths[run.name])
     here = reproduce.effects_here(runs)
-    assert isinstance(here, pd.Series) and len(here) == len(EFFECTS) * 2 * 4
+    assert isinstance(here, pd.Series) and len(here) == 7 * 2 * 4  # effects, losses, metrics
     assert here["masking with hidden BN", "squared error", "probe_accuracy"] == pytest.approx(0.1)
-    assert here["substitution", "cross-entropy", "probe_accuracy"] == pytest.approx(-0.1)
+    assert here["BN instead of masking", "cross-entropy", "probe_accuracy"] == pytest.approx(-0.1)
     assert here["output BN alone", "cross-entropy", "probe_accuracy"] == pytest.approx(0.02)
-    assert here["interaction", "cross-entropy", "log_loss"] == pytest.approx(0)
+    assert here["interaction of BN and masking", "cross-entropy", "log_loss"] == pytest.approx(0)
 
 
 def test_the_slice_is_32_runs_of_the_core_experiment(tmp_path, monkeypatch):

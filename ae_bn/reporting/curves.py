@@ -12,8 +12,8 @@ from ae_bn.study.run import Run, outcome
 def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
     """Return all curves of the runs, means over seeds point by point.
 
-    They are the columns of the history over the epoch and of the observations over the step,
-    ``precision`` over recall, and the ``spectra``: {name: {"x": [...], "y": [...]}}.
+    They are the columns of the history over the epoch and of the observations over the step, and
+    the ``spectra``: {name: {"x": [...], "y": [...]}}.
 
     Parameters
     ----------

@@ -4,8 +4,6 @@
 ``NAME.png``, or to ``KIND.png`` if it has no name.  These are the kinds:
 
 - ``metrics``: a point and an interval for every arm.  The key ``metrics`` chooses the metrics.
-- ``differences``: the same for every contrast, with the margin shaded.  A point is filled if
-  Holm's p is below .05.  The key ``metrics`` chooses the metrics.
 - ``response``: metrics against the values that the levels of factor ``x`` set.  The key ``metrics``
   chooses the metrics.
 - ``curves``: curves against their x.  The key ``curves: {name: label, ...}`` chooses them, by their
@@ -27,6 +25,7 @@ own.  A level that changes nothing, such as ``none``, is 0, in every panel.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -37,15 +36,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from ae_bn.config import ExperimentConfig, FigureConfig, check_name
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.files import atomic_write
-from ae_bn.reporting.statistics import ALPHA, compare, summarize
-from ae_bn.study.arms import contrasts
+from ae_bn.reporting.estimates import summarize
 
 # Okabe and Ito's colours, told apart by colour-blind readers; without their yellow, pale on white.
+BN_COLORS = {"none": "#000000", "hidden": "#0072B2", "output": "#E69F00",
+             "hidden + output": "#D55E00"}  # fmt: skip
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 STYLES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
@@ -95,6 +96,21 @@ def draw_figures(
     return problems
 
 
+def save(figure, file, dpi: int = 100) -> None:
+    """Write a figure as PNG with 128 colours, which needs a third of the bytes.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+    file : binary file
+    dpi : int, optional
+        Dots per inch.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    Image.open(buffer).convert("RGB").quantize(128).save(file, "png", optimize=True)
+
+
 def _draw(trained, references, curves, experiment, config, path):
     for factor, levels in config.only.items():
         trained = trained[trained[factor].isin(levels)]
@@ -105,7 +121,7 @@ def _draw(trained, references, curves, experiment, config, path):
     figure = KINDS[config.kind](trained, references, curves, experiment, config)
     if figure is not None:
         with atomic_write(path, "wb") as file:
-            figure.savefig(file, format="png", dpi=120)
+            save(figure, file)
 
 
 def _draw_metrics(trained, references, curves, experiment, config):
@@ -137,40 +153,6 @@ def _draw_metrics(trained, references, curves, experiment, config):
             axis.tick_params(labelleft=axis is row_axes[0])
             axis.set_xlabel(_label(metric))
         row_axes[0].set_title(title, loc="left")
-    return figure
-
-
-def _draw_differences(trained, references, curves, experiment, config):
-    """A panel per metric, a row per contrast; filled if significant, the margin shaded."""
-    report = experiment.report
-    compared = {
-        metric: compare(trained, contrasts(experiment), metric, report.margins.get(metric))
-        for metric in config.metrics or report.metrics
-    }
-    names = list(compared[next(iter(compared))])[::-1]
-    if not names:
-        return None  # nothing to compare
-    figure, axes = plt.subplots(
-        1,
-        len(compared),
-        figsize=(2.8 * len(compared) + 3, 0.34 * len(names) + 1.2),
-        squeeze=False,
-        sharey=True,
-        layout="constrained",
-    )
-    for axis, (metric, comparisons) in zip(axes[0], compared.items()):
-        axis.axvline(0, color="0.3", linewidth=1)
-        if metric in report.margins:
-            axis.axvspan(-report.margins[metric], report.margins[metric], color="0.88", zorder=0)
-        for height, name in enumerate(names):
-            centre, low, high = _centre(comparisons[name].summary)
-            axis.plot([low, high], [height, height], color=COLORS[0], linewidth=2)
-            fill = COLORS[0] if comparisons[name].p_holm < ALPHA else "white"
-            axis.plot(centre, height, "o", color=COLORS[0], markerfacecolor=fill)
-        axis.set_xlabel(f"difference in {METRICS[metric].title}")
-        axis.grid(axis="x", alpha=0.3)
-    axes[0, 0].set_yticks(range(len(names)), names)
-    axes[0, 0].set_ylim(-0.6, len(names) - 0.4)
     return figure
 
 
@@ -341,7 +323,6 @@ def _draw_bands(trained, references, curves, experiment, config):
 
 KINDS = {
     "metrics": _draw_metrics,
-    "differences": _draw_differences,
     "response": _draw_response,
     "curves": _draw_curves,
     "paths": _draw_paths,
@@ -375,7 +356,7 @@ def _line_styles(rows: pd.DataFrame, factors: list) -> dict[str, dict]:
     """Return how each line is drawn, by its name; the same in all panels."""
     return {
         label: {
-            "color": COLORS[number % len(COLORS)],
+            "color": BN_COLORS.get(label, COLORS[number % len(COLORS)]),
             "marker": MARKERS[number % len(MARKERS)],
             "linestyle": STYLES[number % len(STYLES)],
             "markersize": 5,
@@ -422,15 +403,9 @@ def _number(settings: dict) -> tuple:
 
 
 def _point(values: pd.Series) -> tuple:
-    """Return centre and limits of one number per seed."""
-    return _centre(summarize(values))
-
-
-def _centre(summary) -> tuple:
-    """Return mean and limits, or the median and NaNs where there is no mean."""
-    if summary.infinite:
-        return summary.median, np.nan, np.nan
-    return summary.mean, summary.low, summary.high
+    """Return mean and limits of one number per seed, or median and NaNs where there is no mean."""
+    found = summarize(values)
+    return (found.median, np.nan, np.nan) if found.infinite else found[2:5]
 
 
 def _scale(axis, config: FigureConfig) -> None:

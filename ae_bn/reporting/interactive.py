@@ -1,178 +1,263 @@
-"""The three figures of the answers in one page, in which a reader chooses what to see.
+"""Three figures of the answers in one page, in which a reader chooses what to see.
 
-Altair describes the figures, and its library draws them in the browser; the page needs no network.
+Vega-Lite draws them in the browser from the frames and in the colours of the static figures; the
+page needs no network.  They show the chosen metric over the learning rate, the same metric over the
+epochs, and an effect in every setting.
 """
 
 from __future__ import annotations
 
 import json
 
-import altair as alt
+import numpy as np
 import pandas as pd
-import vl_convert
 
-from ae_bn.reporting.answers import (
-    ABOVE,
-    BELOW,
-    COLORS,
-    MASKINGS,
-    OWN_EPOCH,
-    PATH_TITLES,
-    TITLES,
-    WORST,
-    mean_path,
-    spoken,
-)
-from ae_bn.reporting.estimands import CHOICES, RATES
-from ae_bn.reporting.figures import MARKED
-from ae_bn.training import SNAPSHOTS
+from ae_bn.reporting.answers import MASKINGS, Answers
+from ae_bn.reporting.effects import BOTH, PATH_METRICS, at_chosen_rates
+from ae_bn.reporting.estimates import MARGINS, estimate, title
+from ae_bn.reporting.figures import BN_COLORS
+from ae_bn.reporting.settings import HIDDEN
 
-WIDTH, HEIGHT = 300, 220  # of a panel, pixels
+# The epochs that are shown of a path, and the last one.
+EPOCHS = [1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 113]
+TICKS = [1, 3, 10, 30, 100]
+EPOCH_TITLES = {
+    "loss": "lowest validation loss",
+    "accuracy": "best validation accuracy",
+    "precision": "best validation precision",
+    "last": "last epoch",
+}
+TITLES = {metric: title(metric) for metric in MARGINS}
+NO_DROPOUT = "no dropout"
+LEVELS = [NO_DROPOUT, *list(MASKINGS)[1:], "hidden .1", "hidden .3", HIDDEN, BOTH]
+# On a narrow screen panels stand below each other.
+SCRIPT = """
+const room = document.getElementById("figures").clientWidth;
+const narrow = room < 700;
+for (const view of figures.vconcat) {
+  const panel = view.spec || view;
+  if (view.facet) view.columns = narrow ? 1 : 3;
+  panel.width = narrow ? room - 80 : view.facet ? room / 3 - 55 : room - 80;
+}
+vegaEmbed("#figures", figures, {actions: false, renderer: "svg"});
+"""
 
 
-def page(runs: pd.DataFrame, each: pd.DataFrame) -> str:
-    """Return the interactive figures as HTML: scripts and one element, to be put into a page.
+def page(answers: Answers) -> str:
+    """Return the interactive figures as HTML: scripts and elements, to be put into a page.
 
     Parameters
     ----------
-    runs : DataFrame
-        See `ae_bn.reporting.estimands.read_blocks`.
-    each : DataFrame
-        See `ae_bn.reporting.estimands.analyses`.
+    answers : Answers
+        The answers from the results.
     """
-    alt.data_transformers.disable_max_rows()
-    setting = _choice("setting", list(dict.fromkeys(runs["setting"])), "Setting ")
-    loss = _choice("loss", list(dict.fromkeys(runs["loss"])), "Loss ")
-    epoch = _choice("epoch", list(SNAPSHOTS), "Epoch ", [spoken(name) for name in SNAPSHOTS])
-    metric = _choice("metric", list(TITLES.values()), "Metric ", first=TITLES["probe_accuracy"])
-    effect = _choice("effect", list(dict.fromkeys(each["effect"])), "Effect ")
-    rates = sorted(runs["learning_rate"].unique())
-    rate = _choice("rate", rates, "Learning rate of the paths ", first=RATES[1])
-    chart = (
-        alt.vconcat(
-            _rates(runs).transform_filter("datum.metric == metric && datum.snapshot == epoch"),
-            _paths(runs).transform_filter("datum.learning_rate == rate"),
-            _specifications(each).transform_filter(
-                "datum.metric == metric && datum.effect == effect"
-            ),
-        )
-        .add_params(setting, loss, metric, epoch, rate, effect)
-        .resolve_scale(color="independent", x="independent", y="independent")
-        .configure_view(continuousWidth=WIDTH, continuousHeight=HEIGHT)
-    )
+    import vl_convert  # of the extra "report"; everything else does without it
+
     library = vl_convert.javascript_bundle()  # type: ignore[call-arg]
-    specification = json.dumps(chart.to_dict()).replace("</", "<\\/")
-    # The controls come first, and the figures are not printed: the page has them as images, too.
+    specification = json.dumps(figures(answers), separators=(",", ":")).replace("</", "<\\/")
     return (
-        "<style>#answers { display: flex; flex-direction: column-reverse; }\n"
-        "#answers form { display: flex; flex-wrap: wrap; gap: 1em; }\n"
-        "@media print { #answers { display: none; } }</style>\n"
-        f'<div id="answers"></div>\n<script type="module">\n{library}\n'
-        f'vegaEmbed("#answers", {specification}, {{"actions": false}});\n</script>'
+        '<div id="choices"></div>\n<div id="figures"></div>\n'
+        f'<script type="module">\n{library}\nconst figures = {specification};\n{SCRIPT}</script>'
     )
 
 
-def _choice(name, values, label, labels=None, first=None):
-    values = [value.item() if hasattr(value, "item") else value for value in values]
-    options = alt.binding_select(
-        options=values, name=label, **({"labels": labels} if labels else {})
-    )
-    return alt.param(name=name, value=values[0] if first is None else first, bind=options)
+def figures(answers: Answers) -> dict:
+    """Return the figures as a specification of Vega-Lite.
+
+    Parameters
+    ----------
+    answers : Answers
+        The answers from the results.
+    """
+    runs, effects = answers.runs, answers.effects
+    settings = list(dict.fromkeys(runs["setting"]))
+    choices = [
+        _choice("setting", "Setting ", settings, "20 Newsgroups, squared error"),
+        _choice("metric", "Metric ", list(TITLES.values()), TITLES["centred_precision"]),
+        _choice("epoch", "Epoch ", list(EPOCH_TITLES.values())),
+        _choice("rate", "Learning rate ", sorted(map(float, set(runs["learning_rate"]))), 0.0005),
+        _choice("effect", "Effect ", list(dict.fromkeys(effects["effect"]))),
+    ]
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "background": "white",
+        "padding": 8,
+        "params": choices,
+        "vconcat": [_rates(runs), _paths(runs), _effects(effects[effects["pooled"]])],
+        "resolve": {"scale": {"color": "independent", "x": "independent", "y": "independent"}},
+        "config": {
+            "axis": {"labelLimit": 300},
+            "title": {"anchor": "start", "fontSize": 13},
+            "lineBreak": "\n",
+        },
+    }
 
 
-def _of_block(chart):
-    return chart.transform_filter("datum.setting == setting && datum.loss == loss")
+def _choice(name, label, options, first=None):
+    value = first if first in options else options[0]
+    bind = {"input": "select", "options": options, "name": label, "element": "#choices"}
+    return {"name": name, "value": value, "bind": bind}
 
 
-def _color():
-    scale = alt.Scale(domain=list(COLORS), range=list(COLORS.values()))
-    return alt.Color("bn:N", title="BN", scale=scale)
+def _data(table: pd.DataFrame) -> tuple[dict, list]:
+    """Return a table as data of Vega-Lite, and the transforms that restore its words.
+
+    It is CSV in which numbers stand for words, a quarter of the bytes of JSON.
+    """
+    restore = []
+    for column in table:
+        if table[column].dtype.kind not in "if":
+            codes, names = pd.factorize(table[column])
+            table = table.assign(**{column: codes})
+            restore.append(
+                {"calculate": f"{json.dumps(list(names))}[datum.{column}]", "as": column}
+            )
+    values = table.to_csv(index=False, float_format="%.4g")
+    return {"values": values, "format": {"type": "csv", "parse": "auto"}}, restore
 
 
-def _rates(runs):
-    """Every metric over the learning rate, mean and range over seeds."""
-    keys = ["setting", "loss", "bn", "masking", "learning_rate", "snapshot"]
-    long = runs.rename(columns={m: TITLES.get(m, "held-out loss") for m in OWN_EPOCH}).melt(
-        keys, list(TITLES.values()), var_name="metric", value_name="value"
-    )
-    by = [*keys, "metric"]
-    table = long.groupby(by, sort=False)["value"].agg(["mean", "min", "max", "count"]).round(5)
-    base = alt.Chart(table.reset_index(), width=WIDTH, height=HEIGHT).encode(
-        alt.X("learning_rate:O", title="learning rate"),
-        color=_color(),
-    )
-    y = alt.Y("mean:Q", title="mean and range over seeds", scale=alt.Scale(zero=False))
-    tooltip = ["bn", "masking", "learning_rate", "mean", "min", "max", "count"]
-    layers = alt.layer(
-        base.mark_area(opacity=0.2).encode(alt.Y("min:Q", title=""), alt.Y2("max:Q")),
-        base.mark_line(point=True).encode(y, tooltip=tooltip),
-    )
-    title = "The chosen metric of the test documents over the learning rate"
-    return (
-        _of_block(layers)
-        .facet(alt.Column("masking:N", title=None, sort=list(MASKINGS)))
-        .properties(title=title)
-    )
+def _panels(table: pd.DataFrame, x: dict, keep: list, heading: str, columns: list) -> dict:
+    """A panel for every dropout, a line for every placement of BN."""
+    base = {"x": x, "color": _colors(), "tooltip": [{"field": name} for name in ["bn", *columns]]}
+    y = {"field": "mean", "type": "quantitative", "title": None, "scale": {"zero": False}}
+    area = {"y": {**y, "field": "min"}, "y2": {"field": "max"}}
+    data, restore = _data(table.replace({"dropout": {"none": NO_DROPOUT}}))
+    return {
+        "title": {"text": {"expr": heading}},
+        "data": data,
+        "transform": [*restore, {"filter": "datum.setting == setting && datum.metric == metric"},
+                      *keep],
+        "facet": {"field": "dropout", "type": "nominal", "title": None, "sort": LEVELS},
+        "columns": 3,
+        "spec": {
+            "width": 220,
+            "height": 180,
+            "encoding": base,
+            "layer": [
+                {"mark": {"type": "area", "opacity": 0.15}, "encoding": area},
+                {"mark": {"type": "line", "point": True}, "encoding": {"y": y}},
+            ],
+        },
+    }  # fmt: skip
 
 
-def _paths(runs):
-    """The codes over the validation loss, epoch by epoch."""
-    rows = runs[runs["snapshot"] == "loss"]
-    parts = []
-    keys = ["setting", "loss", "bn", "masking", "learning_rate"]
+def _colors():
+    scale = {"domain": list(BN_COLORS), "range": list(BN_COLORS.values())}
+    legend = {"orient": "top", "columns": 2, "title": "Batch Normalization in",
+              "symbolOpacity": 1}  # fmt: skip
+    return {"field": "bn", "type": "nominal", "scale": scale, "legend": legend}
+
+
+def _rates(runs: pd.DataFrame) -> dict:
+    """The chosen metric of the test documents over the learning rate."""
+    keys = ["setting", "bn", "dropout", "learning_rate", "snapshot"]
+    runs = runs.drop_duplicates(["run", "snapshot"]).rename(columns=TITLES)
+    runs = runs.assign(**{TITLES["log_loss"]: runs["test_loss"]})
+    long = runs.melt(keys, list(TITLES.values()), var_name="metric")
+    table = long.groupby([*keys, "metric"], sort=False)["value"].agg(["mean", "min", "max"])
+    table = table.reset_index()
+    table["snapshot"] = table["snapshot"].map(EPOCH_TITLES)
+    x = {"field": "learning_rate", "type": "ordinal", "title": "learning rate"}
+    return _panels(
+        table, x, [{"filter": "datum.snapshot == epoch"}],
+        "metric + ' of test documents\\nover the learning rate'",
+        ["learning_rate", "mean", "min", "max"],
+    )  # fmt: skip
+
+
+def _paths(runs: pd.DataFrame) -> dict:
+    """The chosen metric of the validation documents, epoch by epoch, at the chosen rate."""
+    keys, parts = ["setting", "bn", "dropout", "learning_rate"], []
+    names = {TITLES[name]: path or "valid_loss" for name, path in PATH_METRICS.items()}
+    rows = runs[runs["snapshot"] == "last"].drop_duplicates("run")
     for levels, arm in rows.groupby(keys, sort=False):
-        path = mean_path(arm["path"])
-        path = path[path["valid_loss"] <= WORST * path["valid_loss"].min()]
-        kept = path["epoch"].isin([*MARKED, *range(1, 21), *range(20, 151, 5), path["epoch"].max()])
-        part = path.loc[kept, ["epoch", "valid_loss", *PATH_TITLES]].round(5)
-        parts.append(part.assign(**dict(zip(keys, levels))))
-    table = pd.concat(parts, ignore_index=True)
-    columns = []
-    for name, title in PATH_TITLES.items():
-        base = alt.Chart(width=WIDTH * 2 // 3, height=HEIGHT).encode(
-            alt.X("valid_loss:Q", title="validation loss", scale=alt.Scale(zero=False)),
-            alt.Y(f"{name}:Q", title=None, scale=alt.Scale(zero=False)),
-            color=_color(),
-            order="epoch:Q",
-            strokeDash=alt.StrokeDash("masking:N", title="masking", sort=list(MASKINGS)),
-            tooltip=["bn", "masking", "epoch", "valid_loss", name],
-        )
-        points = base.mark_point(filled=True, size=18).transform_filter(
-            alt.FieldOneOfPredicate("epoch", MARKED)
-        )
-        columns.append(alt.layer(base.mark_line(), points).properties(title=f"validation {title}"))
-    panels = alt.hconcat(*columns, data=table).resolve_scale(x="shared")
-    title = "The path of training, to the left; points mark epochs " + ", ".join(map(str, MARKED))
-    return _of_block(panels).properties(title=title)
+        length = min(len(path["epoch"]) for path in arm["path"])
+        at = np.array([epoch for epoch in EPOCHS if epoch < length] + [length])
+        for metric, name in names.items():
+            values = np.array([path[name][:length] for path in arm["path"]], float)[:, at - 1]
+            part = {"epoch": at, "mean": values.mean(axis=0), "min": values.min(axis=0)}
+            part.update(max=values.max(axis=0), metric=metric, **dict(zip(keys, levels)))
+            parts.append(pd.DataFrame(part))
+    nearest = [
+        {"calculate": "abs(log(datum.learning_rate / rate))", "as": "far"},
+        {"joinaggregate": [{"op": "min", "field": "far", "as": "least"}]},
+        {"filter": "datum.far == datum.least"},
+    ]
+    x = {"field": "epoch", "type": "quantitative", "title": "epoch",
+         "scale": {"type": "log", "nice": False}, "axis": {"values": TICKS}}  # fmt: skip
+    return _panels(
+        pd.concat(parts, ignore_index=True), x, nearest,
+        "metric + ' of validation documents\\nduring training, at the rate nearest to ' + rate",
+        ["epoch", "mean", "min", "max"],
+    )  # fmt: skip
 
 
-def _specifications(each):
-    """An effect in all its analyses, sorted."""
-    table = each.assign(metric=each["metric"].map(TITLES)).round(5)
-    for choice in CHOICES:
-        table[choice] = table[choice].map(spoken)
-    base = (
-        alt.Chart(table, width=2 * WIDTH, height=HEIGHT)
-        .transform_window(
-            rank="row_number()", sort=[alt.SortField("mean")], groupby=["metric", "effect"]
-        )
-        .transform_calculate(
-            interval="datum.low > 0 ? 'above 0' : datum.high < 0 ? 'below 0' : 'around 0'"
-        )
-        .encode(
-            alt.X("rank:Q", title="analyses of all corpora and losses, sorted"),
-            color=alt.Color(
-                "interval:N",
-                scale=alt.Scale(
-                    domain=["above 0", "around 0", "below 0"], range=[ABOVE, "#999999", BELOW]
-                ),
-            ),
-            tooltip=[*CHOICES, "n", "mean", "low", "high"],
-        )
-    )
-    zero = alt.Chart().mark_rule(color="#444444").encode(alt.YDatum(0))
-    wide = alt.Scale(type="symlog", constant=0.1)  # intervals from two seeds can be very wide
-    y = alt.Y("low:Q", title="effect", scale=wide)
-    intervals = base.mark_rule().encode(y, alt.Y2("high:Q"))
-    layers = alt.layer(intervals, base.mark_point(filled=True, size=16).encode(y="mean:Q"), zero)
-    return layers.properties(title="The chosen effect on the chosen metric, in every analysis")
+def _effects(effects: pd.DataFrame) -> dict:
+    """The chosen effect on the chosen metric, in every setting: analyses, mean and interval."""
+    by = ["effect", "metric", "setting"]
+    chosen = at_chosen_rates(effects)
+    rows = []
+    for keys, of in chosen.groupby(by, sort=False):
+        found = estimate(of)
+        rows.append([*keys, "mean", found.mean, found.low, found.high])
+    each = chosen.groupby([*by, "dropout", "rate", "epoch"], sort=False)["value"].mean()
+    table = each.reset_index(name="mean")[[*by, "mean"]].assign(kind="analysis")
+    summary = pd.DataFrame(rows, columns=[*by, "kind", "mean", "low", "high"])
+    table = pd.concat([table, summary], ignore_index=True)
+    table["metric"] = table["metric"].map(TITLES)
+    names = list(dict.fromkeys(table["setting"]))
+    x = {"type": "quantitative", "title": "effect (one tick for each analysis; dot: mean)"}
+    is_mean = {"filter": "datum.kind == 'mean'"}
+    # Intervals from two seeds can be very wide; they are cut at three times the largest mean.
+    reach = [{"joinaggregate": [{"op": "max", "field": "size", "as": "reach"}]},
+             {"calculate": "max(datum.low, -3 * datum.reach)", "as": "low"},
+             {"calculate": "min(datum.high, 3 * datum.reach)", "as": "high"}]  # fmt: skip
+    data, restore = _data(table)
+    return {
+        "title": {"text": {"expr": "effect + ':\\neffect on ' + metric + ', in every setting'"}},
+        "data": data,
+        "transform": [
+            *restore,
+            {"filter": "datum.metric == metric && datum.effect == effect"},
+            {"calculate": "abs(datum.mean)", "as": "size"},
+        ],
+        "width": 500,
+        "height": {"step": 36},
+        "encoding": {
+            "y": {"field": "setting", "type": "nominal", "sort": names, "axis": None},
+            "tooltip": [{"field": name} for name in ("setting", "mean", "low", "high")],
+        },
+        "layer": [
+            {
+                "data": {"values": [{}]},
+                "mark": {"type": "rule", "color": "#444444"},
+                "encoding": {
+                    "x": {"datum": 0, "type": "quantitative"},
+                    "y": {"value": 0},
+                    "y2": {"value": "height"},
+                    "tooltip": None,
+                },
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dy": -13},
+                "transform": [is_mean],
+                "encoding": {"x": {"value": 4}, "text": {"field": "setting"}},
+            },
+            {
+                "mark": {"type": "tick", "opacity": 0.35},
+                "transform": [{"filter": "datum.kind == 'analysis'"}],
+                "encoding": {"x": {**x, "field": "mean"}},
+            },
+            {
+                "mark": {"type": "rule", "color": BN_COLORS["hidden"], "strokeWidth": 2},
+                "transform": [is_mean, *reach],
+                "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1,
+                         "color": BN_COLORS["hidden"]},
+                "transform": [is_mean],
+                "encoding": {"x": {**x, "field": "mean"}},
+            },
+        ],
+    }  # fmt: skip

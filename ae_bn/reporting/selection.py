@@ -1,15 +1,12 @@
-r"""One number per arm and seed, from runs at many learning rates and several snapshots.
+r"""Which learning rate counts: given, chosen by validation, or the expected best of a few.
 
-``results.csv`` has a row for every arm, learning rate, seed and snapshot.  Tables and comparisons
-take one row per arm and seed, and there are several defensible ways to get it:
+``results.csv`` has a row for every arm, learning rate, seed and snapshot (the epoch that is best by
+validation loss, accuracy or precision, or the last one).  A table or an effect needs one row per
+arm and seed.  A chosen learning rate is *cross-fitted*: the rate for seed s has the best mean of a
+validation metric over all other seeds, so no run is judged by the documents that chose its rate.
 
-- the snapshot: the weights of the epoch that is best by validation loss, by validation accuracy
-  or by validation precision, or of the last epoch;
-- the learning rate: a given one, or the one chosen by a validation metric.  The choice is
-  cross-fitted: the rate for seed s is the one with the best mean over all other seeds, so a run
-  is never judged by the documents that chose its rate, and no seeds are set aside for tuning;
-- or the expected best of k learning rates drawn at random (`expected_best`), the result of a
-  budget of k runs.
+Rates within one standard error of the best are ties, and the smallest of them is taken (Breiman et
+al. 1984, *Classification and Regression Trees*, section 3.4.3).
 """
 
 from __future__ import annotations
@@ -21,6 +18,95 @@ from ae_bn.config import check_name
 
 # Validation metrics that choose a rate, and whether larger is better.
 CRITERIA = {"valid_loss": False, "valid_accuracy": True, "valid_centred_precision": True}
+WORST = -1e300  # the score of a run whose criterion has no value; that of a missing run is lower
+
+
+def signed(results: pd.DataFrame, criterion: str) -> pd.Series:
+    """Return a criterion, larger being better; where it has no value, minus infinity.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One row per run.
+    criterion : str
+        A key of `CRITERIA`.
+    """
+    if criterion not in results:
+        return pd.Series(-np.inf, results.index)
+    sign = 1 if CRITERIA[criterion] else -1
+    return (sign * results[criterion].astype(float)).fillna(-np.inf)
+
+
+def ties(scores: np.ndarray, chosen_on: np.ndarray) -> np.ndarray:
+    """Return which candidates are within one standard error of the best.
+
+    Parameters
+    ----------
+    scores : float array, (seeds, candidates)
+        Larger is better.  The standard error of the best candidate's mean is over all seeds, since
+        one or two others give none.  It is 0 for one seed.
+    chosen_on : float array, (some of the seeds, candidates)
+        The scores whose means are compared.
+
+    Returns
+    -------
+    bool array, (candidates,)
+    """
+    means = chosen_on.mean(axis=0)
+    best = means.argmax()
+    error = 0.0
+    if len(scores) > 1 and np.isfinite(scores[:, best]).all():
+        error = scores[:, best].std(ddof=1) / np.sqrt(len(scores))
+    return means >= means[best] - error
+
+
+def cross_fitted(scores: np.ndarray) -> np.ndarray:
+    """Return the candidate of every seed, chosen on the other seeds.
+
+    Parameters
+    ----------
+    scores : float array, (seeds, candidates)
+        Larger is better; NaN where a seed lacks a candidate, which is then not chosen for it.
+
+    Returns
+    -------
+    int array, (seeds,)
+        The first of the tied candidates.  With one seed alone the choice is on that one.
+    """
+    known = np.maximum(np.nan_to_num(scores, nan=WORST), WORST)
+    chosen = []
+    for seed in range(len(scores)):
+        others = np.delete(known, seed, axis=0) if len(scores) > 1 else known
+        there = np.where(np.isnan(scores[seed]), -np.inf, others)
+        chosen.append(ties(scores, there).argmax())
+    return np.array(chosen)
+
+
+def expected_best(scores: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
+    r"""Return the expected values of the best of k candidates that are drawn at random.
+
+    From the R candidates of a seed, k are drawn with replacement, and the one with the best score
+    is taken.  This is equation 8 of Dodge et al. (2019, arXiv 1909.03004), but the score chooses
+    and the values are averaged.  Sorted from worst to best, candidate i is taken with probability
+
+    .. math:: (i / R)^k - ((i - 1) / R)^k
+
+    Parameters
+    ----------
+    scores : float array, (seeds, candidates)
+        Larger is better.
+    values : float array, (seeds, candidates, metrics)
+        What is averaged.
+    k : int
+        The budget, at least 1.
+
+    Returns
+    -------
+    float array, (seeds, metrics)
+    """
+    order = np.argsort(scores, axis=1, kind="stable")
+    chances = np.diff((np.arange(scores.shape[1] + 1) / scores.shape[1]) ** k)
+    return np.einsum("c,scm->sm", chances, np.take_along_axis(values, order[..., None], axis=1))
 
 
 def select(results: pd.DataFrame, snapshot: str, rate: str | float) -> pd.DataFrame:
@@ -36,30 +122,28 @@ def select(results: pd.DataFrame, snapshot: str, rate: str | float) -> pd.DataFr
     rate : str or float
         A key of `CRITERIA`, by which the rate is chosen (cross-fitted), or a learning rate.
 
-    Returns
-    -------
-    DataFrame
-
     Raises
     ------
     UserError
         If the criterion does not exist.
     """
-    of_snapshot = results["snapshot"].isna() | (results["snapshot"] == snapshot)
-    results = results[of_snapshot]
+    results = results[results["snapshot"].isna() | (results["snapshot"] == snapshot)]
     if isinstance(rate, str):
         check_name(rate, CRITERIA, "experiment.report.rate")
-        chosen = chosen_rates(results, rate)
-        keys = pd.MultiIndex.from_frame(results[["arm", "seed"]])
-        wanted = chosen.reindex(keys).to_numpy()
+        chosen = {
+            (arm, seed): scores.columns[column]
+            for arm, scores in rate_scores(results, rate).items()
+            for seed, column in zip(scores.index, cross_fitted(scores.to_numpy()))
+        }
+        wanted = np.array([chosen.get(key) for key in zip(results["arm"], results["seed"])], float)
     else:
         wanted = np.full(len(results), rate)
     rates = results["learning_rate"].to_numpy(dtype=float)
     return results[np.isnan(rates) | np.isnan(wanted) | (rates == wanted)]
 
 
-def chosen_rates(results: pd.DataFrame, criterion: str) -> pd.Series:
-    """Return the cross-fitted learning rate of every arm and seed.
+def rate_scores(results: pd.DataFrame, criterion: str) -> dict[str, pd.DataFrame]:
+    """Return the signed criterion of every arm: a row per seed, a column per learning rate.
 
     Parameters
     ----------
@@ -67,125 +151,31 @@ def chosen_rates(results: pd.DataFrame, criterion: str) -> pd.Series:
         One row per run, of one snapshot.
     criterion : str
         A key of `CRITERIA`.
-
-    Returns
-    -------
-    Series of float, by (arm, seed)
-        See `cross_fitted`.
     """
-    trained = results.dropna(subset=["learning_rate"])
-    chosen = [
-        cross_fitted(rows, ["learning_rate"], criterion)
-        for _, rows in trained.groupby("arm", sort=False)
-    ]
-    empty = trained[:0]
-    return pd.concat([empty, *chosen]).set_index(["arm", "seed"])["learning_rate"].astype(float)
+    trained = results[results["learning_rate"].notna()]
+    trained = trained.assign(score=signed(trained, criterion))
+    return {
+        arm: rows.pivot(index="seed", columns="learning_rate", values="score")
+        for arm, rows in trained.groupby("arm", sort=False)
+    }
 
 
-def cross_fitted(rows: pd.DataFrame, by: list[str], criterion: str) -> pd.DataFrame:
-    """Return the row of the best candidate of every seed, chosen on the other seeds.
+def best_rate(scores: pd.DataFrame) -> tuple[float, bool]:
+    """Return the rate that all seeds together choose for an arm, and whether the grid is too short.
 
     Parameters
     ----------
-    rows : DataFrame
-        One row per seed and candidate.
-    by : list of str
-        The columns that name a candidate, such as the learning rate.
-    criterion : str
-        A key of `CRITERIA`.
+    scores : DataFrame
+        A row per seed, a column per learning rate; see `rate_scores`.
 
     Returns
     -------
-    DataFrame
-        The row, for every seed, of the candidate with the best mean of the criterion over all other
-        seeds (the first of equals, in the order of ``by``).  With one seed alone the choice is on
-        that one.  A missing value of the criterion counts as the worst, and a candidate that the
-        seed lacks is not chosen.
+    rate : float
+    at_end : bool
+        An end of the grid is better than all other rates by more than one standard error, so a
+        better rate may lie beyond.
     """
-    candidates = rows[by].groupby(by, sort=True).ngroup().to_numpy()
-    seeds, of_seed = np.unique(rows["seed"], return_inverse=True)
-    scores = np.full((len(seeds), candidates.max() + 1), -np.inf)
-    positions = np.full(scores.shape, -1)  # of the rows; -1: a seed lacks the candidate
-    scores[of_seed, candidates] = _signed(rows, criterion)
-    positions[of_seed, candidates] = np.arange(len(rows))
-    chosen = []
-    for seed in range(len(seeds)):
-        others = np.delete(scores, seed, axis=0) if len(seeds) > 1 else scores
-        means = np.maximum(others.mean(axis=0), np.finfo(float).min)
-        chosen.append(positions[seed, np.where(positions[seed] < 0, -np.inf, means).argmax()])
-    return rows.iloc[chosen]
-
-
-def best_rates(results: pd.DataFrame, criterion: str) -> pd.DataFrame:
-    """Return the rate that all seeds together choose for every arm, and if it ends the grid.
-
-    Parameters
-    ----------
-    results : DataFrame
-        One row per run, of one snapshot.
-    criterion : str
-        A key of `CRITERIA`.
-
-    Returns
-    -------
-    DataFrame, by arm
-        ``learning_rate``, and ``at_end``: it is the lowest or the highest of several, so a better
-        one may lie beyond and the grid should be extended.
-    """
-    rows = {}
-    for arm, by_seed in _scores(results, criterion).groupby("arm", sort=False):
-        means = by_seed.groupby("learning_rate").mean().sort_index()
-        best = means.idxmax()
-        at_end = len(means) > 1 and best in (means.index[0], means.index[-1])
-        rows[arm] = {"learning_rate": best, "at_end": at_end}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["learning_rate", "at_end"])
-
-
-def expected_best(rows: pd.DataFrame, metrics: list[str], criterion: str, k: int) -> pd.DataFrame:
-    r"""Return the expected metrics of the best of k learning rates drawn at random.
-
-    From the R rates of a seed, k are drawn with replacement, and the one with the best criterion is
-    taken.  This is equation 8 of Dodge et al. (2019, arXiv 1909.03004), but the criterion chooses
-    the rate and the metrics are averaged.  Sorted from worst to best, rate i is taken with
-    probability
-
-    .. math:: (i / R)^k - ((i - 1) / R)^k
-
-    Parameters
-    ----------
-    rows : DataFrame
-        One row per seed and learning rate, of one arm and one snapshot.
-    metrics : list of str
-        The columns to average.
-    criterion : str
-        A key of `CRITERIA`.
-    k : int
-        The budget, at least 1.
-
-    Returns
-    -------
-    DataFrame
-        ``seed`` and the metrics, one row per seed.
-    """
-    check_name(criterion, CRITERIA, "criterion")
-    expected = []
-    ranked = rows.assign(score=_signed(rows, criterion)).sort_values(["score", "learning_rate"])
-    for seed, runs in ranked.groupby("seed"):
-        share = np.arange(len(runs) + 1) / len(runs)
-        values = np.diff(share**k) @ runs[metrics].to_numpy(dtype=float)
-        expected.append({"seed": seed, **dict(zip(metrics, values))})
-    return pd.DataFrame(expected, columns=["seed", *metrics])
-
-
-def _signed(results, criterion):
-    """Return the criterion, larger being better; where it has no value, minus infinity."""
-    if criterion not in results:
-        return pd.Series(-np.inf, results.index)
-    sign = 1 if CRITERIA[criterion] else -1
-    return (sign * results[criterion].astype(float)).fillna(-np.inf)
-
-
-def _scores(results, criterion):
-    trained = results.dropna(subset=["learning_rate"])
-    index = pd.MultiIndex.from_frame(trained[["arm", "seed", "learning_rate"]])
-    return pd.Series(_signed(trained, criterion).to_numpy(), index=index)
+    known = scores.fillna(-np.inf).to_numpy()
+    tied = np.flatnonzero(ties(known, known))
+    alone = len(tied) == 1 < known.shape[1] and tied[0] in (0, known.shape[1] - 1)
+    return float(scores.columns[tied[0]]), bool(alone)

@@ -11,7 +11,6 @@ import html
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
@@ -19,10 +18,10 @@ from ae_bn.config import ExperimentConfig, check_name
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import LABEL_METRICS, METRICS
 from ae_bn.files import atomic_write
+from ae_bn.reporting.effects import compared
+from ae_bn.reporting.estimates import CONFIDENCE, Summary, estimate, summarize, text
 from ae_bn.reporting.figures import draw_figures
-from ae_bn.reporting.selection import CRITERIA, best_rates, select
-from ae_bn.reporting.statistics import CONFIDENCE, Summary, compare, summarize
-from ae_bn.study.arms import contrasts
+from ae_bn.reporting.selection import CRITERIA, best_rate, rate_scores, select
 
 CAPPED = 0.05  # share of an arm's runs that may end at the cap before the report names the arm
 
@@ -48,12 +47,12 @@ def without_labels(experiment: ExperimentConfig, results: pd.DataFrame) -> Exper
 
 
 def table_rows(results: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
-    """Return the rows of ``results.csv`` that tables show: one per arm and seed.
+    """Return the rows of ``results.csv`` that tables show, one per arm and seed.
 
-    They are of the snapshot and at the learning rate that ``experiment.report`` names.
+    They have the snapshot and the learning rate that ``experiment.report`` names, and a column for
+    every metric.
     """
-    if "snapshot" not in results:  # of a version that kept one epoch only
-        return results
+    results = results.reindex(columns=[*results, *(m for m in METRICS if m not in results)])
     return select(results, experiment.report.snapshot, experiment.report.rate)
 
 
@@ -62,8 +61,6 @@ def check_report(experiment: ExperimentConfig) -> None:
     report = experiment.report
     for metric in report.metrics:
         check_name(metric, METRICS, "experiment.report.metrics")
-    for metric in report.margins:
-        check_name(metric, METRICS, "experiment.report.margins")
     for row in report.published:
         for metric in row.model_extra or {}:
             check_name(metric, METRICS, f"experiment.report.published, {row.arm}")
@@ -114,7 +111,11 @@ def read_tables(directory: Path, experiment: ExperimentConfig) -> tuple[pd.DataF
 
 
 def write_report(
-    results: pd.DataFrame, curves: pd.DataFrame, experiment: ExperimentConfig, directory: Path
+    table: pd.DataFrame,
+    curves: pd.DataFrame,
+    experiment: ExperimentConfig,
+    directory: Path,
+    figures: bool = True,
 ) -> str:
     """Write ``table.md`` and the figures, and return the text of ``table.md``.
 
@@ -122,33 +123,63 @@ def write_report(
 
     Parameters
     ----------
-    results : DataFrame
-        One row per run and snapshot.
+    table : DataFrame
+        ``results.csv``: one row per run and snapshot.
     curves : DataFrame
-        One row per point, as in ``curves.csv``.
+        ``curves.csv``: one row per point.
     experiment : ExperimentConfig
         The experiment.
     directory : Path
         The experiment's directory.
+    figures : bool, optional
+        Whether the figures are drawn.
     """
-    experiment = without_labels(experiment, results)
-    remarks = path_remarks(results, experiment)
-    results = table_rows(results, experiment)
-    problems = draw_figures(with_all_metrics(results), curves, experiment, directory)
+    experiment = without_labels(experiment, table)
+    rows = table_rows(table, experiment)
+    problems = draw_figures(rows, curves, experiment, directory) if figures else []
     missing = [f"Not drawn: {html.escape(problem, quote=False)}." for problem in problems]
-    text = markdown_report(results, experiment, "\n\n".join(filter(None, [remarks, *missing])))
+    text = markdown_report(table, experiment, missing)
     with atomic_write(directory / "table.md") as file:
         file.write(text)
     return text
 
 
-def markdown_report(results: pd.DataFrame, experiment: ExperimentConfig, remarks: str = "") -> str:
+def markdown_report(table: pd.DataFrame, experiment: ExperimentConfig, missing=()) -> str:
     """Return ``table.md``: the arms, the differences between them, and what they mean."""
-    parts = [f"# {experiment.name}"]
-    tables = [arms_table(results, experiment), *difference_tables(results, experiment)]
-    for table in tables:
-        parts += [f"**{table.title}**", markdown(table)]
-    return "\n\n".join(filter(None, [*parts, remarks, notes(results, experiment)])) + "\n"
+    rows = table_rows(table, experiment)
+    parts = [f"# {experiment.name}", "**Arms**", markdown(arms_table(rows, experiment))]
+    differences = differences_table(compared(table, experiment), experiment)
+    if differences.rows:
+        parts += ["**Differences**", markdown(differences)]
+    parts += [path_remarks(table, experiment), *missing, notes(rows, experiment)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def differences_table(effects: pd.DataFrame, experiment: ExperimentConfig) -> Table:
+    """Return a row per comparison, and one for each of its places: effects on the report's metrics.
+
+    Parameters
+    ----------
+    effects : DataFrame
+        See `ae_bn.reporting.effects.compared`.
+    experiment : ExperimentConfig
+    """
+    metrics = [m for m in experiment.report.metrics if (effects["metric"] == m).any()]
+    header = ["difference", *(METRICS[metric].title for metric in metrics)]
+    rows = []
+    for name, of_effect in effects.groupby("effect", sort=False):
+        places = of_effect[[f for f in experiment.factors if f in effects]].dropna(axis=1)
+        shown = {name: of_effect}
+        if places.shape[1] and len(places.drop_duplicates()) > 1:
+            for levels, of_place in of_effect.groupby(list(places), sort=False):
+                levels = [levels] if isinstance(levels, str) else levels
+                at = (f"{factor} {level}" for factor, level in zip(places, levels))
+                shown[f"{name}, {', '.join(at)}"] = of_place
+        for label, of in shown.items():
+            found = [of[of["metric"] == metric] for metric in metrics]
+            cells = [text(estimate(f), m) if len(f) else "" for f, m in zip(found, metrics)]
+            rows.append([label, *cells])
+    return Table("Differences", header, rows)
 
 
 def path_remarks(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
@@ -160,8 +191,6 @@ def path_remarks(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
         One row per run and snapshot.
     experiment : ExperimentConfig
     """
-    if "snapshot" not in results:
-        return ""
     report, parts = experiment.report, []
     of_snapshot = results[results["snapshot"] == report.snapshot]
     parts.append(
@@ -171,16 +200,17 @@ def path_remarks(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     )
     if experiment.rate_grid:
         chosen = (
-            f"chosen by {METRICS[report.rate].title} on the other seeds"
+            f"chosen by {METRICS[report.rate].title} on the other seeds (rates within one "
+            "standard error of the best are ties, and the smallest is taken)"
             if isinstance(report.rate, str)
             else "given"
         )
         rates = ", ".join(f"{rate:g}" for rate in experiment.rate_grid)
         parts.append(f"Learning rate: {chosen}, from {rates}.")
         for criterion in CRITERIA:
-            best = best_rates(of_snapshot, criterion)
-            ends = best.index[best["at_end"]]
-            if len(ends):
+            scores = rate_scores(of_snapshot, criterion)
+            ends = [arm for arm, of_arm in scores.items() if best_rate(of_arm)[1]]
+            if ends:
                 parts.append(
                     f"The grid of learning rates is too short for {METRICS[criterion].title}: the "
                     f"best rate is at its end in {'; '.join(ends)}."
@@ -207,7 +237,6 @@ def markdown(table: Table) -> str:
 
 def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
     """Return a row per arm: n, learning rate, and the mean of every metric with its interval."""
-    results = with_all_metrics(results)
     metrics = experiment.report.metrics
     header = ["arm", "n", "learning rate", *(METRICS[metric].title for metric in metrics)]
     rows = []
@@ -224,37 +253,6 @@ def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
         cells = [arm, ", ".join([str(len(runs)), *remarks]), _rates(all_runs["learning_rate"])]
         rows.append([*cells, *(show(summarize(runs[metric]), metric) for metric in metrics)])
     return Table("Arms", header, rows)
-
-
-def difference_tables(results: pd.DataFrame, experiment: ExperimentConfig) -> list[Table]:
-    """Return a table per metric that arms share: the contrasts, with tests and verdicts."""
-    report, tables = experiment.report, []
-    pairs = contrasts(experiment)
-    for metric in report.metrics if pairs else []:
-        margin = report.margins.get(metric)
-        rows = []
-        compared = compare(with_all_metrics(results), pairs, metric, margin)
-        for name, comparison in compared.items():
-            n, iqm = comparison.summary.n, comparison.summary.iqm
-            undefined = f", {comparison.undefined} undefined" if comparison.undefined else ""
-            rows.append(
-                [
-                    name,
-                    f"{n}{undefined}",
-                    show(comparison.summary, metric, "+"),
-                    "" if np.isnan(iqm) else f"{iqm:+.{METRICS[metric].digits}f}",
-                    f"{comparison.above} of {n}",
-                    _p(comparison.p),
-                    _p(comparison.p_holm),
-                    comparison.verdict,
-                ]
-            )
-        title = f"Differences in {METRICS[metric].title}, seed by seed"
-        title += "" if margin is None else f" (margin {margin:g})"
-        header = ["difference", "n", "mean", "IQM", "above 0", "p", "p (Holm)", "verdict"]
-        if any(comparison.summary.n for comparison in compared.values()):
-            tables.append(Table(title, header, rows))
-    return tables
 
 
 def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
@@ -292,14 +290,10 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
         "scores the weights of its best epoch. Without a finite epoch it scores chance and an "
         "infinite loss."
     )
-    if contrasts(experiment):
+    if experiment.compare:
         parts.append(
-            "Differences are taken seed by seed. IQM is the mean without the highest and the "
-            "lowest quarter. p comes from flipping the signs of the differences (exact up to 13 "
-            "seeds), and Holm corrects it for all contrasts of the metric. The verdict is higher "
-            "or lower if the corrected p is below .05; within the margin, or equivalent, if the "
-            "interval lies inside plus and minus the margin; and undecided otherwise. A difference "
-            "is undefined if both sides are infinite."
+            "Differences are taken seed by seed, at equal learning rates, as means over the kept "
+            "epochs and the places of the comparison. The interval is over seeds."
         )
     parts.append("\n".join(f"- {METRICS[m].title}: {METRICS[m].meaning}." for m in report.metrics))
     if report.published:
@@ -313,15 +307,10 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     return "\n\n".join(parts)
 
 
-def with_all_metrics(results: pd.DataFrame) -> pd.DataFrame:
-    """Return results with a column for every metric; one that no run has is empty."""
-    return results.reindex(columns=[*results, *(m for m in METRICS if m not in results)])
-
-
-def show(summary: Summary, metric: str, sign: str = "") -> str:
+def show(summary: Summary, metric: str) -> str:
     """Return a cell: mean and interval, or the median where there is no mean."""
-    n, infinite, mean, low, high, _, median = summary
-    number = f"{sign}.{METRICS[metric].digits}f"
+    n, infinite, mean, low, high, median = summary
+    number = f".{METRICS[metric].digits}f"
     if n == 0:
         return ""
     if infinite:
@@ -334,7 +323,3 @@ def _rates(rates: pd.Series) -> str:
     counts = rates.value_counts().sort_index()
     shown = [f"{rate:g}" if len(counts) == 1 else f"{rate:g} ({n})" for rate, n in counts.items()]
     return ", ".join(shown)
-
-
-def _p(p: float) -> str:
-    return "" if np.isnan(p) else "<.001" if p < 0.001 else f"{p:.3f}"

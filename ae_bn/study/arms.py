@@ -10,8 +10,16 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
-from ae_bn.config import ComparisonConfig, Config, ContrastConfig, ExperimentConfig, check_name
+from ae_bn.config import ComparisonConfig, Config, ExperimentConfig, check_name
 from ae_bn.errors import UserError
+
+
+class Contrast(NamedTuple):
+    """A signed sum of arms."""
+
+    title: str  # of the entry of experiment.compare
+    plus: list[str]  # the names of the arms to add
+    minus: list[str]  # and of those to subtract
 
 
 class Arm(NamedTuple):
@@ -42,8 +50,7 @@ def expand_arms(config: Config) -> list[Arm]:
     ------
     UserError
         For a level with an invalid setting, two arms of one name, or a name in ``include``,
-        ``skip``, ``compare`` or ``report.contrasts`` that no factor or arm has; arms that are left
-        out may be named.
+        ``skip`` or ``compare`` that no factor has; arms that are left out may be named.
     """
     experiment = config.experiment
     factors = experiment.factors
@@ -51,11 +58,10 @@ def expand_arms(config: Config) -> list[Arm]:
         for entry in getattr(experiment, key):
             for factor, levels in entry.items():
                 _check_levels(factor, _as_list(levels), experiment, f"experiment.{key}")
-    arms, combinations = [], []
+    arms = []
     for names in itertools.product(*factors.values()):
         levels = dict(zip(factors, names))
         name = _arm_name(levels) or experiment.name
-        combinations.append(name)
         if experiment.include and not _matches(levels, experiment.include):
             continue
         if _matches(levels, experiment.skip):
@@ -70,9 +76,6 @@ def expand_arms(config: Config) -> list[Arm]:
         except UserError as error:
             raise UserError(f"arm {name}: {error}") from None
     check_distinct([arm.name for arm in arms])
-    for title, contrast in experiment.report.contrasts.items():
-        for name in contrast.plus + contrast.minus:
-            check_name(name, combinations, f"experiment.report.contrasts.{title}")
     contrasts(experiment)  # which checks experiment.compare
     return arms
 
@@ -119,11 +122,10 @@ def check_distinct(arms: list[str]) -> None:
             raise UserError(f"two arms are called {name!r}: rename a level of experiment.factors")
 
 
-def contrasts(experiment: ExperimentConfig) -> dict[str, ContrastConfig]:
-    """Return all contrasts of an experiment, by name.
+def contrasts(experiment: ExperimentConfig) -> dict[str, Contrast]:
+    """Return the contrasts that ``experiment.compare`` generates, by name.
 
-    They are those that ``experiment.compare`` generates, and those that
-    ``experiment.report.contrasts`` spells out.  With factors bn (none, hidden) and depth (1, 2),
+    With factors bn (none, hidden) and depth (1, 2),
 
     - ``hidden BN: {bn: [none, hidden], within: depth}`` generates two effects, "hidden BN, depth 1"
       and "hidden BN, depth 2": at each depth the arm with hidden BN less the arm without;
@@ -137,18 +139,15 @@ def contrasts(experiment: ExperimentConfig) -> dict[str, ContrastConfig]:
     ------
     UserError
         If an entry of ``experiment.compare`` names a factor or a level that does not exist, or
-        leaves a factor out, or has the name of a contrast that is spelt out.
+        leaves a factor out.
     """
-    found: dict[str, ContrastConfig] = {}
+    found: dict[str, Contrast] = {}
     for title, comparison in experiment.compare.items():
         found.update(_generate(title, comparison, experiment))
-    for name in experiment.report.contrasts:
-        if name in found:
-            raise UserError(f"two contrasts are called {name!r}: rename one of them")
-    return {**found, **experiment.report.contrasts}
+    return found
 
 
-def _generate(title: str, comparison: ComparisonConfig, experiment) -> dict[str, ContrastConfig]:
+def _generate(title: str, comparison: ComparisonConfig, experiment) -> dict[str, Contrast]:
     """Return the contrasts of one entry of ``experiment.compare``."""
     where, factors = f"experiment.compare.{title}", experiment.factors
     chosen = {f: _as_list(levels) for f, levels in (comparison.model_extra or {}).items()}
@@ -178,7 +177,7 @@ def _generate(title: str, comparison: ComparisonConfig, experiment) -> dict[str,
             side = minus if first % 2 else plus  # each first level of a pair turns the sign
             side.append(_arm_name({factor: arm[factor] for factor in factors}))
         at = [f"{factor.replace('_', ' ')} {level}" for factor, level in zip(within, place)]
-        generated[", ".join([title, *at])] = ContrastConfig(plus=plus, minus=minus)
+        generated[", ".join([title, *at])] = Contrast(title, plus, minus)
     return generated
 
 

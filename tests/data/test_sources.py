@@ -202,7 +202,7 @@ def test_without_two_labels_the_rest_works(category, tmp_path, folder):
         (flat / category / f"{number}.txt").write_text(path.read_text())
     path = tmp_path / "small.yaml"
     path.write_text(f"data: {{source: folder, folder: {flat}, validation_fraction: .2}}\n{SMALL}")
-    config = load_config(path, ["experiment.seeds=1", "experiment.report.contrasts={}"])
+    config = load_config(path, ["experiment.seeds=1", "experiment.compare={}"])
     runs = [
         run for run in plan_runs(config, [1], tmp_path) if run.arm in ("on / none", "raw TF-IDF")
     ]

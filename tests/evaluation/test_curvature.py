@@ -190,7 +190,7 @@ def test_density_of_known_eigenvalues():
 SETTINGS = [
     "evaluation.curvature={epochs: [0, 2], documents: 30, eigenvalues: 2, draws: 1, steps: 5}"
 ]
-SETTINGS += ["experiment.references=[]", "experiment.report.contrasts={}"]
+SETTINGS += ["experiment.references=[]", "experiment.compare={}"]
 SETTINGS += ["training.checkpoint_epochs=1", "experiment.factors={}"]
 
 

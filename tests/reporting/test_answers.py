@@ -1,109 +1,168 @@
-"""`ae_bn.reporting.answers` and the interactive page: what is shown is what the runs say."""
+"""`ae_bn.reporting.answers`, sentences and the interactive page: what is shown is what runs say."""
 
 from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 from reporting_runs import block
 from scipy import stats
 
+from ae_bn.errors import UserError
 from ae_bn.reporting import answers
-from ae_bn.reporting.estimands import Verdict, all_effects, analyses
+from ae_bn.reporting.effects import all_effects, at_chosen_rates
+from ae_bn.reporting.sentences import AnswerNumbers, split_sentences
+from ae_bn.reporting.settings import HIDDEN
 
 
-def better_at(bn, masking, rate):
-    """Hidden BN with masking .5 at .002 is the best."""
-    return 0.5 + 0.1 * (bn == "hidden") + 0.1 * (masking != "none") - abs(rate - 0.002)
+def better_at(bn, dropout, rate):
+    """Hidden BN with dropout at .002 is the best; dropout adds .1, output BN nothing."""
+    return 0.5 + 0.1 * (bn == "hidden") + 0.1 * (dropout != "none") - abs(rate - 0.002)
 
 
 @pytest.fixture(scope="module")
-def runs():
-    both = [block(better_at, setting=name, noise=1e-4) for name in ("first", "second")]
-    table = pd.concat(both, ignore_index=True)
-    return table.assign(test_loss=np.exp(table["log_loss"] / 100), valid_precision=0.1)
+def found():
+    """Answers from made-up runs: masking in three settings, hidden dropout in one."""
+    names = ("20 Newsgroups", "Reuters R52", "20 Newsgroups, log counts")
+    blocks = [block(better_at, name=name, noise=1e-4) for name in names]
+    blocks.append(block(better_at, name=names[0], about=HIDDEN, noise=1e-4))
+    runs = pd.concat(blocks, ignore_index=True).assign(valid_precision=0.1)
+    effects = all_effects(runs)
+    chosen = answers.over_analyses(at_chosen_rates(effects), ["epoch"])
+    every = answers.over_analyses(effects)
+    return SimpleNamespace(runs=runs, effects=effects, chosen=chosen, every=every, recipes={})
 
 
-def test_a_mean_path_goes_as_far_as_all_runs():
-    paths = [{"epoch": [1, 2], "x": [1.0, 5.0]}, {"epoch": [1, 2, 3], "x": [3.0, 5.0, 7.0]}]
-    table = answers.mean_path(paths)
-    assert table[["epoch", "x", "x_low", "x_high"]].values.tolist() == [[1, 2, 1, 3], [2, 5, 5, 5]]
-
-
-def test_all_seeds_together_choose_the_rate(runs):
-    of = runs[runs["snapshot"] == "accuracy"]
-    chosen = answers.chosen_rate(of, "valid_accuracy")
-    assert set(chosen["learning_rate"]) == {0.002}
-    assert len(chosen) == 2 * 4 * 2 * 3  # corpora, placements, maskings, seeds
-
-
-def test_the_recipe_is_the_best_by_validation_with_references_beside_it(runs):
+def test_the_recipe_is_the_best_by_validation_with_references_beside_it(found):
+    name = "20 Newsgroups"
     references = pd.DataFrame(
-        {"setting": "first", "arm": "SVD", "seed": [1, 2], "probe_accuracy": [0.4, 0.6]}
+        {"name": name, "arm": "SVD", "seed": [1, 2], "probe_accuracy": [0.4, 0.6]}
     ).assign(centred_precision=0.2)
-    recipe = answers.recommend(runs, references)[0]
+    recipe = answers.recommend(found.runs, references)["classification"]
     assert recipe[:6] == (
         "classification", "cross-entropy", "hidden", "masking .5", 0.002, "accuracy",
     )  # fmt: skip
-    ours = recipe.scores.loc["first", "this recipe"]
+    ours = recipe.scores.loc[name, "this recipe"]
     assert ours["n"] == 3 and ours["mean"] == pytest.approx(0.7, abs=1e-3)
-    svd = recipe.scores.loc["first", "SVD"]
+    svd = recipe.scores.loc[name, "SVD"]
     low, high = stats.t.interval(0.95, 1, 0.5, stats.sem([0.4, 0.6]))
     assert (svd["low"], svd["high"]) == (pytest.approx(low), pytest.approx(high))
 
 
-def test_every_placement_has_its_line(runs):
-    first = runs[runs["setting"] == "first"]
-    masking = ["none", "masking .5"]
-    figures = answers.draw_paths(first, masking), answers.draw_rates(first, masking)
-    for figure in (*figures, answers.draw_codes(runs)):
-        axis = figure.axes[0]
-        labelled = {line.get_label() for line in axis.lines if line.get_label()[0] != "_"}
-        assert labelled == {"none", "hidden", "output", "hidden + output"}
+def test_figures_show_the_numbers(found):
+    titles = {("cross-entropy", of): "t" for of in ("masking", "hidden dropout")}
+    first = answers.draw_first(found.chosen, titles)
+    for axis in first.axes:
+        assert [line.get_color() for line in axis.lines] == ["#0072B2", "#000000"]
+        assert [text.get_text() for text in axis.texts] == ["with BN", "without BN"]
+    codes = answers.draw_codes(found.runs[found.runs["about"] != HIDDEN])
+    line = codes.axes[0].lines[1]  # hidden BN
+    assert line.get_label() == "hidden"
+    assert line.get_ydata() == pytest.approx([0.6, 0.7], abs=1e-3)
+    settings = answers.draw_settings(found.chosen, [("masking without BN", "probe_accuracy")])
+    dots = [line.get_xdata() for line in settings.axes[0].lines if line.get_marker() == "o"]
+    assert len(dots) == 4 and dots[-1] == pytest.approx([0.1], abs=1e-3)
+    for figure in (first, codes, settings):
         answers.plt.close(figure)
 
 
-def test_specifications_are_sorted_and_the_first_published_one_is_marked(runs):
-    each = analyses(all_effects(runs))
-    each = each[(each["effect"] == "hidden BN") & (each["metric"] == "probe_accuracy")]
-    figure = answers.draw_specifications(each, "hidden BN")
-    means, old = (
-        np.asarray(points.get_offsets())[:, 1] for points in figure.axes[0].collections[-2:]
-    )
-    assert len(means) == len(each) and (np.diff(means) >= 0).all()
-    assert len(old) == 2 * 2  # corpora and maskings
-    answers.plt.close(figure)
+@pytest.fixture
+def numbers(found):
+    return AnswerNumbers(found)
 
 
-def test_a_verdict_says_in_how_many_analyses_it_holds():
-    verdict = Verdict(
-        "interaction", "log_loss", "cross-entropy", -1.26, -2.0, -0.5, "3 + 3", 72, 2, 70, 1, 60,
-        0.001, 1.0, "undecided",
-    )  # fmt: skip
-    assert answers.estimate(verdict) == "-1.3 % [-2.0, -0.5]"
-    assert answers.outcome(verdict) == "lower in 70 of 72"
-    assert answers.mostly(verdict, "lower") and not answers.mostly(verdict, "higher")
-    assert not answers.mostly(verdict._replace(above=4), "lower")  # more than one in twenty
-    sure = verdict._replace(higher=0, above=0, lower=70)
-    assert answers.mostly(sure, "lower") and answers.agreement(sure) == "lower in 70 of 72"
-    clear = verdict._replace(higher=0, lower=72, verdict="lower")
-    assert answers.outcome(clear) == "**lower in all 72**"
-    depends = verdict._replace(higher=40, lower=30, verdict="depends on the loss")
-    assert answers.outcome(depends) == "higher in 40 of 72; depends on the loss"
+def test_numbers_in_sentences(numbers):
+    shown = numbers.check(numbers.effect("masking without BN", "probe_accuracy", "higher"))
+    assert re.fullmatch(r"\+0.100 \[\+0.\d+, \+0.\d+\], above 0 in 3 of 3 settings", shown)
+    alone = {"setting": "20 Newsgroups, cross-entropy"}
+    shown = numbers.check(numbers.effect("hidden dropout without BN", "probe_accuracy", **alone))
+    assert shown.startswith("+0.100 [+0.") and shown.endswith("over 3 seeds")
+    alone.update(dropout="none", epoch="accuracy")
+    shown = numbers.check(numbers.levels("hidden BN", "probe_accuracy", "higher", **alone))
+    assert re.fullmatch(r"from 0.(49|50)\d to 0.(59|60)\d", shown)
+    shown = numbers.check(numbers.agree("masking without BN", "probe_accuracy", "higher"))
+    assert shown.endswith("above 0 in 3 of 3 settings")
+    corpus = numbers.effect("hidden BN", "probe_accuracy", corpus="20 Newsgroups")
+    assert "settings" not in corpus and "over 3 seeds" in corpus
 
 
-def test_the_interactive_page_is_whole_and_its_figures_are_valid(runs):
+@pytest.mark.parametrize(
+    "sentence, problem",
+    [
+        ("Masking adds {masking, lower}.", "expected lower"),
+        ("Output BN helps by {output} here.", "includes 0"),
+        ("Output BN changes it by {output}.", ""),
+        ("We see no gain: {output, undecided}.", ""),
+        ("First. Then it is worse\nby {output}. Last.", "includes 0"),
+        ("| Output BN improves | {output} |", ""),
+        ("Masking helps, {masking, higher}.", ""),
+    ],
+)
+def test_a_sentence_asserts_no_direction_against_its_interval(numbers, sentence, problem):
+    effects = {"masking": "masking without BN", "output": "output BN alone"}
+
+    def shown(match):
+        name, _, expect = match[1].partition(", ")
+        return numbers.effect(effects[name], "probe_accuracy", expect or None)
+
+    text = re.sub(r"\{(.*?)\}", shown, sentence)
+    if problem:
+        with pytest.raises(UserError, match=problem) as error:
+            numbers.check(text)
+        assert "answers.md.j2: the numbers do not say" in str(error.value)
+        assert "First" not in str(error.value)
+    else:
+        assert "\0" not in numbers.check(text)
+
+
+def test_where_not_all_settings_agree_it_is_told(numbers):
+    with pytest.raises(UserError, match="expected all lower"):
+        numbers.check(numbers.agree("masking without BN", "probe_accuracy", "lower"))
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda n: n.effect("maskin", "probe_accuracy"), "'maskin'"),
+        (lambda n: n.effect("hidden BN", "accuracy"), "'accuracy'"),
+        (lambda n: n.effect("hidden BN", "probe_accuracy", loss="x"), "no runs"),
+        (lambda n: n.effect("hidden BN", "probe_accuracy", "mostly"), "'mostly'"),
+    ],
+)
+def test_unknown_names_are_told(numbers, call, words):
+    with pytest.raises(UserError, match=words):
+        call(numbers)
+
+
+def test_tables_of_effects(numbers):
+    table = numbers.answers_table([["d", "probe_accuracy", "masking without BN", {}]])
+    assert "above 0 in 3 of 3 " in table and "[+0." in table
+    assert "| hidden BN " in numbers.all_effects(loss="cross-entropy")
+    rows = numbers.settings_table([("hidden dropout without BN", "probe_accuracy")])
+    assert len(rows.splitlines()) == 3 and "20 Newsgroups, cross-entropy" in rows
+
+
+def test_sentences_and_rows_are_split():
+    assert split_sentences("A b. C?\n- D\n\n| e. | f |\n| g |") == [
+        "A b.", "C?", "D", "| e. | f |", "| g |",
+    ]  # fmt: skip
+
+
+def test_the_interactive_page_is_whole_and_its_figures_are_valid(found):
     vl_convert = pytest.importorskip("vl_convert")
-    from ae_bn.reporting.interactive import page
+    from ae_bn.reporting.interactive import figures, page
 
-    html = page(runs, analyses(all_effects(runs)))
+    html = page(found)
     assert not re.search(r"<(script|link)[^>]*(src|href)=", html)
-    specification = json.loads(re.search(r'vegaEmbed\("#answers", (\{.*\}), \{"actions"', html)[1])
-    options = {p["name"]: p["bind"]["options"] for p in specification["params"] if "bind" in p}
-    assert options["setting"] == ["first", "second"]
-    assert options["epoch"] == ["loss", "accuracy", "precision", "last"]
-    assert set(options) == {"setting", "loss", "metric", "epoch", "rate", "effect"}
+    specification = json.loads(json.dumps(figures(found)))
+    options = {p["name"]: p["bind"]["options"] for p in specification["params"]}
+    assert options["setting"] == list(dict.fromkeys(found.runs["setting"]))
+    assert set(options) == {"setting", "metric", "epoch", "rate", "effect"}
     assert vl_convert.vegalite_to_vega(specification)["marks"]
+    for view in specification["vconcat"]:  # every layer with data of its own would escape a filter
+        layers = view.get("spec", view)["layer"]
+        own = [layer["data"] for layer in layers if "data" in layer]
+        assert own in ([], [{"values": [{}]}]) and "metric" in json.dumps(view["transform"])

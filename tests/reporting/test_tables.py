@@ -13,6 +13,7 @@ from ae_bn.config import FigureConfig, load_config
 from ae_bn.errors import UserError
 from ae_bn.reporting import figures
 from ae_bn.reporting import tables as report
+from ae_bn.reporting.effects import compared
 from ae_bn.reporting.figures import _draw_metrics, _numbers
 
 SETTINGS = [
@@ -20,9 +21,8 @@ SETTINGS = [
     "experiment.factors={bn: {'off': {}, 'on': {}}, "
     "noise: {none: {}, input .3: {model.dropout.input: 0.3}}}",
     "experiment.report.metrics=[test_loss, probe_accuracy]",
-    "experiment.report.margins={probe_accuracy: 0.005}",
-    "experiment.report.contrasts={gain: {plus: [on / input .3], minus: [on / none]}, inter: "
-    "{plus: [on / input .3, off / none], minus: [on / none, off / input .3]}}",
+    "experiment.compare={gain: {noise: [none, input .3], within: bn}, "
+    "inter: {bn: ['off', 'on'], noise: [none, input .3]}}",
 ]
 
 
@@ -43,7 +43,7 @@ def results():
                 row = {"arm": f"{bn} / {noise}", "bn": bn, "noise": noise, "seed": seed}
                 row.update(test_loss=100.0 + seed, probe_accuracy=0.1 * seed + better)
                 rows.append({**row, "learning_rate": 0.003})
-    table = pd.DataFrame(rows).assign(status="finished")
+    table = pd.DataFrame(rows).assign(status="finished", snapshot="loss")
     table["source"], table["data"] = "folder x", "0123456789"
     table["run"] = [f"run{number}" for number in range(len(table))]
     return table
@@ -75,31 +75,13 @@ def test_arms_have_mean_and_interval(results, experiment):
     assert "folder x (fingerprint 0123456789)" in text
 
 
-def test_differences_have_tests_and_verdicts(results, experiment):
-    accuracy = next(
-        table
-        for table in report.difference_tables(results, experiment)
-        if "accuracy" in table.title
-    )
-    gain, inter = accuracy.rows
-    assert gain[0] == "gain" and gain[2].startswith("+0.030 [+0.01")
-    assert gain[1] == "5" and gain[3:] == ["+0.030", "5 of 5", "0.062", "0.125", "undecided"]
-    assert inter[1:] == gain[1:]  # noise does nothing without BN
-    assert "margin 0.005" in accuracy.title
-
-
-def test_equal_losses_and_their_verdict(results):
-    experiment = load_config(None, [*SETTINGS, "experiment.report.margins={test_loss: .1}"])
-    loss, _ = report.difference_tables(results, experiment.experiment)
-    assert loss.rows[0][1:] == [
-        "5",
-        "+0.000 [+0.000, +0.000]",
-        "+0.000",
-        "0 of 5",
-        "1.000",
-        "1.000",
-        "equivalent",
-    ]
+def test_differences_have_intervals_over_seeds_and_places(results, experiment):
+    found = compared(results, experiment)
+    gain, off, on, inter = report.differences_table(found, experiment).rows
+    assert gain[2].startswith("+0.015 [+0.00") and gain[2].endswith("over 5 seeds")
+    assert off[:2] == ["gain, bn off", "+0.000 [+0.000, +0.000] over 5 seeds"]
+    assert on[2].startswith("+0.030 [+0.01") and inter[2] == on[2]  # without BN noise does nothing
+    assert "| gain, bn on " in report.markdown_report(results, experiment)
 
 
 def test_diverged_runs_are_counted_and_told(results, experiment):
@@ -150,16 +132,9 @@ def test_names_cannot_break_a_table():
 @pytest.mark.parametrize(
     "setting, words",
     [
-        ("metrics=[probe_acuracy]", ["probe_acuracy", "'probe_accuracy'"]),
-        ("margins={probe_acuracy: .1}", ["margins", "'probe_accuracy'"]),
-        (
-            "published=[{arm: x, source: y, probe_acuracy: .1}]",
-            ["published, x", "'probe_accuracy'"],
-        ),
-        (
-            "figures=[{kind: metrics, metrics: [probe_acuracy]}]",
-            ["metrics.png", "'probe_accuracy'"],
-        ),
+        ("metrics=[acuracy]", ["acuracy", "metrics"]),
+        ("published=[{arm: x, source: y, acuracy: .1}]", ["published, x", "acuracy"]),
+        ("figures=[{kind: metrics, metrics: [acuracy]}]", ["metrics.png", "'"]),
         ("figures=[{kind: response, x: nois}]", ["response.png", "'noise'"]),
         ("figures=[{kind: metrics, only: {noise: [non]}}]", ["only.noise", "'none'"]),
         ("figures=[{kind: metrics}, {kind: metrics}]", ["two figures"]),
@@ -181,7 +156,6 @@ def test_unknown_names_are_told(setting, words):
         ("figures=[{kind: metrics, x: noise}]", ["x goes with"]),
         ("figures=[{kind: pie}]", ["figures.0.kind", "pie"]),
         ("figures=[{kind: metrics, title: x}]", ["title"]),
-        ("margins={probe_accuracy: 0}", ["margins.probe_accuracy"]),
         ("published=[{arm: x, source: y, probe_accuracy: high}]", ["published.0.probe_accuracy"]),
     ],
 )
@@ -244,7 +218,7 @@ def test_levels_are_numbers_and_panels():
 
 
 FIGURES = """experiment.report.figures=[
-  {kind: metrics}, {kind: differences}, {kind: response, x: noise, lines: [bn]},
+  {kind: metrics}, {kind: response, x: noise, lines: [bn]},
   {kind: curves, curves: {valid_loss: loss, precision: precision}, log: [x, y]},
   {kind: bands, curves: {z1: z}},
   {kind: curves, name: some, curves: {valid_loss: loss}, only: {noise: [none]}}]"""
@@ -255,7 +229,7 @@ def test_figures_are_drawn(results, curves, tmp_path):
     results["test_loss"] = results["test_loss"].where(results["seed"] != 3, np.inf)
     curves["mean"] = curves["mean"].where(curves["arm"] != "off / none", np.inf)
     report.write_report(results, curves, experiment, tmp_path)
-    for name in ("metrics", "differences", "response", "curves", "bands", "some"):
+    for name in ("metrics", "response", "curves", "bands", "some"):
         assert imread(tmp_path / f"{name}.png").std() > 0.01
     assert (tmp_path / "table.md").read_text() == report.markdown_report(results, experiment)
 
@@ -272,7 +246,7 @@ def test_panels_of_metrics_are_levels_of_the_first_of_several_factors(results, c
 
 def test_a_figure_that_fails_is_named_and_costs_no_other(results, curves, tmp_path, monkeypatch):
     setting = """experiment.report.figures=[{kind: curves, curves: {valid_los: loss}},
-      {kind: metrics}, {kind: differences}]"""
+      {kind: metrics}, {kind: response, x: noise, lines: [bn]}]"""
     experiment = load_config(None, [*SETTINGS, setting]).experiment
 
     def fail(*arguments):
@@ -284,7 +258,4 @@ def test_a_figure_that_fails_is_named_and_costs_no_other(results, curves, tmp_pa
     assert re.search("Not drawn: .*'valid_los'.*'valid_loss'", text)
     assert "Not drawn: experiment.report.figures, metrics.png: ZeroDivisionError('&lt;no" in text
     assert (tmp_path / "table.md").read_text() == text
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "table.md",
-        "differences.png",
-    }
+    assert {path.name for path in tmp_path.iterdir()} == {"table.md", "response.png"}

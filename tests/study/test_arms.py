@@ -50,7 +50,6 @@ def test_without_factors_there_is_one_arm():
         ("experiment.skip=[{nois: '1'}]", ["skip", "nois", "'noise'"]),
         ("experiment.skip=[{noise: '2'}]", ["skip.noise", "'2'"]),
         ("experiment.include=[{noise: ['1', '2']}]", ["include.noise", "'2'"]),
-        ("experiment.report.contrasts={c: {plus: [x], minus: [y]}}", ["contrasts.c", "'x'"]),
     ],
 )
 def test_bad_arms_are_named(tmp_path, setting, words):
@@ -124,16 +123,6 @@ def test_an_interaction_is_the_difference_of_two_effects(tmp_path):
     plus, minus = found["BN"]
     assert set(plus) == {"hidden / 1 / 1", "none / 0 / 1"}
     assert set(minus) == {"none / 1 / 1", "hidden / 0 / 1"}
-
-
-def test_generated_and_spelt_out_contrasts_are_one_list(tmp_path):
-    path = write(tmp_path, FACTORS + "    BN: {bn: [none, hidden], noise: '0', depth: '1'}")
-    other = "{plus: [hidden / 1 / 1], minus: [none / 0 / 2]}"
-    config = load_config(path, [f"experiment.report.contrasts={{other: {other}}}"])
-    assert list(contrasts(config.experiment)) == ["BN", "other"]
-    config = load_config(path, [f"experiment.report.contrasts={{BN: {other}}}"])
-    with pytest.raises(UserError, match="two contrasts are called 'BN'"):
-        expand_arms(config)
 
 
 @pytest.mark.parametrize(

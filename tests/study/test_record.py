@@ -54,7 +54,7 @@ def test_an_experiment_of_another_name_shares_the_runs(runs, config_file, tmp_pa
     record.add(record_lines(runs, record), "small")
     settings = ["experiment.name=other", "experiment.references=[]", "experiment.skip=[]"]
     levels = "{variant: {plain: {}}}"
-    settings += [f"experiment.factors={levels}", "experiment.report.contrasts={}"]
+    settings += [f"experiment.factors={levels}", "experiment.compare={}"]
     other = plan_runs(load_config(config_file, settings), [1], tmp_path)
     assert [run.arm for run in other] == ["plain"]
     assert record.results(other[0].identity) is not None

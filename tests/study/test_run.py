@@ -71,7 +71,7 @@ def test_from_config_to_table(config_file, tmp_path):
     assert table in done.stdout
     for arm in ("raw TF-IDF", "truncated SVD", "off / none", "on / input", "gain"):
         assert f"| {arm}" in table
-    for figure in ("metrics", "differences", "learning_curves"):
+    for figure in ("metrics", "learning_curves"):
         assert (out / "small" / f"{figure}.png").stat().st_size > 1000
 
     directory = out / "runs" / results.loc[results["arm"] == "on / input", "run"].iloc[0]
@@ -108,7 +108,7 @@ def test_from_config_to_table(config_file, tmp_path):
 def test_curves_of_seeds_that_stop_at_different_epochs(config_file, tmp_path):
     """n falls; a further column of the history and the spectra are curves, too."""
     config = load_config(config_file, ["experiment.references=[]", "experiment.skip=[{bn: 'on'}]"])
-    config = config.replace({"experiment.report.contrasts": {}})
+    config = config.replace({"experiment.compare": {}})
     runs = [run for run in plan_runs(config, [1, 2, 3], tmp_path) if run.arm == "off / none"]
     for run, epochs in zip(runs, (3, 1, 2)):
         epoch = np.arange(1, epochs + 1)
@@ -250,7 +250,7 @@ def test_the_defaults_keep_their_hash():
 def test_an_arm_may_not_be_called_as_a_reference(config_file, tmp_path):
     factors = {"which": {"truncated SVD": {}, "other": {}}}
     config = load_config(config_file).replace(
-        {"experiment.factors": factors, "experiment.report.contrasts": {}}
+        {"experiment.factors": factors, "experiment.compare": {}}
     )
     with pytest.raises(UserError, match="two arms are called 'truncated SVD'"):
         plan_runs(config, [1], tmp_path)
@@ -259,7 +259,7 @@ def test_an_arm_may_not_be_called_as_a_reference(config_file, tmp_path):
 
 def test_a_factor_may_not_hide_a_column(config_file, tmp_path):
     config = load_config(config_file).replace(
-        {"experiment.factors": {"seed": {"1": {}}}, "experiment.report.contrasts": {}}
+        {"experiment.factors": {"seed": {"1": {}}}, "experiment.compare": {}}
     )
     with pytest.raises(UserError, match="experiment.factors.seed"):
         plan_runs(config, [1], tmp_path)
@@ -271,7 +271,7 @@ def test_diverged_runs_are_kept(config_file, tmp_path):
         [
             "experiment.factors={bn: {plain: {model.batch_norm.hidden: false}}}",
             "experiment.references=[]",
-            "experiment.report.contrasts={}",
+            "experiment.compare={}",
             "training.optimizer=sgd",
             "training.learning_rate=1e30",
             "model.loss=squared_error",
@@ -342,7 +342,7 @@ def test_what_fails_after_training_costs_only_itself(config_file, tmp_path, monk
     settings = [
         "experiment.factors={}",
         "experiment.references=[svd]",
-        "experiment.report.contrasts={}",
+        "experiment.compare={}",
         "evaluation.curvature={epochs: [0], documents: 20, eigenvalues: 1, draws: 1, steps: 5}",
     ]
     runs = plan_runs(load_config(config_file, settings), [1], tmp_path)
