@@ -57,7 +57,6 @@ B0 and V.
 from __future__ import annotations
 
 from copy import copy
-from numbers import Integral, Real
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
@@ -211,9 +210,9 @@ class LinearDenoiser(Transformer):
             If a parameter is invalid.  It is a ValueError.
         """
         k, p = self.n_components, self.masking
-        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise UserError(f"n_components={k!r:.60}: give a whole number from 1")
-        if not isinstance(p, Real) or not 0 < p < 1:
+        if not isinstance(p, (int, float, np.floating)) or not 0 < p < 1:
             raise UserError(f"masking={p!r:.60}: give a number between 0 and 1")
         X = self._documents(X, reset=True)
         with np.errstate(over="ignore", invalid="ignore"):

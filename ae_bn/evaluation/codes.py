@@ -1,6 +1,6 @@
 r"""Metrics of codes that are fast enough to be taken after every epoch.
 
-There are four, each in closed form or by one matrix product:
+They take a closed form or one matrix product:
 
 - `ridge_accuracy`: the accuracy of a linear probe.  Let Z be the codes standardised by the fit
   documents, and Y the labels as indicators minus their shares.  The ridge regression
@@ -166,8 +166,8 @@ def scaled_precision(database: Split, queries: Split) -> float:
     database, queries : Split
         The codes, as `precision_at` takes them.
     """
-    scaled = (Split(normalize(codes), labels) for codes, labels in (database, queries))
-    return precision_at(*scaled).centred
+    database, queries = (Split(normalize(z), labels) for z, labels in (database, queries))
+    return precision_at(database, queries).centred
 
 
 def _prepared(D, Q):
@@ -200,8 +200,7 @@ def _prepared_sparse(D, Q):
     left = [square - 2 * p + mu @ mu for square, p in zip(squares, products)]
     centred = [_inverse(np.where(v > 1e-12 * s, v, 0)) for v, s in zip(left, squares)]
     offsets = [
-        np.asarray(offset, theano.config.floatX)
-        for offset in (mu @ mu - products[0], -products[1])
+        np.asarray(offset, theano.config.floatX) for offset in (mu @ mu - products[0], -products[1])
     ]
     return (
         lambda rows: [(Q[rows] @ Dt).toarray().astype(theano.config.floatX)],
@@ -357,8 +356,9 @@ def snapshot_metrics(
     -------
     dict of float
         ``probe_accuracy``, ``raw_precision``, ``centred_precision``, ``scaled_precision`` and, with
-        ``softmax``, ``softmax_accuracy``, unless the fit documents have fewer than two labels; ``mean_share``
-        of the training codes.  See `ae_bn.evaluation.probes.measured` for metrics that fail.
+        ``softmax``, ``softmax_accuracy``, unless the fit documents have fewer than two labels;
+        ``mean_share`` of the training codes.  See `ae_bn.evaluation.probes.measured` for metrics
+        that fail.
     """
     fit, valid = (Split(train.codes[rows], train.labels[rows]) for rows in (fit_rows, valid_rows))
 

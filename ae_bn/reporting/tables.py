@@ -293,7 +293,9 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
             "Settings that validation documents chose, with the number of seeds:\n\n"
             + "\n".join(
                 f"- {html.escape(arm)}: {html.escape(choice)} ({n})"
-                for (arm, choice), n in results.groupby(["arm", "chosen"], sort=False).size().items()
+                for (arm, choice), n in results.groupby(["arm", "chosen"], sort=False)
+                .size()
+                .items()
             )
         )
     parts.append(
