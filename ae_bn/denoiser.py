@@ -36,19 +36,16 @@ Then G = D^1/2 Y' Y D^1/2 and C = D^1/2 (I + Y' Y) D^1/2, so
     B0 = C^-1 X' X = D^-1/2 (I + Y' Y)^-1 Y' X = D^-1/2 Y' (I + Y Y')^-1 X.
 
 The last step, from the words' space to the documents' space, is Woodbury's identity
-(I + Y' Y)^-1 Y' = Y' (I + Y Y')^-1.  Neither side has to be inverted: for a vector w, (n,),
+(I + Y' Y)^-1 Y' = Y' (I + Y Y')^-1.  Since X' X D^-1/2 = X' Y,
 
-    t(w) = (I + Y' Y)^-1 Y' w  minimises  ||Y t - w||^2 + ||t||^2,
+    (G B0) v = X' Y Y' (I + Y Y')^-1 X v,
 
-a ridge regression, which `scipy.sparse.linalg.lsmr` solves in either space by products with Y and
-Y' alone.  The column of B0 v is D^-1/2 t(X v), and since X' X D^-1/2 = X' Y,
-
-    (G B0) v = X' Y t(X v),
-
-which is symmetric, because X' Y (I + Y' Y)^-1 Y' X is.  Lanczos iterations (ARPACK) find its first
-k eigenvectors from such products.  The ridge regression takes about 10 to 40 iterations, more with
-a small p: D then hardly bounds the condition number of I + Y' Y, 1 + (1 - p) / p times the largest
-eigenvalue of the cosines between the columns of X.
+which is symmetric, because Y Y' (I + Y Y')^-1 is.  Lanczos iterations (ARPACK) find its first k
+eigenvectors from such products.  Nothing is inverted either: conjugate gradients solve
+(I + Y Y') x = X v by products with Y and Y', preconditioned by the diagonal of I + Y Y', which is
+large for documents with many words of their own.  They take 20 to 40 iterations with p = .9, more
+with a small p: the condition number is at most 1 + (1 - p) / p times the largest eigenvalue of the
+cosines between the columns of X.
 
 A word that no document has gives D a zero.  Its columns of X and Y are 0, and so are its rows of
 B0 and V.
@@ -57,12 +54,12 @@ B0 and V.
 from __future__ import annotations
 
 from copy import copy
-from numbers import Integral, Real
+from inspect import signature
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.sparse import csr_matrix, diags
-from scipy.sparse.linalg import LinearOperator, eigsh, lsmr
+from scipy.sparse.linalg import LinearOperator, cg, eigsh
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
@@ -70,8 +67,9 @@ from ae_bn.errors import UserError
 from ae_bn.scikit_learn import DTYPES, Transformer, validate_data
 
 DENSE = 2_000  # most words for which all eigenvectors are computed
-RIDGE = 1e-10  # tolerance of a ridge regression, as `scipy.sparse.linalg.lsmr` defines it
+RESIDUAL = 1e-10  # tolerance of conjugate gradients, as a share of the right side
 LANCZOS = 1e-9  # tolerance of an eigenvalue, as a share of it
+CG_TOLERANCE = "rtol" if "rtol" in signature(cg).parameters else "tol"  # before SciPy 1.12
 NOTHING = 1e-9  # share of the largest eigenvalue up to which one is 0, up to errors of computation
 
 
@@ -97,8 +95,7 @@ def linear_denoiser(X, n_units: int, masking: float) -> tuple[np.ndarray, np.nda
     Raises
     ------
     UserError
-        If the ridge regressions do not converge, because masking is too close to 0 for so many
-        words.
+        If conjugate gradients do not converge, because masking is too close to 0 for so many words.
     """
     X = csr_matrix(X, dtype=np.float64)
     squares = np.asarray(X.multiply(X).sum(axis=0)).ravel()  # diag(G)
@@ -132,22 +129,24 @@ def _by_iterations(X, D, n_units):
     scale = np.divide(1, np.sqrt(D), out=np.zeros(n_words), where=D > 0)  # D^-1/2
     Y = csr_matrix(X @ diags(scale))
     Xt, Yt = csr_matrix(X.T), csr_matrix(Y.T)  # a product with rows takes 2/3 of the time
-    products = LinearOperator(Y.shape, matvec=Y.dot, rmatvec=Yt.dot, dtype=np.float64)
+    diagonal = 1 + np.asarray(Y.multiply(Y).sum(axis=1)).ravel()
+    squared = (X.shape[0], X.shape[0])
+    I_YYt = LinearOperator(squared, lambda x: x + Y @ (Yt @ x), dtype=np.float64)
+    preconditioner = LinearOperator(squared, lambda x: x / diagonal, dtype=np.float64)
 
-    def t(w):
-        found, reason, *_ = lsmr(
-            products, w, damp=1, atol=RIDGE, btol=0, conlim=0, maxiter=10 * max(Y.shape)
-        )
-        if reason not in (0, 2):  # w is 0, or the tolerance is reached
+    def solved(w):
+        """Return Y' (I + Y Y')^-1 w."""
+        x, failed = cg(I_YYt, w, M=preconditioner, atol=0, **{CG_TOLERANCE: RESIDUAL})
+        if failed:
             raise UserError(
                 "the linear denoiser does not converge: give masking closer to 1, or fewer words"
             )
-        return found
+        return Yt @ x
 
-    G_B0 = LinearOperator((n_words, n_words), lambda v: Xt @ (Y @ t(X @ v)), dtype=np.float64)
+    G_B0 = LinearOperator((n_words, n_words), lambda v: Xt @ (Y @ solved(X @ v)), dtype=np.float64)
     start = scale * np.random.default_rng(0).normal(size=n_words)
     values, V = eigsh(G_B0, n_units, v0=start, tol=LANCZOS)
-    B0_V = np.column_stack([scale * t(w) for w in (X @ V).T])
+    B0_V = np.column_stack([scale * solved(w) for w in (X @ V).T])
     return values, V, B0_V
 
 
@@ -211,9 +210,9 @@ class LinearDenoiser(Transformer):
             If a parameter is invalid.  It is a ValueError.
         """
         k, p = self.n_components, self.masking
-        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise UserError(f"n_components={k!r:.60}: give a whole number from 1")
-        if not isinstance(p, Real) or not 0 < p < 1:
+        if not isinstance(p, (int, float, np.floating)) or not 0 < p < 1:
             raise UserError(f"masking={p!r:.60}: give a number between 0 and 1")
         X = self._documents(X, reset=True)
         with np.errstate(over="ignore", invalid="ignore"):

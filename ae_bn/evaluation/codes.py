@@ -1,6 +1,6 @@
 r"""Metrics of codes that are fast enough to be taken after every epoch.
 
-There are four, each in closed form or by one matrix product:
+They take a closed form or one matrix product:
 
 - `ridge_accuracy`: the accuracy of a linear probe.  Let Z be the codes standardised by the fit
   documents, and Y the labels as indicators minus their shares.  The ridge regression
@@ -160,8 +160,8 @@ def scaled_precision(database: Split, queries: Split) -> float:
     database, queries : Split
         The codes, as `precision_at` takes them.
     """
-    scaled = (Split(normalize(codes), labels) for codes, labels in (database, queries))
-    return precision_at(*scaled).centred
+    database, queries = (Split(normalize(z), labels) for z, labels in (database, queries))
+    return precision_at(database, queries).centred
 
 
 def _prepared(D, Q):

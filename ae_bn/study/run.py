@@ -340,6 +340,7 @@ def _reference(run: Run, corpus: Corpus) -> dict:
         for name, number in models.items() if len(found) > 1 else [("loss", 0)]:
             path = run.directory / _model_name(name)
             candidate, _, denoiser = found[number]
+            assert denoiser is not None
             write_denoiser(
                 path,
                 denoiser.encoder_,

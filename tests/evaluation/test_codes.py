@@ -98,6 +98,24 @@ def test_centred_precision_does_not_see_the_mean_and_raw_does(splits):
     assert far.raw != precision.raw
 
 
+def test_scaled_precision_centres_codes_of_length_1(splits):
+    database, _, queries = splits
+    scaled = []
+    for codes_, labels in (database, queries):
+        z = codes_.astype(float)
+        z[:3] = 0  # documents without words
+        scaled.append((z, labels))
+    unit = [z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-300) for z, _ in scaled]
+    mu = unit[0].mean(axis=0)
+    expected = by_hand(*(Split(u - mu, s[1]) for u, s in zip(unit, scaled)), 0.02)
+    given = [Split(z.astype(np.float32), labels) for z, labels in scaled]
+    assert codes.scaled_precision(*given) == pytest.approx(expected)
+    sparse = [Split(csr_matrix(z), labels) for z, labels in given]
+    assert codes.scaled_precision(*sparse) == pytest.approx(expected)
+    longer = [Split(z * 7, labels) for z, labels in given]  # lengths do not matter
+    assert codes.scaled_precision(*longer) == pytest.approx(expected)
+
+
 def test_codes_of_zeros_find_the_first_documents():
     database = Split(np.eye(4, dtype=np.float32), np.array([1, 0, 0, 0]))
     queries = Split(np.zeros((2, 4), np.float32), np.array([1, 0]))

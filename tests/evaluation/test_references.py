@@ -1,43 +1,99 @@
-"""References against NumPy, and the linear denoiser against its definition and a minimiser."""
+"""References against NumPy, and how validation documents choose their settings."""
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
-from ae_bn.config import load_config
-from ae_bn.evaluation.references import REFERENCES, linear_denoiser, reference_codes
+from ae_bn import Encoder
+from ae_bn.config import ReferenceConfig, load_config
+from ae_bn.data.corpus import Corpus, split_validation
+from ae_bn.data.words import weigh
+from ae_bn.errors import UserError
+from ae_bn.evaluation import codes as measures
+from ae_bn.evaluation.probes import Split
+from ae_bn.evaluation.references import REFERENCES, candidates, reference_codes
+from ae_bn.files import read_json
+from ae_bn.randomness import streams
+from ae_bn.study import run as study
 from ae_bn.study.run import _identity, perform, plan_runs
 
-MASKING = 0.3
-X = csr_matrix(np.random.default_rng(0).random((20, 6)) ** 3)
+COUNTS = csr_matrix(np.random.default_rng(0).poisson(1.0, (20, 6)))
+FIT = np.arange(12)  # rows of the 15 training documents
 
 
-def codes(kind, train=X[:15], test=X[15:], n_units=3, seed=0):
-    return reference_codes(kind, train, test, n_units, seed, MASKING)
+def corpus(train=COUNTS[:15], test=COUNTS[15:]):
+    """Return a corpus of counts without labels, all of whose words weigh the same."""
+    labels = [np.zeros(part.shape[0], int) for part in (train, test)]
+    n_words = train.shape[1]
+    words = list(map(str, range(n_words)))
+    return Corpus(train, test, *labels, [], words, np.ones(n_words), "", "")
+
+
+def codes(kind, of=None, width=3, seed=0, **settings):
+    """Return the codes of a reference's first candidate for both parts."""
+    settings = {"masking": [0.3], **settings} if kind == "denoiser" else settings
+    choices = candidates(ReferenceConfig(kind=kind, **settings), width)
+    return next(reference_codes(kind, choices, of or corpus(), FIT, seed)).codes
+
+
+def rows(counts):
+    return weigh(counts, "tfidf", np.ones(counts.shape[1]))
 
 
 def test_tfidf_is_itself():
     train, test = codes("tfidf")
-    assert train.shape == (15, 6) and test.shape == (5, 6)
+    np.testing.assert_array_equal(train.toarray(), rows(COUNTS[:15]).toarray())
+    np.testing.assert_array_equal(test.toarray(), rows(COUNTS[15:]).toarray())
 
 
-def test_svd_is_the_one_of_numpy():
-    _, _, components = np.linalg.svd(X[:15].toarray(), full_matrices=False)
+def test_svd_is_the_one_of_numpy_on_the_fit_documents():
+    _, values, components = np.linalg.svd(rows(COUNTS[FIT]).toarray(), full_matrices=False)
     _, test = codes("svd")
-    np.testing.assert_allclose(np.abs(test), np.abs(X[15:] @ components[:3].T), rtol=1e-6)
+    expected = np.abs(rows(COUNTS[15:]) @ components[:3].T)
+    np.testing.assert_allclose(np.abs(test), expected, rtol=1e-4)
+    _, test = codes("svd", whitened=[True])
+    np.testing.assert_allclose(np.abs(test), expected / values[:3], rtol=1e-4)
+
+
+def test_sublinear_counts_are_those_of_scikit_learn():
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    expected = TfidfTransformer(sublinear_tf=True, use_idf=False).fit_transform(COUNTS)
+    found = codes("tfidf", input=["sublinear_tfidf"])[0]
+    np.testing.assert_allclose(found.toarray(), expected[:15].toarray(), rtol=1e-6)
+    with pytest.raises(UserError, match="sublinear_tfidf is for counts from 1"):
+        weigh(COUNTS * 0.5, "sublinear_tfidf", np.ones(6))
+
+
+@pytest.mark.parametrize("kind", REFERENCES)
+def test_validation_and_test_documents_teach_nothing(kind):
+    """Others in their place leave the codes of the fit documents as they are."""
+    others = csr_matrix(np.random.default_rng(1).poisson(1.0, (20, 6)))
+    train = csr_matrix(np.concatenate([COUNTS[FIT].toarray(), others[12:15].toarray()]))
+    found, again = codes(kind)[0][FIT], codes(kind, corpus(train, others[15:]))[0][FIT]
+    assert abs(found - again).max() == 0
+
+
+def test_narrow_codes_are_the_first_units_of_wide_ones():
+    reference = ReferenceConfig(kind="denoiser", width=[2, 4], masking=[0.3, 0.6])
+    found = list(reference_codes("denoiser", candidates(reference, 3), corpus(), FIT, 0))
+    assert [each.candidate[1:3] for each in found] == [(2, 0.3), (4, 0.3), (2, 0.6), (4, 0.6)]
+    for narrow, wide in zip(found[::2], found[1::2]):
+        np.testing.assert_allclose(narrow.codes[1], wide.codes[1][:, :2])
+        assert narrow.denoiser.n_components == narrow.denoiser.components_.shape[0] == 2
+    assert abs(found[0].codes[1] - found[2].codes[1]).max() > 1e-3
 
 
 def test_nmf_finds_topics_that_share_no_word():
     """Two topics of three words each, documents of one topic: two units, one for each."""
     topics = np.array([[3.0, 2, 1, 0, 0, 0], [0, 0, 0, 1, 2, 3]])
-    shares = np.random.default_rng(0).random(20) + 0.5
-    documents = csr_matrix(topics[np.arange(20) % 2] * shares[:, None])
-    train, test = codes("nmf", documents[:15], documents[15:], n_units=2)
+    shares = np.ones(20)  # every row has length 1
+    documents = csr_matrix(topics[np.arange(20) % 2].astype(int))
+    train, test = codes("nmf", corpus(documents[:15], documents[15:]), width=2)
     found = np.concatenate([train, test])
     assert found.min() >= 0
     own = found[np.arange(20), (np.arange(20) + found[0].argmax()) % 2]
@@ -56,78 +112,9 @@ def test_a_seed_repeats(kind):
 @pytest.mark.parametrize("kind", ["svd", "nmf", "denoiser"])
 @pytest.mark.parametrize("n_words", [1, 4, 6])
 def test_the_width_is_that_of_the_code_or_of_the_vocabulary(kind, n_words):
-    train, test = codes(kind, X[:15, :n_words], X[15:, :n_words], n_units=128)
+    of = corpus(COUNTS[:15, :n_words], COUNTS[15:, :n_words])
+    train, test = codes(kind, of, width=128)
     assert train.shape == (15, n_words) and test.shape == (5, n_words)
-
-
-def masked(train):
-    """Return (M * X) and X under each of the 2^n_words masks, a row times the root of its share.
-
-    ||X - (M * X) B||^2 of these is the expected loss as it is defined.
-    """
-    noisy, clean = [], []
-    for kept in itertools.product([0, 1], repeat=train.shape[1]):
-        root = np.sqrt(np.prod(np.where(kept, 1 - MASKING, MASKING)))
-        noisy.append(root * train * kept / (1 - MASKING))
-        clean.append(root * train)
-    return np.concatenate(noisy), np.concatenate(clean)
-
-
-@pytest.mark.parametrize("n_units", [1, 2, 6])
-def test_no_linear_autoencoder_denoises_better(n_units):
-    train = X[:15].toarray()
-    encoder = linear_denoiser(X[:15], n_units, MASKING)
-    assert encoder.shape == (6, n_units)
-    # V, from encoder = B0 V and B0 = C^-1 G by the definition of G and C.
-    G = train.T @ train
-    C = G + np.diag(np.diag(G)) * MASKING / (1 - MASKING)
-    V = np.linalg.solve(G, C @ encoder)
-    np.testing.assert_allclose(V.T @ V, np.eye(n_units), atol=1e-9)
-    noisy, clean = masked(train)
-    best = np.sum((clean - noisy @ encoder @ V.T) ** 2)
-    np.testing.assert_allclose(
-        best, np.trace(G) - 2 * np.sum(G * (encoder @ V.T)) + np.sum(C @ encoder * encoder)
-    )
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(3):
-        start = rng.normal(size=2 * 6 * n_units) / 3
-
-        def loss(parameters):
-            U, D = parameters.reshape(2, 6, n_units)
-            return np.sum((clean - noisy @ U @ D.T) ** 2)
-
-        found.append(minimize(loss, start, options={"gtol": 1e-7}).fun)
-    assert min(found) == pytest.approx(best, rel=1e-6)  # reached
-    assert min(found) > best * (1 - 1e-9)  # and never below
-
-
-def test_masking_averages_to_the_closed_form():
-    """Monte Carlo, with another mask for every document, as in training."""
-    train = X[:15].toarray()
-    encoder = linear_denoiser(X[:15], 2, MASKING)
-    decoder = np.linalg.lstsq(train @ encoder, train, rcond=None)[0]
-    kept = np.random.default_rng(0).random((20_000, *train.shape)) >= MASKING
-    noisy = train * kept / (1 - MASKING)
-    losses = np.sum((train - noisy @ encoder @ decoder) ** 2, axis=(1, 2))
-    error = losses.std() / np.sqrt(len(losses))
-    noisy, clean = masked(train)
-    expected = np.sum((clean - noisy @ encoder @ decoder) ** 2)
-    assert losses.mean() == pytest.approx(expected, abs=4 * error)
-
-
-def test_without_noise_the_denoiser_is_the_svd():
-    encoder = linear_denoiser(X[:15], 3, 1e-9)
-    _, _, components = np.linalg.svd(X[:15].toarray(), full_matrices=False)
-    np.testing.assert_allclose(np.abs(encoder), np.abs(components[:3].T), atol=1e-6)
-
-
-def test_a_word_that_no_training_document_has_changes_nothing():
-    with_it = csr_matrix(np.insert(X.toarray(), 2, 0, axis=1))
-    encoder = linear_denoiser(with_it, 3, MASKING)
-    np.testing.assert_allclose(encoder[2], 0)
-    expected = linear_denoiser(X, 3, MASKING)
-    np.testing.assert_allclose(np.abs(np.delete(encoder, 2, axis=0)), np.abs(expected), atol=1e-9)
 
 
 @pytest.mark.parametrize("n_words", [1, 2000])
@@ -142,8 +129,144 @@ def test_every_reference_is_a_row_of_an_experiment(config_file, tmp_path, n_word
         assert metrics["saturated"] is None and 0 < metrics["probe_accuracy"] <= 1
 
 
-def test_only_the_denoiser_is_another_with_another_masking():
-    configs = [load_config(None, [f"experiment.reference_masking={p}"]) for p in (0.2, 0.6)]
-    for kind in REFERENCES:
-        same = len({_identity(config, kind, "data") for config in configs}) == 1
-        assert same == (kind != "denoiser")
+TUNED = {"kind": "denoiser", "name": "tuned", "width": [1, 2, 4], "masking": [0.2, 0.9]}
+
+
+def references(config_file, tmp_path, *given, **settings):
+    """Return the runs of some references, with one seed."""
+    config = load_config(config_file).replace({"experiment.references": list(given), **settings})
+    return [run for run in plan_runs(config, [1], tmp_path) if run.reference]
+
+
+@pytest.fixture
+def tuned(config_file, tmp_path):
+    return references(config_file, tmp_path, TUNED)[0]
+
+
+def test_each_criterion_chooses_the_best_candidate(tuned):
+    perform(tuned)
+    results = tuned.read_metrics()
+    of = study._corpus(tuned)
+    part, valid_part = split_validation(of.train.shape[0], 0.2, streams(1).split)
+    found = list(reference_codes("denoiser", candidates(tuned.reference, 5), of, part, tuned.seed))
+    assert len(found) == len(results["candidates"]) == 6
+    best = {}
+    for name, measure in (
+        ("probe_accuracy", measures.ridge_accuracy),
+        ("centred_precision", lambda fit, valid: measures.precision_at(fit, valid).centred),
+        ("scaled_precision", measures.scaled_precision),
+    ):
+        scores = []
+        for each in found:
+            fit, valid = (Split(each.codes[0][r], of.train_labels[r]) for r in (part, valid_part))
+            scores.append(measure(fit, valid))
+        best[name] = found[int(np.argmax(scores))]
+        assert len(set(scores)) > 1  # there is something to choose
+        train, test = (
+            Split(best[name].codes[0], of.train_labels),
+            Split(best[name].codes[1], of.test_labels),
+        )
+        expected = measures.snapshot_metrics(train, test, part, valid_part)[name]
+        assert results["snapshots"][""][name] == pytest.approx(expected, rel=1e-6)
+    words = results["chosen"].split("; ")
+    for text, title, name in zip(
+        words, ("accuracy", "centred precision", "scaled precision"), best
+    ):
+        c = best[name].candidate
+        assert text == f"{title}: input tfidf, width {c.width}, masking {c.masking}"
+
+
+def test_test_documents_choose_nothing(tuned, monkeypatch):
+    results = study._reference(tuned, study._corpus(tuned))
+    order = np.random.default_rng(0).permutation(len(study._corpus(tuned).test_labels))
+    of = study._corpus(tuned)
+    moved = replace(of, test=of.test[::-1], test_labels=of.test_labels[order])
+    again = study._reference(tuned, moved)
+    for key in ("chosen", "candidates"):
+        assert again[key] == results[key]
+    assert again["snapshots"] != results["snapshots"]
+
+
+def test_without_labels_the_first_candidate_is_taken(tuned):
+    of = study._corpus(tuned)
+    labels = {name: getattr(of, name) * 0 for name in ("train_labels", "test_labels")}
+    results = study._reference(tuned, replace(of, **labels))
+    assert results["chosen"].count("width 1, masking 0.2") == 3
+    assert set(results["snapshots"][""]) == {"dead_units", "saturated", "mean_share"}
+
+
+def test_models_of_denoisers_encode_text(config_file, tmp_path, tuned):
+    plain = references(config_file, tmp_path, "denoiser")[0]
+    of = study._corpus(tuned)
+    text = "ax bx bx common"
+    for run, names in (
+        (plain, ["model.safetensors"]),
+        (tuned, ["model-accuracy.safetensors", "model-precision.safetensors"]),
+    ):
+        perform(run)
+        assert sorted(read_json(run.directory / "metrics.json")["files"]) == names
+        part, _ = split_validation(of.train.shape[0], 0.2, streams(1).split)
+        found = list(reference_codes("denoiser", candidates(run.reference, 5), of, part, 1))
+        encoder = Encoder.load(run.directory / names[-1])
+        width = encoder.config.model.layers[0]
+        wanted = width, encoder.config.model.dropout.input
+        (its,) = (f for f in found if (f.denoiser.n_components, f.candidate.masking) == wanted)
+        test = encoder.encode(weigh(of.test, "tfidf", of.idf))
+        np.testing.assert_allclose(test, its.codes[1], atol=1e-6)
+        assert encoder.transform([text]).shape == (1, width)
+
+
+@pytest.mark.parametrize(
+    "reference, words",
+    [
+        ("lsa", "references.0.kind: should be 'tfidf'.* 'lsa'"),
+        ({"kind": "svd", "masking": [0.5]}, "masking goes with kind denoiser, not svd"),
+        ({"kind": "tfidf", "width": [5]}, "width goes with kind svd or nmf or denoiser"),
+        ({"kind": "nmf", "whitened": [True]}, "whitened goes with kind svd, not nmf"),
+        ({"kind": "denoiser", "masking": [1.0]}, "references.0.masking.0: .* less than 1"),
+        ({"kind": "svd", "width": [0]}, "references.0.width.0: .* greater than 0"),
+        ({"kind": "svd", "width": []}, "references.0.width: .* at least 1"),
+        ({"kind": "svd", "input": ["binary"]}, "references.0.input.0: should be 'tfidf'"),
+        ({"kind": "svd", "widths": [5]}, "references.0.widths"),
+        ({"kind": "tfidf", "vocabulary_size": 0}, "references.0.vocabulary_size"),
+    ],
+)
+def test_mistakes_are_told(reference, words):
+    with pytest.raises(UserError, match=words) as caught:
+        load_config().replace({"experiment.references": [reference]})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_decides_the_numbers_decides_the_hash():
+    config = load_config()
+
+    def identity(**settings):
+        return _identity(config, ReferenceConfig(**settings), "data")
+
+    plain = identity(kind="denoiser")
+    assert plain == identity(kind="denoiser", name="other", masking=[0.9], width=[128])
+    others = [{"masking": [0.8]}, {"width": [64]}, {"input": ["sublinear_tfidf"]}]
+    assert len({plain, *(identity(kind="denoiser", **other) for other in others)}) == 4
+
+
+def test_references_of_every_corpus_that_arms_have(config_file, tmp_path):
+    words = {"few": {"data.vocabulary_size": 5}, "all": {"data.vocabulary_size": 1000}}
+    loss = {"binary": {}, "tfidf": {"data.input": "tfidf", "model.loss": "squared_error"}}
+    everything = {"kind": "tfidf", "name": "all of them", "vocabulary_size": 999}
+    runs = references(
+        config_file,
+        tmp_path,
+        "svd",
+        everything,
+        **{
+            "experiment.factors": {"words": words, "loss": loss},
+            "experiment.skip": [{}],
+            "experiment.report.contrasts": {},
+        },
+    )
+    assert [run.arm for run in runs] == [
+        f"{title} / {level}" for level in words for title in ("truncated SVD", "all of them")
+    ]
+    assert [run.levels for run in runs[::2]] == [{"words": "few"}, {"words": "all"}]
+    sizes = [study._corpus(run).train.shape[1] for run in runs]
+    assert sizes[0] == 5 and sizes[1] == sizes[2] == sizes[3] > 5

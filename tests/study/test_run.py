@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from ae_bn.commands import run as run_experiment
 from ae_bn.commands.command_line import run_program
-from ae_bn.config import load_config
+from ae_bn.config import ReferenceConfig, load_config
 from ae_bn.data.corpus import split_validation
 from ae_bn.errors import UserError
 from ae_bn.files import read_json, write_json
@@ -239,7 +239,7 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
             same.add(key)
     assert same == {"training.checkpoint_epochs", "data.vocabulary_size", "data.test_fraction"}
     assert _identity(config, None, "other data") != identity
-    assert _identity(config, "svd", "data") != identity
+    assert _identity(config, ReferenceConfig(kind="svd"), "data") != identity
 
 
 def test_the_defaults_keep_their_hash():
