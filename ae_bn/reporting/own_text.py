@@ -61,12 +61,13 @@ def map_page(codes: np.ndarray, texts: list[str], labels: list[str], seed: int) 
     low, high = places.min(axis=0), places.max(axis=0)
     places = SIZE * (places - low) / np.maximum(high - low, 1e-9)
     names = sorted(set(labels))
-    colors = {name: to_hex(colormaps["tab20"](i % 20)) for i, name in enumerate(names)}
+    palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
+    colors = {name: to_hex(palette(i % palette.N)) for i, name in enumerate(names)}
     points = []
     for row, (x, y) in zip(rows, places):
         first = " ".join(texts[row].split())
         title = first if len(first) <= SHOWN else first[:SHOWN] + "..."
-        color = to_hex(colormaps["tab20"](0))
+        color = to_hex(palette(0))
         if labels:
             title, color = f"{labels[row]}: {title}", colors[labels[row]]
         points.append((round(float(x), 1), round(float(y), 1), color, title))
