@@ -82,7 +82,7 @@ docs: $(TOOLS) ## render the documentation into docs/_build/html
 	$(IN_VENV) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 info: $(READY) ## show versions, compiler and BLAS, and measure their speed
-	@$(IN_VENV) -m ae_bn
+	@$(IN_VENV) -m ae_bn info
 
 $(EXPERIMENTS): $(READY)
 	$(call run,$@,$(or $(OUT),results))

@@ -2,6 +2,7 @@
 
 `ae_bn.BatchNormAutoencoder` is the scikit-learn estimator, which trains with Theano.
 `ae_bn.LinearDenoiser` is another estimator, in closed form and without Theano.
+`ae_bn.choose` compares these and others on your text, and `ae_bn.save_model` writes a file of one.
 `ae_bn.Encoder` encodes text with a trained model and needs no Theano.
 
 Importing this package sets Theano's flags (`ae_bn.theano_setup`), so import it before Theano.
@@ -16,7 +17,7 @@ theano_setup.configure()
 
 
 def __getattr__(name):
-    """Import a class, and with it Theano or SciPy, only when it is asked for."""
+    """Import a class or function, and with it Theano or SciPy, only when it is asked for."""
     if name == "BatchNormAutoencoder":
         theano_setup.require_theano()
         from ae_bn.estimator import BatchNormAutoencoder
@@ -35,4 +36,10 @@ def __getattr__(name):
         from ae_bn.encoder import Encoder
 
         return Encoder
+    if name in ("choose", "save_model"):
+        theano_setup.require_theano()
+        from ae_bn.choosing import choose
+        from ae_bn.saving import save_model
+
+        return {"choose": choose, "save_model": save_model}[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

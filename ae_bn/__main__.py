@@ -1,6 +1,6 @@
-"""``python -m ae_bn``: the same as ``ae-bn info``."""
+"""``python -m ae_bn``: the same program as ``ae-bn``."""
 
-from ae_bn.commands import start
+from ae_bn.commands import main
 
 if __name__ == "__main__":
-    start("info")
+    main()

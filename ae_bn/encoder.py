@@ -80,12 +80,16 @@ class Encoder:
     def __init__(self, contents: Contents):
         self.config, self.words, self.idf = contents.config, contents.words, contents.idf
         self.token_pattern = contents.token_pattern
+        self._contents = contents
         model = self.config.model
         plans = plan_layers(model, len(self.words))[: len(model.layers)]
         self.layers = [
             _layer(plan, number, model.batch_norm.epsilon, contents.arrays)
             for number, plan in enumerate(plans, start=1)
         ]
+
+    def __reduce__(self):  # layers have functions, which cannot be pickled
+        return type(self), (self._contents,)
 
     @classmethod
     def load(cls, path) -> Encoder:

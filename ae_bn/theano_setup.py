@@ -4,7 +4,7 @@
 into the environment variable ``THEANO_FLAGS``.  Flags that the user has set there stay, and each
 replaces the project's flag of the same name.  ``~/.theanorc`` decides only flags that are not set
 here.  `require_theano` raises an error of one line if Theano cannot be imported with these flags.
-``python -m ae_bn`` shows the flags in force.
+``ae-bn info`` shows the flags in force.
 """
 
 from __future__ import annotations

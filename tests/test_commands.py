@@ -63,3 +63,9 @@ def test_without_theano_training_is_refused_in_one_line(capsys, monkeypatch):
     code, out, err = call(capsys, monkeypatch, "run", "--config", "nowhere.yaml")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1 and "training needs Theano" in err
+
+
+def test_the_package_is_the_command(capsys, monkeypatch):
+    program = lambda: runpy.run_module("ae_bn", run_name="__main__")  # noqa: E731
+    code, out, _ = call(capsys, monkeypatch, "--version", program=program)
+    assert (code, out) == (0, f"{ae_bn.__version__}\n")

@@ -12,7 +12,9 @@ from textwrap import indent
 import numpy as np
 import pytest
 import warm_up
+from sklearn.decomposition import TruncatedSVD
 
+from ae_bn import choosing
 from ae_bn.commands import COMMANDS
 from ae_bn.config import Config, _keys, load_config
 from ae_bn.data.corpus import load_corpus
@@ -95,6 +97,8 @@ def test_your_text(float64, texts, folder, tmp_path, monkeypatch):
     autoencoder = Autoencoder(config.model, "sgd", len(corpus.words), "symbolic")
     autoencoder.update_population_statistics(corpus.train)
     write_model(tmp_path / "model.safetensors", autoencoder, config, corpus)
+    svd = {"SVD": TruncatedSVD(4)}  # nothing to compile
+    monkeypatch.setattr(choosing.Comparison, "candidates", lambda self, *options: svd)
     names = run("docs/your_text.md", texts)
     assert names["codes"].shape == (2, 128)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -164,6 +165,12 @@ def test_matrices_and_many_texts(file):
     np.testing.assert_allclose(loaded.encode(X.toarray()), codes, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(loaded.transform(TEXTS[:1]), codes[:1], rtol=1e-5, atol=1e-6)
     assert loaded.transform([]).shape == (0, 3)
+
+
+def test_a_pickle_gives_the_same_codes(file):
+    encoder = Encoder.load(file)
+    copied = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(copied.transform(TEXTS), encoder.transform(TEXTS))
 
 
 def test_mistakes_are_told(file):

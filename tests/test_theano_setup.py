@@ -1,4 +1,4 @@
-"""Theano's set-up (`ae_bn.theano_setup`), ``python -m ae_bn`` and the Makefile's guards."""
+"""Theano's set-up (`ae_bn.theano_setup`), ``python -m ae_bn info`` and the Makefile's guards."""
 
 from __future__ import annotations
 
@@ -190,12 +190,12 @@ def test_a_scaled_product_is_not_computed_twice():
 
 @pytest.mark.parametrize("environment", [{"THEANO_FLAGS": "cxx="}, {"PATH": ""}])
 def test_no_compiler_is_told_in_one_line(environment):
-    result = run_python("-m", "ae_bn", **environment)
+    result = run_python("-m", "ae_bn", "info", **environment)
     assert_one_line_and_exit_code_2(result, "no working C++ compiler")
 
 
 def test_an_unusable_cache_is_told_in_one_line():
-    result = run_python("-m", "ae_bn", AE_BN_CACHE=os.devnull + "/cache")
+    result = run_python("-m", "ae_bn", "info", AE_BN_CACHE=os.devnull + "/cache")
     assert_one_line_and_exit_code_2(result, "AE_BN_CACHE")
 
 
@@ -306,13 +306,13 @@ def test_the_linked_blas_is_the_one_in_use():
 
 
 def test_the_report_names_what_is_in_force():
-    result = run_python("-m", "ae_bn")
+    result = run_python("-m", "ae_bn", "info")
     assert (result.returncode, result.stderr) == (0, "")
     rows = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
     assert rows["floatX"] == "float32"
     assert rows["Python"].startswith("3.")
     assert re.fullmatch(r"Theano \d+ GFLOP/s, NumPy \d+ GFLOP/s", rows["product of 1000x1000"])
-    without = run_python("-m", "ae_bn", THEANO_FLAGS="blas__ldflags=")
+    without = run_python("-m", "ae_bn", "info", THEANO_FLAGS="blas__ldflags=")
     assert re.search("^BLAS +NumPy's", without.stdout, re.MULTILINE)
 
 

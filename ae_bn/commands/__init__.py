@@ -28,6 +28,10 @@ COMMANDS = {
         "train every arm of an experiment, and write its tables",
         "finished work is kept; the same command resumes from there",
     ),
+    "fit": Command(
+        "choose an encoder for your own text, by comparing a few",
+        "finished candidates are kept; the same command resumes from there",
+    ),
     "encode": Command("turn raw text into codes", "nothing was written", needs_theano=False),
     "inspect": Command(
         "show what a trained model has learned",

@@ -3,7 +3,7 @@
 From the command line::
 
     ae-bn info
-    python -m ae_bn
+    python -m ae_bn info
 
 Exit code 2: there is no compiler or no cache directory, and one line says so.
 """

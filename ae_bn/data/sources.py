@@ -408,3 +408,41 @@ def hold_out(texts, labels: np.ndarray, fraction: float, progress) -> list:
 def one_line(error: Exception) -> str:
     """Return the message of an error without line breaks, or its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def read_labelled(source: str, encoding: str) -> tuple[list[str], list[str], list[str]]:
+    """Read documents in any form, with their labels if they have some.
+
+    Labels are the folders of a folder of categories, or the column label of a table.  Documents
+    of a test part (the folder test, or the column part) are left out.
+
+    Parameters
+    ----------
+    source, encoding : str
+        See `ae_bn.data.documents.read_documents`.
+
+    Returns
+    -------
+    texts, labels, remarks : list of str
+        The documents, the label of each (empty without labels), and what was left out.
+
+    Raises
+    ------
+    UserError
+        If the source cannot be read, or only some documents have a label.
+    """
+    documents, places = read_documents(source, encoding), {}
+    if documents.is_folder:
+        places = _find_places(documents, _find_parts(Path(source)))
+    read = list(documents)
+    texts = [text for _, text in read]
+    if documents.is_folder:
+        parts, labels = ([places[name][column] for name, _ in read] for column in (0, 1))
+    else:
+        labels = _column(documents.labels, "label", printable(source))
+        parts = [part.lower() for part in _column(documents.parts, "part", printable(source))]
+    remarks = list(documents.remarks)
+    kept = [row for row, part in enumerate(parts or [""] * len(texts)) if part != "test"]
+    if len(kept) < len(texts):
+        remarks.append(f"left out: {len(texts) - len(kept)} documents of the test part")
+    return [texts[row] for row in kept], [labels[row] for row in kept if any(labels)], remarks

@@ -83,6 +83,15 @@ class Contents(NamedTuple):
     arrays: dict  # of ndarray, as `Autoencoder.get_state`
 
 
+class Vocabulary(NamedTuple):
+    """What a file says about the documents of a model, for documents that are not a `Corpus`."""
+
+    words: list  # of str
+    idf: np.ndarray  # of float64, (n_words,)
+    source: str
+    fingerprint: str
+
+
 def vectorise(
     texts: Iterable[str],
     words: list[str],
@@ -163,24 +172,28 @@ def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Co
     corpus : Corpus
         The corpus that it was trained on.
     """
-    _write(path, autoencoder.get_state(), config, corpus)
+    write_parameters(path, autoencoder.get_state(), config, corpus)
 
 
-def write_denoiser(
-    path: Path, encoder: np.ndarray, decoder: np.ndarray, config: Config, corpus: Corpus
+def write_linear(
+    path: Path,
+    encoder: np.ndarray,
+    decoder: np.ndarray,
+    config: Config,
+    corpus: Corpus | Vocabulary,
 ) -> None:
-    """Write a linear denoiser (`ae_bn.denoiser`) as an autoencoder with linear layers, atomically.
+    """Write a linear method, such as `ae_bn.denoiser`, as an autoencoder with linear layers.
 
     Parameters
     ----------
     path : Path
-        The file to write.
+        The file to write, atomically.
     encoder, decoder : ndarray, (n_words, n_units) and (n_units, n_words)
         Its matrices, which the file holds in float32.
     config : Config
-        The settings of the run, whose data and masking are those of the denoiser.
-    corpus : Corpus
-        The corpus that it was fitted on.
+        The settings of the run, whose data and masking are those of the method.
+    corpus : Corpus or Vocabulary
+        What it was fitted on.
     """
     n_words, n_units = encoder.shape
     linear = load_config().replace(
@@ -197,10 +210,25 @@ def write_denoiser(
     arrays = {"layer1.W": encoder, "layer1.b": np.zeros(n_units)}
     arrays.update({"layer2.W": decoder, "layer2.b": np.zeros(n_words)})
     contiguous = {name: np.ascontiguousarray(a, np.float32) for name, a in arrays.items()}
-    _write(path, contiguous, linear, corpus)
+    write_parameters(path, contiguous, linear, corpus)
 
 
-def _write(path: Path, arrays: dict, config: Config, corpus: Corpus) -> None:
+def write_parameters(
+    path: Path, parameters: dict, config: Config, corpus: Corpus | Vocabulary
+) -> None:
+    """Write the parameters of a model to a file, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    parameters : dict of str to ndarray
+        The parameters, see `Autoencoder.get_state`.
+    config : Config
+        The settings of the model and of its documents.
+    corpus : Corpus or Vocabulary
+        What it was trained on.
+    """
     facts = {
         "format": FORMAT,
         "config": config.run_settings(),
@@ -210,7 +238,7 @@ def _write(path: Path, arrays: dict, config: Config, corpus: Corpus) -> None:
         "source": corpus.source,
         "fingerprint": corpus.fingerprint,
     }
-    write_arrays(path, arrays, facts)
+    write_arrays(path, parameters, facts)
 
 
 def read_contents(path: Path) -> Contents:

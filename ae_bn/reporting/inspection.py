@@ -114,21 +114,48 @@ def describe_units(model: Model, corpus: Corpus, n_words: int = 8) -> list[Unit]
     n_words : int
         The largest number of words of a unit.
     """
-    codes = model.autoencoder.encode(corpus.test).astype(np.float64)
-    present = csr_matrix(corpus.test > 0, dtype=np.float64)
+    codes = model.autoencoder.encode(corpus.test)
+    found = typical_words(codes, corpus.test, model.words, n_words)
+    units = []
+    for number, (values, words) in enumerate(zip(codes.T, found)):
+        share_saturated = saturated(values, model.config.model.hidden_activation)
+        dead = bool(np.ptp(values) == 0)
+        units.append(Unit(number, dead, float(np.mean(values > 0)), share_saturated, words))
+    return units
+
+
+def typical_words(codes: np.ndarray, X, words: list[str], number: int) -> list[list[str]]:
+    """Return the words of every unit whose presence correlates most with its value.
+
+    Parameters
+    ----------
+    codes : ndarray, (n, n_units)
+        The codes of documents.
+    X : csr_matrix, (n, n_words)
+        The documents.
+    words : list of str
+        The vocabulary.
+    number : int
+        The largest number of words of a unit.
+
+    Returns
+    -------
+    list of list of str
+        The words with a positive Pearson correlation, the highest first.
+    """
+    codes = codes.astype(np.float64)
+    present = csr_matrix(X > 0, dtype=np.float64)
     n, centred = len(codes), codes - codes.mean(axis=0)
     share = np.asarray(present.mean(axis=0)).ravel()
     deviation = np.sqrt(share * (1 - share))[:, None] * centred.std(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = np.nan_to_num((present.T @ centred) / n / deviation)  # (n_words, n_units)
-    units = []
-    for number, values in enumerate(codes.T):
-        dead = np.ptp(values) == 0
-        best = np.argsort(-correlation[:, number], kind="stable")[:n_words]
-        words = [] if dead else [model.words[i] for i in best if correlation[i, number] > 0]
-        share_saturated = saturated(values, model.config.model.hidden_activation)
-        units.append(Unit(number, bool(dead), float(np.mean(values > 0)), share_saturated, words))
-    return units
+    correlation[:, np.ptp(codes, axis=0) == 0] = 0
+    found = []
+    for column in correlation.T:
+        best = np.argsort(-column, kind="stable")[:number]
+        found.append([words[i] for i in best if column[i] > 0])
+    return found
 
 
 def most_missed(model: Model, X: csr_matrix, number: int) -> tuple[list[Miss], list[Miss]]:

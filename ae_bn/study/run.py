@@ -60,7 +60,7 @@ from ae_bn.files import (
     write_json,
 )
 from ae_bn.model.autoencoder import Autoencoder
-from ae_bn.model.model_file import NAME, write_denoiser, write_model
+from ae_bn.model.model_file import NAME, write_linear, write_model
 from ae_bn.randomness import streams
 from ae_bn.study.arms import Arm, check_distinct, expand_arms, expand_corpora
 from ae_bn.study.compiled import compiled, hessian
@@ -341,7 +341,7 @@ def _reference(run: Run, corpus: Corpus) -> dict:
             path = run.directory / _model_name(name)
             candidate, _, denoiser = found[number]
             assert denoiser is not None
-            write_denoiser(
+            write_linear(
                 path,
                 denoiser.encoder_,
                 denoiser.components_,

@@ -128,6 +128,7 @@ def sweep(
                 else:
                     elsewhere += outcome == "finished"
                     bar.update()
+                    tqdm.write(f"{run.arm}, seed {run.seed}: {run.directory}")
     if elsewhere:
         print(f"{elsewhere} runs were done by another process")
     _await_files(runs, record)

@@ -1,0 +1,182 @@
+"""Choose an encoder for your own text, by comparing a few on held-out documents.
+
+From the command line::
+
+    ae-bn fit letters/ --out chosen
+    ae-bn fit titles.csv --out chosen --words 5000
+
+The text is one of these: a folder (every file in it is a document; folders inside it are labels);
+a .csv, .tsv or .jsonl file with a column ``text`` and perhaps a column ``label``; any other file,
+with one document per line.  `ae_bn.choosing` explains how the candidates are compared.  FOLDER gets
+these files::
+
+    table.csv, table.md   a row per candidate, the best first
+    model.safetensors     the best candidate, for ``ae-bn encode`` and `ae_bn.Encoder`
+    map.html              documents in two dimensions; the pointer shows their first words
+    words.md              the most typical words of each unit
+    candidates/           every candidate's model and figures
+
+Finished candidates are skipped, so the same command resumes after an interruption.
+Exit code 2: something is wrong with an argument or the text, and one line says what; 130, 143:
+interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from ae_bn.commands.command_line import OneLineParser, check_positive
+from ae_bn.data.documents import printable
+from ae_bn.errors import UserError
+
+STATE = "fit.json"
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(
+        description=(__doc__ or "").split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("text", metavar="TEXT", help="a folder, a table or a file of lines")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FOLDER", help="folder for the results"
+    )
+    parser.add_argument(
+        "--components", type=int, default=128, metavar="N", help="number of units of a code"
+    )
+    parser.add_argument("--words", type=int, default=2000, metavar="N", help="size of vocabulary")
+    parser.add_argument("--seed", type=int, default=1, help="seed of everything that is random")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of the text")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    options = parser.parse_args(arguments)
+    check_positive(options, "components", "words")
+    if options.seed < 0:
+        raise UserError(f"--seed {options.seed}: give 0 or more")
+    return options
+
+
+def claim(out: Path, text: str, input_digest: str) -> None:
+    """Make the folder of the results, or raise a UserError if it belongs to something else.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    text : str
+        The source of the text, which may not hold the folder.
+    input_digest : str
+        A hash of everything that decides the results.
+    """
+    from ae_bn.files import read_json, write_json
+
+    place = out.resolve()
+    if Path(text).resolve() in (place, *place.parents):
+        raise UserError(
+            f"--out {out}: it lies in {printable(text)}, and results would be read as documents: "
+            "name a folder outside"
+        )
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: this is a file: name a folder")
+    if (out / STATE).exists():
+        if read_json(out / STATE) != {"input": input_digest}:
+            raise UserError(
+                f"--out {out}: it holds results of other text or other options: name another folder"
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(f"--out {out}: it holds other files: name a new folder")
+    else:
+        write_json(out / STATE, {"input": input_digest})
+
+
+def main(arguments: list[str]) -> None:
+    """Fit the candidates that are not finished, and write the results of the best one."""
+    options = parse_arguments(arguments)
+
+    import ae_bn
+    from ae_bn.config import check_encoding
+    from ae_bn.data.sources import read_labelled
+    from ae_bn.files import atomic_write, fingerprint
+
+    texts, labels, remarks = read_labelled(options.text, check_encoding(options.encoding))
+    for remark in remarks:
+        print(remark, file=sys.stderr)
+    n_labels = len(set(labels))
+    print(f"{len(texts)} documents, {n_labels or 'no'} labels", file=sys.stderr)
+    if n_labels == 1:
+        print("all documents have one label, which is ignored", file=sys.stderr)
+        labels = []
+
+    from ae_bn.choosing import BASELINE, Comparison, best, criterion, ranked
+
+    settings = [options.components, options.words, options.seed]
+    comparison = Comparison(texts, labels or None, words=options.words, seed=options.seed)
+    claim(options.out, options.text, fingerprint([ae_bn.__version__, texts, labels, settings]))
+    table = ranked(_rows(comparison, options))
+    chosen, column = best(table), criterion(table)
+    with atomic_write(options.out / "table.csv") as file:
+        table.to_csv(file, index=False)
+    shown = table.to_markdown(index=False, floatfmt=[""] + [".3f"] * (table.shape[1] - 2) + [".1f"])
+    with atomic_write(options.out / "table.md") as file:
+        file.write(shown + "\n")
+    print(shown)
+    print(f"\nchosen by {column} on held-out documents: {chosen}")
+    scores = table.set_index("candidate")[column]
+    if scores[BASELINE] > scores[chosen]:
+        print(f"{BASELINE} itself is better: use it if long sparse rows will do")
+    model = options.out / "model.safetensors"
+    with atomic_write(model, "wb") as file, open(_path(options.out, chosen), "rb") as written:
+        shutil.copyfileobj(written, file)
+    _describe(model, texts, labels, options)
+    print(f"model.safetensors, table.csv, table.md, map.html and words.md are in {options.out}")
+
+
+def _rows(comparison, options) -> list[dict]:
+    """Return the row of every candidate; fit those that are not finished."""
+    from tqdm import tqdm
+
+    from ae_bn.choosing import BASELINE
+    from ae_bn.files import read_json, write_json
+    from ae_bn.saving import save_model
+
+    candidates, rows = comparison.candidates(options.components, options.seed), []
+    finished = [n for n in candidates if _path(options.out, n).with_suffix(".json").exists()]
+    if finished:
+        print(f"{len(finished)} of {len(candidates)} candidates are finished", file=sys.stderr)
+    bar = tqdm(candidates.items(), unit=" candidates", file=sys.stderr, disable=None)
+    for name, transformer in bar:
+        bar.set_postfix_str(name)
+        path = _path(options.out, name)
+        figures = path.with_suffix(".json")
+        if not figures.exists():
+            if "verbose" in transformer.get_params():
+                transformer.set_params(verbose=sys.stderr.isatty())
+            row = comparison.fit(name, transformer)
+            if name != BASELINE:
+                save_model(comparison.pipeline(transformer), path)
+            write_json(figures, row)
+        rows.append(read_json(figures))
+    return rows
+
+
+def _path(out: Path, name: str) -> Path:
+    """Return the file of a candidate's model."""
+    return out / "candidates" / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}.safetensors"
+
+
+def _describe(model: Path, texts: list[str], labels: list[str], options) -> None:
+    """Write the map and the words of a model."""
+    from ae_bn.encoder import Encoder
+    from ae_bn.files import atomic_write
+    from ae_bn.reporting.own_text import map_page, words_table
+
+    encoder = Encoder.load(model)
+    X = encoder.vectorise(texts)
+    codes = encoder.encode(X)
+    with atomic_write(options.out / "words.md") as file:
+        file.write(words_table(codes, X, encoder.words))
+    with atomic_write(options.out / "map.html") as file:
+        file.write(map_page(codes, texts, labels, options.seed))

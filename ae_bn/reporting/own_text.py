@@ -1,0 +1,114 @@
+"""Pages about codes of your own text, for ``ae-bn fit``: a map of documents, and words of units."""
+
+from __future__ import annotations
+
+import jinja2
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.preprocessing import normalize
+
+from ae_bn.reporting.inspection import MAPPED, PERPLEXITY, typical_words
+
+SHOWN = 80  # characters of a document
+WORDS = 8  # of a unit
+SIZE = 800  # of the map, pixels
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Map of documents</title>
+<style>body { font: 14px sans-serif; margin: 1em; } circle { fill-opacity: .7; }
+circle:hover { stroke: black; stroke-width: 2; } .labels { columns: 14em; }
+</style></head><body>
+<h1>Map of {{ points|length }} documents</h1>
+<p>Near documents have similar codes (t-SNE of cosines). Rest the pointer on a document to read its
+first words{{ " and its label" if colors }}.</p>
+<svg viewBox="-8 -8 {{ size + 16 }} {{ size + 16 }}" width="{{ size }}" height="{{ size }}">
+{%- for x, y, color, title in points %}
+<circle cx="{{ x }}" cy="{{ y }}" r="4" fill="{{ color }}"><title>{{ title }}</title></circle>
+{%- endfor %}
+</svg>
+{%- if colors %}
+<div class="labels">
+{%- for label, color in colors.items() %}
+<div><span style="color: {{ color }}">&#9679;</span> {{ label }}</div>
+{%- endfor %}
+</div>
+{%- endif %}
+</body></html>
+"""
+
+
+def map_page(codes: np.ndarray, texts: list[str], labels: list[str], seed: int) -> str:
+    """Return a page with a map of documents that the pointer can explore.
+
+    Parameters
+    ----------
+    codes : ndarray, (n, n_units)
+        The codes of the documents.
+    texts, labels : list of str
+        The documents and their labels; no labels are an empty list.
+    seed : int
+        The seed of t-SNE, and of the choice of `MAPPED` documents where there are more.
+
+    Returns
+    -------
+    str
+        HTML that needs neither a network nor scripts.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:MAPPED])
+    places = project(codes[rows] - codes.mean(axis=0), seed)
+    low, high = places.min(axis=0), places.max(axis=0)
+    places = SIZE * (places - low) / np.maximum(high - low, 1e-9)
+    names = sorted(set(labels))
+    palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
+    colors = {name: to_hex(palette(i % palette.N)) for i, name in enumerate(names)}
+    points = []
+    for row, (x, y) in zip(rows, places):
+        first = " ".join(texts[row].split())
+        title = first if len(first) <= SHOWN else first[:SHOWN] + "..."
+        color = to_hex(palette(0))
+        if labels:
+            title, color = f"{labels[row]}: {title}", colors[labels[row]]
+        points.append((round(float(x), 1), round(float(y), 1), color, title))
+    template = jinja2.Environment(autoescape=True).from_string(PAGE)
+    return template.render(points=points, colors=colors, size=SIZE)
+
+
+def project(codes: np.ndarray, seed: int) -> np.ndarray:
+    """Return places in two dimensions, (n, 2), by t-SNE of the cosines of codes, (n, n_units)."""
+    codes = normalize(codes.astype(np.float64))
+    if codes.shape[1] > 50:  # t-SNE's authors advise to keep 50 principal components
+        codes = PCA(min(50, len(codes)), random_state=seed).fit_transform(codes)
+    # For rows of length 1, squared Euclidean distances are 2 - 2 cosines.
+    perplexity = min(PERPLEXITY, (len(codes) - 1) / 3)
+    method = TSNE(init="random", learning_rate="auto", perplexity=perplexity, random_state=seed)
+    return method.fit_transform(codes)
+
+
+def words_table(codes: np.ndarray, X, words: list[str]) -> str:
+    """Return a Markdown table of the most typical words of each unit.
+
+    Parameters
+    ----------
+    codes : ndarray, (n, n_units)
+        The codes of the documents.
+    X : csr_matrix, (n, n_words)
+        The documents.
+    words : list of str, (n_words,)
+        The vocabulary.
+
+    Returns
+    -------
+    str
+    """
+    columns = {"words of high values": typical_words(codes, X, words, WORDS)}
+    if codes.min() < 0:
+        columns["words of low values"] = typical_words(-codes, X, words, WORDS)
+    lines = [f"| unit | {' | '.join(columns)} |", "|--:" + "|:--" * len(columns) + "|"]
+    for unit, lists in enumerate(zip(*columns.values())):
+        lines.append(f"| {unit} | {' | '.join(' '.join(found) for found in lists)} |")
+    explained = (
+        "A word is typical of a unit if documents with the word have high values of the unit."
+    )
+    return "\n".join(["# Words of units", "", explained, "", *lines, ""])

@@ -1,0 +1,106 @@
+"""Writing a fitted pipeline as the one model file, which `ae_bn.Encoder` reads without Theano."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from ae_bn.config import load_config
+from ae_bn.data.words import split_words
+from ae_bn.denoiser import LinearDenoiser
+from ae_bn.errors import UserError
+from ae_bn.estimator import BatchNormAutoencoder
+from ae_bn.files import fingerprint
+from ae_bn.model.model_file import Vocabulary, write_linear, write_parameters
+
+# The options of a vectoriser that a file can hold, with the values that it can hold.  The options
+# in `FREE` only decide the vocabulary and the idf, which are in the file, or the dtype.
+HELD: dict[str, list] = {
+    "analyzer": ["word"],
+    "binary": [False],
+    "ngram_range": [(1, 1)],
+    "norm": ["l2"],
+    "preprocessor": [None],
+    "strip_accents": [None],
+    "sublinear_tf": [False, True],
+    "tokenizer": [split_words],
+    "use_idf": [True],
+}
+FREE = set(
+    "decode_error dtype encoding input lowercase max_df max_features min_df smooth_idf "
+    "stop_words token_pattern vocabulary".split()
+)
+
+
+def save_model(pipeline: Pipeline, path) -> None:
+    """Write a fitted pipeline of a vectoriser and a model to a file, atomically.
+
+    `ae_bn.Encoder.load` reads the file, and its codes equal those of the pipeline up to rounding.
+
+    Parameters
+    ----------
+    pipeline : sklearn.pipeline.Pipeline
+        Two steps: a `TfidfVectorizer` that splits words as `ae_bn.choosing.text_vectoriser` does,
+        and a `BatchNormAutoencoder`, `LinearDenoiser` or `TruncatedSVD`.
+    path : path-like
+        The file to write, usually called ``model.safetensors``.
+
+    Raises
+    ------
+    UserError
+        If the file cannot hold a step or an option of the vectoriser, or cannot be written.
+    """
+    steps = [step for _, step in getattr(pipeline, "steps", [])]
+    if len(steps) != 2 or not isinstance(steps[0], TfidfVectorizer):
+        kinds = ", ".join(type(step).__name__ for step in steps) or type(pipeline).__name__
+        raise UserError(
+            f"a file cannot hold {kinds}: give a pipeline of a TfidfVectorizer and a model"
+        )
+    vectoriser, model = steps
+    check_is_fitted(vectoriser)
+    _check_options(vectoriser)
+    words, idf = vectoriser.get_feature_names_out().tolist(), np.asarray(vectoriser.idf_, float)
+    vocabulary = Vocabulary(words, idf, "texts", fingerprint([words, idf.tolist()]))
+    data = {
+        "data.input": "sublinear_tfidf" if vectoriser.sublinear_tf else "tfidf",
+        "data.stop_words": "english" if vectoriser.stop_words == "english" else "none",
+        "data.vocabulary_size": len(words),
+    }
+    path = Path(path)
+    if isinstance(model, BatchNormAutoencoder):
+        check_is_fitted(model)
+        write_parameters(path, model.parameters_, model._fitted.replace(data), vocabulary)
+    elif isinstance(model, LinearDenoiser):
+        check_is_fitted(model)
+        config = load_config().replace({**data, "model.dropout.input": float(model.masking)})
+        write_linear(path, model.encoder_, model.components_, config, vocabulary)
+    elif isinstance(model, TruncatedSVD):
+        check_is_fitted(model)
+        V = model.components_.T
+        write_linear(path, V, V.T, load_config().replace(data), vocabulary)
+    else:
+        raise UserError(
+            f"a file cannot hold {type(model).__name__}: give a BatchNormAutoencoder, "
+            "LinearDenoiser or TruncatedSVD"
+        )
+
+
+def _check_options(vectoriser: TfidfVectorizer) -> None:
+    """Raise a UserError for the first option that the file cannot hold."""
+    for name, value in vectoriser.get_params().items():
+        if name in FREE:
+            continue
+        if value not in HELD[name]:
+            held = [getattr(v, "__name__", repr(v)) for v in HELD[name]]
+            raise UserError(
+                f"a file cannot hold {name}={value!r:.60} of the vectoriser: "
+                f"give {' or '.join(held)}"
+            )
+    both = sorted((vectoriser.get_stop_words() or frozenset()) & set(vectoriser.vocabulary_))
+    if both:
+        raise UserError(f"the stop word {both[0]!r} is also in the vocabulary: remove one")

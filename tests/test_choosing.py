@@ -1,0 +1,334 @@
+"""Choosing an encoder: the criteria, what candidates may see, the model's file, ``ae-bn fit``."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.decomposition import NMF, TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import ae_bn
+from ae_bn import Encoder, LinearDenoiser, choosing, commands
+from ae_bn.choosing import Comparison, other_half_found, split_in_halves, text_vectoriser
+from ae_bn.errors import UserError
+
+TOPICS = {
+    "sea": "ship wave sail harbour fish captain storm anchor".split(),
+    "law": "court judge trial lawyer witness verdict appeal statute".split(),
+    "food": "bread cheese soup kitchen oven flour butter sugar".split(),
+}
+ALL = sum(TOPICS.values(), [])
+
+
+MANY = {first: [f"{first}{second}zz" for second in "abcdefgh"] for first in "abcdefghijklmnop"}
+
+
+def corpus(n=120, seed=0, topics=TOPICS):
+    """Return texts of six words, five of them from the topic that is the label, and the labels."""
+    rng, words = np.random.default_rng(seed), sum(topics.values(), [])
+    labels = [list(topics)[number % len(topics)] for number in range(n)]
+    texts = [" ".join([*rng.choice(topics[label], 5), rng.choice(words)]) for label in labels]
+    return texts, labels
+
+
+def by_topic(comparison, topics):
+    """Return a transformer to the weights of every topic: by construction the best codes."""
+    words = comparison.vectoriser.get_feature_names_out()
+    W = np.array([[float(word in topic) for topic in topics.values()] for word in words])
+    return FunctionTransformer(lambda X: X @ W, accept_sparse=True)
+
+
+class Noise(TransformerMixin, BaseEstimator):
+    """Codes that say nothing; it keeps what it was fitted on."""
+
+    def fit(self, X, y=None):
+        self.X_, self.y_ = X, y
+        return self
+
+    def transform(self, X):
+        return np.random.default_rng(int(X.indices.sum())).normal(size=(X.shape[0], 4))
+
+
+# ------------------------------------------------------------------------------ the criteria
+
+
+def test_halves_share_no_word_and_lose_none():
+    X = csr_matrix([[1.0, 2, 0, 3, 4], [0, 5, 0, 0, 0], [0] * 5, [6, 0, 0, 0, 7], [0, 1, 2, 3, 0]])
+    first, second = (half.toarray() for half in split_in_halves(X, np.random.default_rng(0)))
+    kept = X.toarray()[[0, 3, 4]]
+    np.testing.assert_array_equal((first > 0) ^ (second > 0), kept > 0)
+    assert [np.count_nonzero(row) for row in first] == [2, 1, 1]
+    for half in (first, second):
+        np.testing.assert_allclose(np.linalg.norm(half, axis=1), 1)
+        own = half > 0  # weights keep their ratios
+        ratios = [half[row][own[row]] / kept[row][own[row]] for row in range(3)]
+        assert all(np.ptp(ratio) < 1e-12 for ratio in ratios)
+
+
+def test_halves_are_drawn_at_random():
+    X = csr_matrix(np.ones((4000, 3)))
+    first, _ = split_in_halves(X, np.random.default_rng(0))
+    np.testing.assert_allclose(np.asarray((first > 0).mean(axis=0)).ravel(), 1 / 3, atol=0.03)
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, csr_matrix])
+def test_other_half_found(wrap):
+    codes, zero = np.eye(100), np.zeros(100)
+    assert other_half_found(wrap(codes), wrap(codes), zero) == 1
+    shifted = np.roll(codes, 1, axis=0)  # each finds the half of another document
+    assert other_half_found(wrap(codes), wrap(shifted), zero) == 0
+    assert other_half_found(wrap(np.ones((100, 2))), wrap(np.ones((100, 2))), np.zeros(2)) == 0
+    far = codes + 1000  # the mean is subtracted
+    assert other_half_found(wrap(far), wrap(far), far.mean(axis=0)) == 1
+
+
+def test_the_best_by_construction_wins_with_and_without_labels():
+    texts, labels = corpus(480, topics=MANY)
+    for given in (labels, None):
+        comparison = Comparison(texts, given)
+        candidates = {"noise": Noise(), "topics": by_topic(comparison, MANY)}
+        table = choosing.ranked([comparison.fit(*pair) for pair in candidates.items()])
+        assert choosing.best(table) == "topics"
+        criterion = choosing.criterion(table)
+        assert criterion == ("other half" if given is None else "precision")
+        assert ("accuracy" in table) == (given is not None)
+        topics, noise = table[criterion]
+        chance = choosing.NEAREST if given is None else 1 / len(MANY)
+        assert topics > 0.8 and abs(noise - chance) < 0.08
+
+
+def test_held_out_documents_and_labels_are_not_learned_from():
+    texts, labels = corpus()
+    comparison, noise = Comparison(texts, labels), Noise()
+    row = comparison.fit("noise", noise)
+    n = len(texts)
+    assert noise.X_.shape[0] == len(noise.y_) == n - round(choosing.HELD_OUT * n)
+    np.testing.assert_array_equal(noise.X_.toarray(), comparison.X.toarray())
+    unlabelled = Comparison(texts)
+    assert unlabelled.fit("noise", noise)["other half"] == row["other half"]
+    assert noise.y_ is None
+    # Vocabulary and idf come from the fit documents: a held-out document's own word is unknown.
+    found = comparison.vectoriser.inverse_transform(comparison.X)
+    fit_texts = {frozenset(words) for words in found}
+    marked = [
+        t if frozenset(t.split()) in fit_texts else t + f" only{chr(97 + i % 26)}"
+        for i, t in enumerate(texts)
+    ]
+    assert marked != texts
+    known = Comparison(marked, labels).vectoriser.vocabulary_
+    assert not any(word.startswith("only") for word in known)
+
+
+def test_the_baseline_is_shown_and_not_chosen():
+    rows = [{"candidate": name, "other half": v} for name, v in (("SVD", 0.1), ("TF-IDF", 0.9))]
+    table = choosing.ranked(rows)
+    assert table["candidate"].tolist() == ["TF-IDF", "SVD"] and choosing.best(table) == "SVD"
+
+
+# -------------------------------------------------------------------------------- in Python
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """Return a function that keeps some of the candidates, by the beginnings of their names."""
+    of_all = Comparison.candidates
+
+    def keep(*names):
+        def candidates(self, *options):
+            found = of_all(self, *options)
+            return {name: found[name] for name in found if name.startswith(names)}
+
+        monkeypatch.setattr(Comparison, "candidates", candidates)
+
+    return keep
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_candidates(labelled):
+    texts, labels = corpus()
+    candidates = Comparison(texts, labels if labelled else None).candidates(500, 3)
+    assert {"TF-IDF", "SVD", "linear denoiser, masking 0.9"} <= set(candidates)
+    trained = [c for c in candidates.values() if isinstance(c, ae_bn.BatchNormAutoencoder)]
+    assert [c._configured().model.batch_norm.hidden for c in trained] == [False, True, True]
+    assert {c.monitor for c in trained} == {"precision" if labelled else "loss"}
+    assert {tuple(c.layers) for c in trained} == {(24,)}  # the number of words
+    assert {c._configured().model.loss for c in trained} == {"squared_error"}
+
+
+def test_choose(only, monkeypatch, tmp_path):
+    only("TF-IDF", "SVD", "autoencoder, hidden BN")
+    monkeypatch.setattr(choosing, "EPOCHS", 2)
+    texts, labels = corpus()
+    pipeline, table = ae_bn.choose(texts, labels, n_components=4)
+    columns = ["candidate", "precision", "accuracy", "other half", "seconds"]
+    assert table.columns.tolist() == columns and len(table) == 3
+    assert (table["precision"].diff().dropna() <= 0).all()
+    codes = pipeline.transform(texts)
+    assert codes.shape == (120, 4)
+    ae_bn.save_model(pipeline, tmp_path / "model.safetensors")
+    encoder = Encoder.load(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(encoder.transform(texts), codes, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        TruncatedSVD(3),
+        LinearDenoiser(3, masking=0.5),
+        lambda: ae_bn.BatchNormAutoencoder([4], epochs=2, random_state=1),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"sublinear_tf": True, "min_df": 2, "stop_words": None}])
+def test_a_file_gives_the_codes_of_the_pipeline(tmp_path, model, options):
+    texts, _ = corpus()
+    vectoriser = text_vectoriser(2000).set_params(**options)
+    pipeline = make_pipeline(vectoriser, model() if callable(model) else model).fit(texts)
+    path = tmp_path / "model.safetensors"
+    ae_bn.save_model(pipeline, path)
+    some = [*texts[:5], "", "Ship SHIP the unknown, ship", "wave wave"]
+    found, expected = Encoder.load(path).transform(some), pipeline.transform(some)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "steps, named",
+    [
+        ([TfidfVectorizer(), TruncatedSVD(2)], "tokenizer=None"),
+        ([text_vectoriser(9).set_params(ngram_range=(1, 2)), TruncatedSVD(2)], "ngram_range"),
+        ([text_vectoriser(9).set_params(norm="l1"), TruncatedSVD(2)], "norm='l1'"),
+        ([text_vectoriser(9).set_params(binary=True), TruncatedSVD(2)], "binary=True"),
+        ([text_vectoriser(9).set_params(use_idf=False), TruncatedSVD(2)], "use_idf=False"),
+        ([text_vectoriser(9), NMF(2)], "NMF"),
+        ([text_vectoriser(9), FunctionTransformer(accept_sparse=True), TruncatedSVD(2)], "hold"),
+    ],
+)
+def test_a_file_cannot_hold(tmp_path, steps, named):
+    pipeline = make_pipeline(*steps).fit(corpus()[0])
+    with pytest.raises(UserError, match=named):
+        ae_bn.save_model(pipeline, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"texts": "one text"}, "one text"),
+        ({"texts": corpus(40)[0], "labels": None}, "40 documents: give at least 50"),
+        ({"texts": [*corpus(59)[0], 7], "labels": None}, r"texts\[59\] is 7"),
+        ({"texts": ["1 2 3"] * 60, "labels": None}, "no vocabulary"),
+        ({"texts": ["ship"] * 60, "labels": None}, "two words"),
+        ({"labels": ["sea"] * 60}, "one label"),
+        ({"labels": ["sea"] * 59}, "59 labels for 60 documents"),
+        ({"labels": [*["sea", "law"] * 29, "law", None]}, r"labels\[59\] is missing"),
+        ({"labels": [*[1.0, 2.0] * 29, 1.0, float("nan")]}, r"labels\[59\] is missing"),
+        ({"labels": list(range(60))}, "60 different ones"),
+        ({"words": 0}, "words=0"),
+        ({"n_components": 2.5}, "n_components=2.5"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_refused(change, words):
+    texts, labels = corpus(60)
+    given = {"texts": texts, "labels": labels, **change}
+    with pytest.raises(UserError, match=words):
+        ae_bn.choose(**given)
+
+
+# -------------------------------------------------------------------------- the command line
+
+
+def fit(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["ae-bn", "fit", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit:
+        commands.main()
+    return exit.value.code, *capsys.readouterr()
+
+
+@pytest.fixture
+def two(only):
+    """Let the command compare only candidates that need no training."""
+    only("TF-IDF", "SVD", "linear denoiser, masking 0.7")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    texts, labels = corpus()
+    for number, (text, label) in enumerate(zip(texts, labels)):
+        path = tmp_path / "letters" / label / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + (" <b>&" if number == 0 else ""))
+    return tmp_path / "letters"
+
+
+def test_command(capsys, monkeypatch, two, folder, tmp_path):
+    arguments = folder, "--out", tmp_path / "chosen", "--components", 4
+    code, out, err = fit(capsys, monkeypatch, *arguments)
+    assert not code, err
+    assert "120 documents, 3 labels" in err
+    chosen = tmp_path / "chosen"
+    table = pd.read_csv(chosen / "table.csv")
+    assert (chosen / "table.md").read_text() in out
+    best = choosing.best(table)
+    assert f"chosen by precision on held-out documents: {best}" in out
+    assert Encoder.load(chosen / "model.safetensors").transform(["ship"]).shape == (1, 4)
+    words = (chosen / "words.md").read_text()
+    assert "| 0 |" in words and any(word in words for word in ALL)
+    page = (chosen / "map.html").read_text()
+    assert page.count("<circle") == 120 and page.count("<title>sea: ") == 40
+    assert "&lt;b&gt;&amp;" in page and "<b>" not in page
+
+    # The same command skips what is finished, and goes on after an interruption.
+    (chosen / "candidates" / "svd.json").unlink()
+    fitted = []
+    real = Comparison.fit
+    monkeypatch.setattr(
+        Comparison, "fit", lambda self, name, t: fitted.append(name) or real(self, name, t)
+    )
+    assert not fit(capsys, monkeypatch, *arguments)[0]
+    assert fitted == ["SVD"]
+
+    # Other input or options are refused, and nothing changes.
+    before = (chosen / "table.csv").read_bytes()
+    code, _, err = fit(capsys, monkeypatch, *arguments[:-1], 5)
+    assert code == 2 and "other text or other options" in err
+    (folder / "sea" / "0.txt").write_text("changed")
+    code, _, err = fit(capsys, monkeypatch, *arguments)
+    assert code == 2 and len(err.splitlines()) == 2 and "other text" in err.splitlines()[1]
+    assert fitted == ["SVD"] and (chosen / "table.csv").read_bytes() == before
+
+
+def test_command_reads_lines_and_tables(capsys, monkeypatch, two, tmp_path):
+    texts, labels = corpus()
+    (tmp_path / "lines.txt").write_text("\n".join(texts))
+    code, out, err = fit(capsys, monkeypatch, tmp_path / "lines.txt", "--out", tmp_path / "a")
+    assert not code and "no labels" in err and "chosen by other half" in out
+    parts = ["test" if number < 30 else "train" for number in range(120)]
+    frame = pd.DataFrame({"text": texts, "label": labels, "part": parts})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    code, out, err = fit(capsys, monkeypatch, tmp_path / "table.csv", "--out", tmp_path / "b")
+    assert not code and "90 documents, 3 labels" in err and "30 documents of the test part" in err
+
+
+def test_command_refuses(capsys, monkeypatch, two, folder, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    for out, words in {
+        folder / "chosen": "lies in",
+        folder: "lies in",
+        tmp_path / "file": "this is a file",
+        tmp_path / "full": "other files",
+    }.items():
+        code, _, err = fit(capsys, monkeypatch, folder, "--out", out)
+        assert code == 2 and words in err.splitlines()[-1], err
+    assert not (folder / "chosen").exists()
+    assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
+    code, _, err = fit(capsys, monkeypatch, tmp_path / "nowhere.txt", "--out", tmp_path / "new")
+    assert code == 2 and "nowhere.txt" in err and not (tmp_path / "new").exists()
