@@ -42,7 +42,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 ENVIRONMENT = {**os.environ, **ALONE, "PYTHONPATH": str(REPOSITORY)}
 ENVIRONMENT["THEANO_FLAGS"] = "mode=FAST_COMPILE"
-NO_FIGURES = "    figures: []\n"  # of the report; to draw them takes longer than the runs
+NO_FIGURES = "  report: {figures: []}\n"  # to draw them takes longer than the runs
 SLOWER = ["training.epochs=20", "training.patience=20", "training.checkpoint_epochs=2"]
 
 
@@ -107,7 +107,7 @@ def small(tmp_path_factory, folder):
     path = directory / "small.yaml"
     settings = f"data: {{source: folder, folder: {folder}, validation_fraction: .2}}\n{SMALL}"
     settings = settings.replace("seeds: 3", "seeds: 2").split("    dropout:")[0]  # fewer runs
-    path.write_text(f"{settings}  report:\n{NO_FIGURES}")
+    path.write_text(f"{settings}{NO_FIGURES}")
     finish(start("--config", path, "--jobs", 2, "--out", directory / "out", "--set", *SLOWER))
     return path, results(directory / "out")
 

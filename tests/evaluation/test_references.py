@@ -261,7 +261,7 @@ def test_references_of_every_corpus_that_arms_have(config_file, tmp_path):
         **{
             "experiment.factors": {"words": words, "loss": loss},
             "experiment.skip": [{}],
-            "experiment.report.contrasts": {},
+            "experiment.compare": {},
         },
     )
     assert [run.arm for run in runs] == [

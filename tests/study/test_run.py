@@ -209,6 +209,8 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     others.update({"training.observe_steps": 5, "model.sampling": 5})
     others["training.plateau"] = dict(factor=0.5, patience=2)
     others["model.batch_norm.over"] = "units"
+    start = {"model.loss": "squared_error", "model.hidden_activation": "relu"}
+    start["model.output_activation"] = "linear"
     curvature = dict(epochs=[0], documents=100, eigenvalues=1, draws=1, steps=10)
     others["evaluation.curvature"] = curvature
     others["model.competition"] = dict(k=8, alpha=6.26)
@@ -216,6 +218,12 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     identity = _identity(config, None, "data")
     same = set()
     for key, value in leaves(config.run_settings()):
+        if key == "model.denoiser_start":  # needs another model
+            changed = config.replace({**start, key: dict(masking=0.9, offset=0.5)})
+            assert _identity(changed, None, "data") != _identity(
+                config.replace(start), None, "data"
+            )
+            continue
         if key == "model.output_activation":  # needs another loss too
             changed = config.replace({key: "linear", "model.loss": "squared_error"})
             assert _identity(changed, None, "data") != _identity(
