@@ -137,7 +137,7 @@ def pays(n_units: int, batch_size: int) -> bool:
 
 
 class SquaredError(BlasKernel):
-    r"""loss = |H W^T + 1 b^T - X|^2 / n, from the equations in the module's docstring.
+    r"""``loss = |H W^T + 1 b^T - X|^2 / n``, from the equations in the module's docstring.
 
     Inputs
         H (n, d); W (m, d); b (m,); data, indices, indptr: X, CSR, (n, m)
