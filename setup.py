@@ -44,6 +44,9 @@ BLAS = (
 # The interactive figures of results/report.html.
 REPORT = ["vl-convert-python>=1.7"]
 
+# Tables in .parquet.
+PARQUET = ["pyarrow>=8"]
+
 setup(
     name="ae_bn",
     version=re.search(r'^__version__ = "(.+)"', source, re.MULTILINE).group(1),
@@ -63,6 +66,7 @@ setup(
         "report": REPORT,
         "test": [
             *REPORT,
+            *PARQUET,
             "pytest>=7",
             "pytest-cov>=5",
             "pytest-xdist>=3.6",
@@ -73,6 +77,7 @@ setup(
         "docs": ["sphinx>=7", "myst-parser>=3", "furo>=2023.9"],
         "dev": ["ruff", "mypy>=1.10", "pre-commit>=3", "import-linter>=2.0"],
         "cluster": ["distributed>=2023.5"],
+        "parquet": PARQUET,
         "bench": ["torch>=2.4"],
     },
 )

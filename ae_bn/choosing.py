@@ -29,7 +29,7 @@ from sklearn.preprocessing import FunctionTransformer, normalize
 from tqdm import tqdm
 
 from ae_bn.data.sources import index_labels
-from ae_bn.data.words import split_words
+from ae_bn.data.words import checked_texts, split_words
 from ae_bn.denoiser import LinearDenoiser
 from ae_bn.errors import UserError
 from ae_bn.estimator import BatchNormAutoencoder
@@ -315,12 +315,7 @@ def _check_whole(least: int, **values: Any) -> None:
 
 
 def _checked_texts(texts) -> list[str]:
-    if isinstance(texts, (str, bytes)):
-        raise UserError(f"{texts[:20]!r} is one text: give a list of texts")
-    texts = list(texts)
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise UserError(f"texts[{number}] is {text!r:.40} and not a str: give texts alone")
+    texts = list(checked_texts(texts))
     if len(texts) < FEWEST_DOCUMENTS:
         raise UserError(f"{len(texts)} documents: give at least {FEWEST_DOCUMENTS}")
     return texts

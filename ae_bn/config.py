@@ -33,6 +33,11 @@ from ae_bn import choices
 from ae_bn.errors import UserError
 
 LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
+OTHER_VERSION = (
+    "another version of ae_bn wrote the pickle: fit again, or load a model.safetensors instead"
+)
+LONGEST_NAME = 100  # characters of the name of an experiment, a factor or a level
+RESERVED = ("runs", "record", "answers")  # other folders of results
 
 DEFAULTS = Path(__file__).resolve().with_name("defaults.yaml")
 SHARED = DEFAULTS.with_name("shared.yaml")  # levels and protocols that experiments name
@@ -339,7 +344,7 @@ class TheanoConfig(Section):
 
 
 class ExperimentConfig(Section):
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=LONGEST_NAME)
     question: Optional[str]
     seeds: int = Field(ge=1)
     factors: Dict[str, Dict[str, Dict[str, Any]]]
@@ -350,6 +355,24 @@ class ExperimentConfig(Section):
     rate_grid: List[PositiveFloat]
     keep_models: bool
     report: ReportConfig
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name):
+        if name.lower() in RESERVED:
+            raise ValueError(f"results have a folder {name} of their own; choose another name")
+        return name
+
+    @field_validator("factors")
+    @classmethod
+    def _check_names(cls, factors):
+        for name in [*factors, *(level for levels in factors.values() for level in levels)]:
+            if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+                raise ValueError(
+                    f"{name!r:.40} cannot be the name of a factor or level: write 1 to "
+                    f"{LONGEST_NAME} characters in one line"
+                )
+        return factors
 
     @field_validator("factors", mode="before")
     @classmethod
@@ -438,6 +461,27 @@ def complete(settings: dict) -> Config:
     tree = _packaged(DEFAULTS)
     _merge(tree, settings)
     return Config.model_validate(tree)
+
+
+def unpickled(settings: Any) -> Config:
+    """Return the config in a pickle, which holds what `Config.run_settings` returned.
+
+    Raises
+    ------
+    UserError
+        If another version of this package wrote the pickle.
+    """
+    try:
+        return complete(settings)
+    except (ValidationError, AttributeError, KeyError, TypeError):
+        raise UserError(f"a pickle with other settings: {OTHER_VERSION}") from None
+
+
+def __getattr__(name: str):
+    """Say what to do with a pickle of a version whose pickles held the classes of this module."""
+    if name.endswith("Config"):
+        raise UserError(f"a pickle with other settings: {OTHER_VERSION}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def check_encoding(name: str) -> str:

@@ -18,13 +18,14 @@ The codes equal those of Theano up to rounding.  The tests compare the two for e
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 
 from ae_bn.choices import ACTIVATIONS, NORMALIZATIONS
+from ae_bn.config import unpickled
+from ae_bn.data.words import checked_texts, unreachable
 from ae_bn.errors import UserError
 from ae_bn.model.layers import LayerPlan, plan_layers
 from ae_bn.model.model_file import Contents, read_contents, vectorise
@@ -88,8 +89,14 @@ class Encoder:
             for number, plan in enumerate(plans, start=1)
         ]
 
+    @property
+    def unreachable(self) -> list[str]:
+        """Words of the vocabulary that `transform` finds in no text; only a matrix has such words."""
+        from_matrix = self.config.data.source == "matrix"
+        return unreachable(self.words, self.token_pattern) if from_matrix else []
+
     def __reduce__(self):  # layers have functions, which cannot be pickled
-        return type(self), (self._contents,)
+        return _unpickled, ({**self._contents._asdict(), "config": self.config.run_settings()},)
 
     @classmethod
     def load(cls, path) -> Encoder:
@@ -109,7 +116,7 @@ class Encoder:
             If the file is missing, damaged or inconsistent, if it has settings that this version
             does not know, or if its values are not finite because its training diverged.
         """
-        return cls(read_contents(Path(path)))
+        return cls(read_contents(path))
 
     def transform(self, texts: Iterable[str]) -> np.ndarray:
         """Return the codes of raw texts.
@@ -127,15 +134,14 @@ class Encoder:
         Raises
         ------
         UserError
-            If ``texts`` is one text instead of several.
+            If ``texts`` is one text, or a table of several columns, or holds something else than
+            texts, which is named.
         """
         return self.encode(self.vectorise(texts))
 
     def vectorise(self, texts: Iterable[str]) -> csr_matrix:
         """Return the network's input for raw texts, csr_matrix of float32, (n_texts, n_words)."""
-        if isinstance(texts, (str, bytes)):
-            raise UserError(f"{texts[:20]!r} is one text: give a list of texts")
-        return vectorise(texts, self.words, self.idf, self.config.data, self.token_pattern)
+        return vectorise(checked_texts(texts), self.words, self.idf, self.config.data, self.token_pattern)
 
     def encode(self, X) -> np.ndarray:
         """Return the codes of documents that are already the network's input.
@@ -152,9 +158,12 @@ class Encoder:
         Raises
         ------
         UserError
-            If X has another number of columns than there are words, or values that are not finite
-            or too large.
+            If X has another number of columns than there are words, or values that are no numbers,
+            not finite or too large.
         """
+        X = X if issparse(X) else np.asarray(X)
+        if X.dtype.kind not in "biuf":
+            raise UserError(f"documents of {X.dtype}: give numbers, or texts to transform")
         if X.ndim != 2 or X.shape[1] != len(self.words):
             raise UserError(
                 f"documents of shape {X.shape}: give one column for each of the "
@@ -170,6 +179,10 @@ class Encoder:
                 f"the codes of these documents are not finite: give finite values that fit {dtype}"
             )
         return out
+
+
+def _unpickled(contents: dict) -> Encoder:
+    return Encoder(Contents(**{**contents, "config": unpickled(contents["config"])}))
 
 
 def _layer(plan: LayerPlan, number: int, epsilon: float, arrays: dict) -> EncoderLayer:

@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from ae_bn.config import Config, load_config
+from ae_bn.config import Config, load_config, unpickled
 from ae_bn.data.corpus import shuffled_batches, split_validation
 from ae_bn.errors import UserError
 from ae_bn.evaluation.codes import PathMeter
@@ -26,7 +26,8 @@ from ae_bn.model.layers import standardises_minibatches
 from ae_bn.randomness import streams
 from ae_bn.scikit_learn import DTYPES, Transformer, validate_data
 from ae_bn.study.compiled import compiled
-from ae_bn.training import SNAPSHOTS, check_batch_size, fit
+from ae_bn.theano_setup import require_compiler
+from ae_bn.training import SNAPSHOTS, Epoch, check_batch_size, fit
 
 SETTINGS = {  # the name of each parameter in a config
     "layers": "model.layers",
@@ -256,7 +257,7 @@ class BatchNormAutoencoder(Transformer):
         Batch Normalization, which `transform` uses, become those of these documents alone, so each
         chunk should be a fair sample and large enough for means and variances.  The first chunk
         also sets the start of the output layer.  After `fit`, training continues from the kept
-        epoch with a new optimiser.  ``epochs``, ``patience``, ``validation_fraction`` and
+        epoch with a new optimiser, as it does with another ``optimizer``.  ``epochs``, ``patience``, ``validation_fraction`` and
         ``monitor`` have no effect here.
 
         Parameters
@@ -274,11 +275,13 @@ class BatchNormAutoencoder(Transformer):
         Raises
         ------
         UserError
-            For the same reasons as `fit`.  The estimator is then unchanged.
+            For the same reasons as `fit`, or if the model itself is to be another one.  The estimator
+            is then unchanged.
         """
         first = not hasattr(self, "parameters_")
         X, _ = self._documents(X, reset=first)
         config = self._filling(self._configured(), X.shape[0])
+        training_state = {} if first else self._continued(config)
         training, random = config.training, self._streams(0 if first else self.n_iter_)
         _check_values(X, config)
         _check_minibatches(X, config)
@@ -288,7 +291,7 @@ class BatchNormAutoencoder(Transformer):
             autoencoder.initialize(X, random, training.learning_rate, config.model.dropout)
             if not first:
                 state = {**autoencoder.get_state(training=True), **self.parameters_}
-                autoencoder.set_state({**state, **(self._training_state or {})}, training=True)
+                autoencoder.set_state({**state, **training_state}, training=True)
             order = random.order.permutation(X.shape[0])
             shuffled = shuffled_batches(X, order, training.batch_size)
             losses = []
@@ -306,6 +309,13 @@ class BatchNormAutoencoder(Transformer):
         self._training_state = {name: state[name] for name in state if name not in parameters}
         self.n_iter_ = 1 if first else self.n_iter_ + 1
         return self
+
+    def _continued(self, config: Config) -> dict:
+        """Return the state of training to go on from, or raise a UserError for another model."""
+        before, now = ({**c.model.model_dump(), "dropout": None} for c in (self._fitted, config))
+        _check_equal(before, now, "model")
+        graphs = [(c.training.optimizer, c.theano.kernels) for c in (self._fitted, config)]
+        return (self._training_state or {}) if graphs[0] == graphs[1] else {}
 
     def transform(self, X):
         """Return the codes of documents.
@@ -371,6 +381,21 @@ class BatchNormAutoencoder(Transformer):
         with self._loaded() as autoencoder:
             loss = autoencoder.evaluate(X)
         return -_finite(loss, "losses")
+
+    def __getstate__(self):  # plain values, which a later version can read or refuse
+        state = super().__getstate__()
+        if "_fitted" in state:
+            state = {**state, "_fitted": self._fitted.run_settings()}
+        if "history_" in state:
+            state = {**state, "history_": list(map(tuple, self.history_))}
+        return state
+
+    def __setstate__(self, state):
+        if "_fitted" in state:
+            state = {**state, "_fitted": unpickled(state["_fitted"])}
+        if "history_" in state:
+            state = {**state, "history_": list(map(Epoch._make, state["history_"]))}
+        super().__setstate__(state)
 
     @property
     def _n_features_out(self):
@@ -452,6 +477,7 @@ class BatchNormAutoencoder(Transformer):
 
     def _documents(self, X, reset=False, least=1):
         """Return the checked documents as CSR in floatX for the kernels, and their dtype."""
+        require_compiler()  # which refuses a floatX that SciPy would stumble over
         X = validate_data(
             self,
             X,
@@ -478,6 +504,19 @@ class BatchNormAutoencoder(Transformer):
         with compiled(self._fitted, self.n_features_in_) as autoencoder:
             autoencoder.set_state(self.parameters_)
             yield autoencoder
+
+
+def _check_equal(before: dict, now: dict, section: str) -> None:
+    """Raise a UserError that names the first setting of a model that has changed."""
+    for name, value in now.items():
+        former = before[name]
+        if isinstance(former, dict) and isinstance(value, dict):
+            _check_equal(former, value, f"{section}.{name}")
+        elif former != value:
+            raise UserError(
+                f"partial_fit goes on with {section}.{name}={former!r:.60}, not {value!r:.60}: set "
+                "it back, or call fit"
+            )
 
 
 def _check_values(X, config: Config) -> None:

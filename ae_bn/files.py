@@ -1,5 +1,6 @@
 """Files: the cache directory, atomic writing, and files with a checksum.
 
+- `user_path` returns the path that a user means.
 - `cache_directory` returns the directory for everything that can be made again: downloads,
   vectorised corpora, Theano's compiled code.
 - `atomic_write` writes a file so that a reader sees either the old file or the complete new one.
@@ -10,13 +11,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Iterator
+from typing import IO, TYPE_CHECKING, Any, Callable, Iterator
 
 from platformdirs import user_cache_dir
 from safetensors import SafetensorError, safe_open
@@ -28,6 +31,30 @@ if TYPE_CHECKING:
 
 LARGEST_JSON = 10_000_000  # bytes
 DTYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}  # of safetensors
+
+
+def user_path(name: str | os.PathLike) -> Path:
+    """Return the path that a user means; a ``~`` at its start is the home directory.
+
+    Raises
+    ------
+    UserError
+        If there is no such home directory, or if no file can have this name.
+    """
+    path = os.path.expanduser(name)
+    if path.startswith("~"):
+        raise UserError(
+            f"{name}: there is no home directory {path.split(os.sep)[0]}: write the whole path, or "
+            "./~ for a name that begins so"
+        )
+    try:
+        os.stat(path)
+    except ValueError:
+        raise UserError(f"{name!r:.80}: no file can have this name: correct it") from None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise UserError(f"{name!s:.60}...: {error.strerror}: name another file") from None
+    return Path(path)
 
 
 def cache_directory(*parts: str) -> Path:
@@ -52,15 +79,20 @@ def cache_directory(*parts: str) -> Path:
         If the directory cannot be made or is not writable.
     """
     root = os.environ.get("AE_BN_CACHE") or user_cache_dir("ae_bn", appauthor=False)
-    directory = Path(os.path.abspath(os.path.expanduser(root))).joinpath(*parts)
+    reason = None
     try:
+        root = os.path.abspath(user_path(root))
+        directory = Path(root, *parts)
         directory.mkdir(parents=True, exist_ok=True)
-        reason = None if os.access(directory, os.W_OK | os.X_OK) else "not writable"
+        if not os.access(directory, os.W_OK | os.X_OK):
+            reason = "not writable"
+    except UserError:
+        reason = "there is no such home directory, or the name is too long"
     except OSError as error:
         reason = error.strerror
     if reason:
         raise UserError(
-            f"cannot use the cache directory {directory} ({reason}): set the environment "
+            f"cannot use the cache directory {root:.200} ({reason}): set the environment "
             "variable AE_BN_CACHE to a directory you can write to"
         )
     return directory
@@ -108,6 +140,23 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
                 temporary.unlink()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def npz(save: Callable, **arrays: np.ndarray) -> memoryview:
+    """Return the bytes of an ``.npz`` file, to be written at once.
+
+    NumPy, writing to a full disk, fails a second time when it closes its archive.
+
+    Parameters
+    ----------
+    save : {numpy.savez, numpy.savez_compressed}
+        The function that makes the file.
+    **arrays : ndarray
+        The arrays by their names.
+    """
+    content = io.BytesIO()
+    save(content, **arrays)
+    return content.getbuffer()
 
 
 def fingerprint(tree: Any) -> str:

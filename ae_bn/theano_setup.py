@@ -23,7 +23,9 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import warnings
+from contextlib import suppress
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -50,6 +52,11 @@ def configure() -> None:
         # Threads of GNU's OpenMP wait for each other by spinning for some milliseconds.  Beside
         # other programs this made a training step ten times longer.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Theano's own code is deprecated in places, which Python hides unless it is asked to be strict.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"theano\b")
+    if os.path.expanduser("~") == "~":  # Theano does not start without a home directory
+        with suppress(UserError):
+            os.environ["HOME"] = str(cache_directory())
     core = openblas_core()
     if core:
         os.environ.setdefault("OPENBLAS_CORETYPE", core)
@@ -72,7 +79,8 @@ def require_theano() -> None:
     Raises
     ------
     UserError
-        If Theano is not installed, or cannot work with a flag that the user has set.
+        If Theano is not installed, if it cannot work with a flag that the user has set, or if the
+        cache directory cannot be used.
     """
     if not has_theano():
         raise UserError(
@@ -80,11 +88,14 @@ def require_theano() -> None:
             f"{platform.python_version()}): install ae_bn with a Python from 3.8 to 3.11; to "
             "encode text with a trained model, ae_bn.Encoder is enough"
         )
+    cache_directory()
     try:
         import theano
     except Exception as error:  # a flag may be anything, and so may be what Theano raises
+        reason = f"{type(error).__name__} {error}".strip()
         raise UserError(
-            f"Theano cannot be imported ({error}): correct its flags in THEANO_FLAGS or ~/.theanorc"
+            f"Theano cannot be imported ({reason}): correct its flags in THEANO_FLAGS or "
+            "~/.theanorc, or, where it is a warning, Python's in PYTHONWARNINGS or -W"
         ) from error
     if theano.config.openmp:
         raise UserError(
@@ -219,6 +230,26 @@ def cpu_name() -> str:
     return _cpu_fields().get("model name") or platform.machine()
 
 
+def cpu_count() -> int:
+    """Return the number of processors that this process may use.
+
+    Raises
+    ------
+    UserError
+        If the environment variable ``LOKY_MAX_CPU_COUNT`` is not a number.
+    """
+    import joblib
+
+    try:
+        return joblib.cpu_count()
+    except ValueError:
+        value = os.environ.get("LOKY_MAX_CPU_COUNT")
+        raise UserError(
+            f"LOKY_MAX_CPU_COUNT={value}: this is not a number: correct or unset this environment "
+            "variable"
+        ) from None
+
+
 def openblas_core() -> str | None:
     """Return OpenBLAS's name for the oldest processor with the same vector instructions.
 
@@ -286,12 +317,18 @@ def require_compiler() -> str:
     Raises
     ------
     UserError
-        If the compiler is missing or does not run, if Python's header files are missing, or if
-        the cache directory cannot be used.
+        If the compiler is missing or does not run, if Python's header files or the BLAS that the
+        user names are missing, if floatX is neither float32 nor float64, or if the cache directory
+        cannot be used.
     """
     import theano
 
-    compile_directory()
+    if theano.config.floatX not in ("float32", "float64"):
+        raise UserError(
+            f"floatX={theano.config.floatX}: Theano cannot train with it: give float32 or float64 "
+            "in THEANO_FLAGS or ~/.theanorc"
+        )
+    check_locks(compile_directory())
     _drop_damaged_modules(Path(theano.config.compiledir))
     _let_modules_be_found()
     _write_keys_atomically()
@@ -311,7 +348,48 @@ def require_compiler() -> str:
             f"'apt-get install python{sys.version_info[0]}.{sys.version_info[1]}-dev' "
             "(Debian, Ubuntu) or use another Python"
         )
+    _check_blas(compiler)
     return run.stdout.partition("\n")[0]
+
+
+def _check_blas(compiler: str) -> None:
+    """Raise a UserError if the compiler cannot link a BLAS that the user has named."""
+    import theano
+
+    flags = theano.config.blas__ldflags
+    if flags in ("", theano_flags()["blas__ldflags"]):
+        return
+    parts = shlex.split(flags)
+    parts += [f"-Wl,-rpath,{part[2:]}" for part in parts if part.startswith("-L")]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [compiler, "-shared", "-o", os.path.join(folder, "empty.so"), *parts]
+        run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0:
+        reason = run.stderr.partition("\n")[0] or "no message"
+        raise UserError(
+            f"blas__ldflags={flags}: there is no such BLAS ({reason:.200}): correct it in "
+            "THEANO_FLAGS or ~/.theanorc, or remove it"
+        )
+
+
+def check_locks(folder: Path) -> None:
+    """Raise a UserError if files in a folder cannot be locked, so that nothing waits for a lock.
+
+    On some file systems, such as NFS without its daemon of locks, a lock that cannot be had looks
+    like one that another process holds.  A file that is new here is held by no other process.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with tempfile.TemporaryDirectory(prefix=".lock", dir=folder) as own:
+            with FileLock(Path(own, "lock"), timeout=0):
+                pass
+    except (OSError, NotImplementedError, Timeout) as error:
+        reason = "its file system has no locks" if isinstance(error, Timeout) else error
+        raise UserError(
+            f"cannot lock files in {folder} ({reason}): use a folder on another file system, with "
+            "--out for results, or with the environment variable AE_BN_CACHE for compiled code"
+        ) from None
 
 
 def _drop_damaged_modules(compiledir: Path) -> None:

@@ -69,3 +69,43 @@ def test_the_package_is_the_command(capsys, monkeypatch):
     program = lambda: runpy.run_module("ae_bn", run_name="__main__")  # noqa: E731
     code, out, _ = call(capsys, monkeypatch, "--version", program=program)
     assert (code, out) == (0, f"{ae_bn.__version__}\n")
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--config", "C", "--out", LONG],
+        ["run", "--config", LONG],
+        ["run", "--config", "C", "--set", "data.source=folder", f"data.folder={LONG}"],
+        ["run", "--config", "C", "--set", "data.source=table", f"data.file={LONG}.csv"],
+        ["run", "--config", "C", "--set", "data.source=matrix", f"data.file={LONG}.npz"],
+        ["encode", "--model", LONG, "--text", "t", "--out", "c.csv"],
+        ["encode", "--model", "m", "--text", "t", "--out", f"{LONG}.csv"],
+        ["inspect", LONG],
+        ["fit", LONG, "--out", "o"],
+        ["fit", "t", "--out", LONG],
+        ["encode", "--model", "~nobody here/m", "--text", "t", "--out", "c.csv"],
+    ],
+)
+def test_paths_that_no_file_can_have_are_one_line(capsys, monkeypatch, tmp_path, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "C").write_text("model: {layers: [4]}\nexperiment: {name: c}\n")
+    code, _, err = call(capsys, monkeypatch, *arguments)
+    assert code == 2 and len(err.splitlines()) == 1
+    assert "name too long" in err or "no home directory" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["C"]
+
+
+def test_the_home_directory_is_meant_by_its_sign(capsys, monkeypatch, tmp_path):
+    """Bash leaves ``--out=~/x`` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "t.csv").write_text("text\n" + "gull wren\n" * 60)
+    (tmp_path / "c.yaml").write_text("training: {batch_size: 10}\nexperiment: {references: []}\n")
+    table = ["--set", "data.source=table", "data.file=~/t.csv"]
+    command = ["run", "--config=~/c.yaml", "--out=~/out", "--dry-run", *table]
+    code, out, err = call(capsys, monkeypatch, *command)
+    assert code == 0, err
+    assert str(tmp_path / "out" / "runs") in out and "~" not in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,20 @@ def test_the_name_of_an_experiment_is_that_of_its_file(tmp_path):
     path = write(tmp_path, "experiment: {name: other}")
     assert load_config(path).experiment.name == "other"
     assert load_config(path, ["experiment.name=third"]).experiment.name == "third"
+
+
+@pytest.mark.parametrize("name", ["runs", "Record", "answers", "x" * 101, "a/b", "..", ""])
+def test_a_name_that_no_folder_of_results_can_have(name):
+    with pytest.raises(UserError, match="experiment.name"):
+        load_config(None, [f"experiment.name={name}"])
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\0b", "x" * 101])
+def test_a_name_that_no_level_or_factor_can_have(name, tmp_path):
+    for factors in ({"noise": {name: {}, "some": {}}}, {name: {"none": {}}}):
+        text = json.dumps({"experiment": {"factors": factors}})
+        with pytest.raises(UserError, match="cannot be the name of a factor or level|not valid"):
+            load_config(write(tmp_path, text))
 
 
 def test_protocols_lie_under_the_file(tmp_path):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import in_numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from ae_bn import Encoder, choices
 from ae_bn.config import BatchNormConfig, ModelConfig, load_config
@@ -169,9 +174,16 @@ def test_matrices_and_many_texts(file):
 
 
 def test_a_pickle_gives_the_same_codes(file):
+    """It holds plain values, so that another version can read or refuse it."""
     encoder = Encoder.load(file)
-    copied = pickle.loads(pickle.dumps(encoder))
-    np.testing.assert_array_equal(copied.transform(TEXTS), encoder.transform(TEXTS))
+    pickled = pickle.dumps(encoder)
+    for copied in (pickle.loads(pickled), copy.deepcopy(encoder)):
+        np.testing.assert_array_equal(copied.transform(TEXTS), encoder.transform(TEXTS))
+    assert set(re.findall(rb"ae_bn[\w.]*", pickled)) == {b"ae_bn.encoder"}
+    rebuild, (contents,) = encoder.__reduce__()
+    for config in ({"model": {"shape": 3}}, encoder.config, None):
+        with pytest.raises(UserError, match="another version .* load a model.safetensors"):
+            rebuild({**contents, "config": config})
 
 
 def test_mistakes_are_told(file):
@@ -180,6 +192,43 @@ def test_mistakes_are_told(file):
         loaded.transform("gull heron")
     with pytest.raises(UserError, match=r"shape \(5, 2\): give one column for each of the 6 words"):
         loaded.encode(loaded.vectorise(TEXTS)[:, :2])
+    for X in (TEXTS, np.array([["gull"] * 6]), [[1j] * 6], None):
+        with pytest.raises(UserError, match="documents of .*: give numbers, or texts"):
+            loaded.encode(X)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [TEXTS, tuple(TEXTS), np.array(TEXTS), np.array(TEXTS, object), pd.Series(TEXTS, range(9, 4, -1))]
+    + [pd.Categorical(TEXTS), dict.fromkeys(TEXTS).keys(), io.StringIO("\n".join(TEXTS))],
+    ids=lambda texts: type(texts).__name__,
+)
+def test_texts_may_be_in_anything_that_has_an_order(file, texts):
+    loaded = Encoder.load(file)
+    np.testing.assert_array_equal(loaded.transform(texts), loaded.transform(TEXTS))
+
+
+@pytest.mark.parametrize(
+    "texts, words",
+    [
+        (b"gull", "b'gull' is one text"),
+        (pd.DataFrame({"text": TEXTS}), "a DataFrame is not a list of texts.* one column of a table"),
+        ({"text": "gull"}, "a dict is not"),
+        ({"gull", "ship"}, "a set is not"),
+        (np.array([TEXTS]), "a ndarray is not"),
+        (np.array("gull"), "a ndarray is not"),
+        (csr_matrix((2, 6)), "a csr_matrix is not"),
+        (None, "a NoneType is not"),
+        (["gull", b"ship"], r"texts\[1\] is b'ship' and not a str"),
+        ([None], r"texts\[0\] is None"),
+        (pd.Series(["gull", float("nan")]), r"texts\[1\] is nan"),
+        (iter([["gull", "ship"]]), r"texts\[0\] is \['gull', 'ship'\]"),
+        (["gull", 2], r"texts\[1\] is 2"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_named(file, texts, words):
+    with pytest.raises(UserError, match=words):
+        Encoder.load(file).transform(texts)
 
 
 def test_what_it_does_not_know_is_refused_by_name(file, monkeypatch):

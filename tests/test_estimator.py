@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
+import re
 import subprocess
 import sys
 
@@ -120,6 +122,56 @@ def test_partial_fit_goes_on(small, documents):
     file.seek(0)
     again = joblib.load(file).partial_fit(documents)
     np.testing.assert_array_equal(again.transform(documents), twice[0].transform(documents))
+
+
+@pytest.mark.parametrize("train", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    "parameters, words",
+    [
+        ({"layers": [6]}, "model.layers=[4], not [6]"),
+        ({"tied": True}, "model.tied=False, not True"),
+        ({"hidden_activation": "tanh"}, "model.hidden_activation='relu', not 'tanh'"),
+        ({"top_batch_norm": True}, "model.batch_norm.top=False, not True"),
+        ({"settings": {"model.sampling": 5}}, "model.sampling=None, not 5"),
+    ],
+)
+def test_partial_fit_goes_on_with_the_same_model_alone(small, documents, train, parameters, words):
+    getattr(small, train)(documents)
+    codes = small.transform(documents)
+    with pytest.raises(UserError, match=re.escape(words)):
+        small.set_params(**parameters).partial_fit(documents)
+    np.testing.assert_array_equal(small.transform(documents), codes)
+    assert len(small.get_feature_names_out()) == 4
+
+
+def test_partial_fit_with_another_optimiser_starts_it_anew(small, documents):
+    """The state of one optimiser means nothing to another."""
+    after_fit = clone(small).set_params(optimizer="nesterov", learning_rate=0.01)
+    small.partial_fit(documents)
+    for name in ("parameters_", "_fitted", "_training_state", "n_iter_", "n_features_in_"):
+        setattr(after_fit, name, getattr(small, name))
+    after_fit._training_state = None
+    small.set_params(optimizer="nesterov", learning_rate=0.01)
+    for model in (after_fit, small):
+        model.partial_fit(documents).partial_fit(documents)
+    np.testing.assert_array_equal(small.transform(documents), after_fit.transform(documents))
+
+
+def test_a_pickle_holds_plain_values(small, documents):
+    """So another version of the package can read it, or refuse it in one line."""
+    small.fit(documents)
+    pickled = pickle.dumps(small)
+    assert set(re.findall(rb"ae_bn[\w.]*", pickled)) == {b"ae_bn.estimator"}
+    copied = pickle.loads(pickled)
+    assert copied.history_ == small.history_ and copied._fitted == small._fitted
+    for fitted in (small._fitted, {"model": {"shape": 3}}, {"model": {"layers": None}}):
+        with pytest.raises(UserError, match="another version of ae_bn .* fit again"):
+            clone(small).__setstate__({**small.__getstate__(), "_fitted": fitted})
+
+
+def test_a_pickle_of_a_class_that_is_gone_is_one_line():
+    with pytest.raises(UserError, match="another version of ae_bn .* fit again"):
+        pickle.loads(b"cae_bn.config\nHeadlineConfig\n.")
 
 
 def test_names_of_the_codes(small, documents):

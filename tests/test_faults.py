@@ -305,6 +305,22 @@ def test_a_failing_run_does_not_stop_the_others(config_file, tmp_path, capsys):
     assert "failed" not in (out / "small" / "table.md").read_text()
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_where_nothing_can_be_locked_no_run_waits(number, one, monkeypatch):
+    """One that another process holds does wait."""
+    one.directory.mkdir(parents=True)
+    with FileLock(one.directory / "lock"):
+        assert attempt(one) == "held"
+
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(UserError, match=f"cannot lock .*{one.directory}"):
+        attempt(one)
+    assert not one.finished
+
+
 def test_a_directory_that_cannot_be_written_is_one_line(config_file, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "runs").write_text("not a folder")
@@ -540,6 +556,16 @@ def test_an_output_that_is_full_is_named(trained, tmp_path):
     done = shell(command, trained, cwd=tmp_path)
     assert done.returncode == 2 and b"Traceback" not in done.stderr
     assert b"error: cannot write to standard output: No space left" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["codes.npz", "codes.csv"])
+def test_codes_that_do_not_fit_the_disk_leave_no_file(name, trained, tmp_path):
+    (tmp_path / "lines.txt").write_text("".join(f"ax {'bx ' * n}\n" for n in range(900)))
+    command = f'ulimit -f 1; "$0" "$1"/encode.py --model "$2" --text lines.txt --out {name}'
+    done = shell(command, trained, cwd=tmp_path)
+    errors = [line for line in done.stderr.decode().splitlines() if "rror" in line]
+    assert done.returncode == 2 and errors == [f"error: cannot write {name}: File too large"]
+    assert [path.name for path in tmp_path.iterdir()] == ["lines.txt"]
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", ">&- 2>&- <&-"])

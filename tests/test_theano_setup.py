@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _ctypes
+import errno
 import importlib.util
 import os
 import pickle
@@ -21,6 +22,7 @@ from theano.tensor.blas_headers import blas_header_text
 
 from ae_bn import theano_setup
 from ae_bn.commands import info
+from ae_bn.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,6 +130,63 @@ def test_flags_that_cannot_work_are_told_in_one_line(theanorc, flags, words, tmp
     result = run_python("-W", "ignore", "-c", code, **environment)
     assert_one_line_and_exit_code_2(result, words)
     assert "THEANO_FLAGS" in result.stderr
+
+
+NOBODY = (  # what a user sees who is in no list of users
+    "import os, pwd; os.environ.pop('HOME', None);"
+    "pwd.getpwuid = lambda uid: (_ for _ in ()).throw(KeyError(uid));"
+)
+COMMAND = (
+    "from ae_bn.commands.command_line import run_program;"
+    "from ae_bn.theano_setup import require_theano;"
+    "run_program(lambda arguments: require_theano(), '')"
+)
+
+
+def test_a_user_without_a_home_directory(tmp_path):
+    """Names a folder for the cache, or is asked to; nothing is made here."""
+    here = set(os.listdir(ROOT))
+    result = run_python("-W", "ignore", "-c", NOBODY + COMMAND)
+    assert_one_line_and_exit_code_2(result, "set the environment variable AE_BN_CACHE")
+    result = run_python("-W", "ignore", "-c", NOBODY + COMMAND, AE_BN_CACHE=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert set(os.listdir(ROOT)) == here
+
+
+def test_strict_warnings_do_not_keep_theano_away():
+    result = run_python("-c", COMMAND, PYTHONWARNINGS="error")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("LOKY_MAX_CPU_COUNT", "two", "LOKY_MAX_CPU_COUNT=two"),
+        ("THEANO_FLAGS", "floatX=float16", "floatX=float16: .* give float32 or float64"),
+        ("THEANO_FLAGS", "blas__ldflags=-lnothing", "blas__ldflags=-lnothing: there is no such BLAS"),
+    ],
+)
+def test_a_variable_that_cannot_work_is_named(name, value, words):
+    code = (
+        "from ae_bn.commands.command_line import run_program;"
+        "from ae_bn.theano_setup import cpu_count, require_compiler;"
+        "run_program(lambda arguments: (cpu_count(), require_compiler()) and None, '')"
+    )
+    result = run_python("-W", "ignore", "-c", code, **{name: value})
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert re.search(words, result.stderr)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(number, tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    theano_setup.check_locks(tmp_path)
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(UserError, match=f"cannot lock files in {tmp_path} .*AE_BN_CACHE"):
+        theano_setup.check_locks(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # -------------------------------------------------------------------------------- compiler

@@ -11,9 +11,12 @@ import io
 import os
 import signal
 import sys
+import warnings
+from pathlib import Path
 from typing import Callable
 
 from ae_bn.errors import UserError
+from ae_bn.files import user_path
 
 
 class _Output(io.FileIO):
@@ -59,6 +62,14 @@ class OneLineParser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
+def path(text: str) -> Path:
+    """Return the path that an argument means; the ``type`` of arguments that are paths."""
+    try:
+        return user_path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def check_positive(options: argparse.Namespace, *names: str) -> None:
     """Raise a UserError for the first of the named options that is less than 1."""
     for name in names:
@@ -85,6 +96,7 @@ def run_program(main: Callable[[list], int | None], if_interrupted: str) -> None
     """
     _prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    _tolerate_libraries()
     try:
         if sys.flags.optimize > 1:
             raise UserError(
@@ -102,6 +114,14 @@ def run_program(main: Callable[[list], int | None], if_interrupted: str) -> None
     except KeyboardInterrupt as interruption:
         print(f"interrupted: {if_interrupted}", file=sys.stderr)
         sys.exit(143 if isinstance(interruption, Terminated) else 130)
+
+
+def _tolerate_libraries() -> None:
+    """Show the warnings of libraries, which Python raises as errors if it is told to be strict."""
+    if any(option.startswith("error") for option in sys.warnoptions):
+        others = r"(?!ae_bn\b)"
+        warnings.filterwarnings("default", module=others)
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=others)
 
 
 def _terminate(number, frame):

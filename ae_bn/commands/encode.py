@@ -9,10 +9,11 @@ From the command line::
 In a checkout ``python experiments/encode.py`` does the same.  Only ``--similar`` needs Theano.
 
 RUN is the directory of a run, or its model.safetensors alone.  The text is one of these: a folder
-(every file in it is a document, at any depth); a .csv, .tsv or .jsonl file with a column ``text``;
-any other file, or - for standard input, with one document per line.  Text is read in chunks, so it
-may be larger than memory; only the codes for codes.npz are collected in memory.  Everything that
-is left out is counted.
+(every file in it is a document, at any depth); a table with a column ``text`` (.csv, .tsv, .jsonl,
+.ndjson, .json, .parquet); any other file, or - for standard input, with one document per line.
+Tables and lines may be compressed (.gz, .bz2, .xz).  Text is read in chunks, so it may be larger
+than memory; only the codes for codes.npz are collected in memory.  Everything that is left out is
+counted.
 
 codes.npz holds ``codes`` (n, n_units) and ``names`` (n,).  codes.csv has a row per document.  An
 existing file is replaced only if it holds codes.
@@ -26,7 +27,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from ae_bn.commands.command_line import OneLineParser, nobody_reads
+from ae_bn.commands.command_line import OneLineParser, nobody_reads, path
 from ae_bn.data.documents import holds_codes, printable, read_documents
 from ae_bn.errors import UserError
 from ae_bn.theano_setup import require_theano
@@ -37,12 +38,12 @@ CHUNK = 1000  # documents
 def parse_arguments(arguments):
     parser = OneLineParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
-        "--model", required=True, type=Path, metavar="RUN", help="directory or model file of a run"
+        "--model", required=True, type=path, metavar="RUN", help="directory or model file of a run"
     )
     parser.add_argument(
         "--text", required=True, metavar="FILE|DIR|-", help="the documents; - is standard input"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="codes.npz or codes.csv")
+    parser.add_argument("--out", type=path, metavar="FILE", help="codes.npz or codes.csv")
     parser.add_argument(
         "--similar", type=int, default=0, metavar="N", help="print the nearest training documents"
     )
@@ -76,7 +77,7 @@ def main(arguments: list[str]) -> None:
 
     from ae_bn.config import check_encoding
     from ae_bn.encoder import Encoder
-    from ae_bn.files import atomic_write
+    from ae_bn.files import atomic_write, npz
 
     encoder = Encoder.load(options.model)
     encoding = check_encoding(options.encoding or encoder.config.data.encoding)
@@ -104,6 +105,12 @@ def main(arguments: list[str]) -> None:
         print(f"{n} documents, {codes.shape[1]} units", file=sys.stderr)
         if empty:
             print(f"{empty} documents hold no word of the vocabulary", file=sys.stderr)
+        if encoder.unreachable:
+            print(
+                f"{len(encoder.unreachable)} of {len(encoder.words)} words of the vocabulary, such "
+                f"as {encoder.unreachable[0]!r:.40}, are found in no text: a matrix had them",
+                file=sys.stderr,
+            )
         for remark in documents.remarks:
             print(remark, file=sys.stderr)
 
@@ -114,7 +121,7 @@ def main(arguments: list[str]) -> None:
     elif options.out.suffix == ".npz":
         with atomic_write(options.out, "wb") as file:  # fails before anything is computed
             all_names, all_codes = (np.concatenate(chunks) for chunks in zip(*encoded()))
-            np.savez_compressed(file, codes=all_codes, names=all_names)
+            file.write(npz(np.savez_compressed, codes=all_codes, names=all_names))
     else:
         with atomic_write(options.out) as file:
             writer = csv.writer(file, lineterminator="\n")

@@ -6,7 +6,7 @@ From the command line::
     ae-bn fit titles.csv --out chosen --words 5000
 
 The text is one of these: a folder (every file in it is a document; folders inside it are labels);
-a .csv, .tsv or .jsonl file with a column ``text`` and perhaps a column ``label``; any other file,
+a table as for ``ae-bn encode`` with a column ``text`` and perhaps ``label``; any other file,
 with one document per line.  `ae_bn.choosing` explains how the candidates are compared.  FOLDER gets
 these files::
 
@@ -29,7 +29,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ae_bn.commands.command_line import OneLineParser, check_positive
+from ae_bn.commands.command_line import OneLineParser, check_positive, path
 from ae_bn.data.documents import printable
 from ae_bn.errors import UserError
 
@@ -43,7 +43,7 @@ def parse_arguments(arguments):
     )
     parser.add_argument("text", metavar="TEXT", help="a folder, a table or a file of lines")
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="FOLDER", help="folder for the results"
+        "--out", required=True, type=path, metavar="FOLDER", help="folder for the results"
     )
     parser.add_argument(
         "--components", type=int, default=128, metavar="N", help="number of units of a code"
@@ -71,10 +71,10 @@ def claim(out: Path, text: str, input_digest: str) -> None:
     input_digest : str
         A hash of everything that decides the results.
     """
-    from ae_bn.files import read_json, write_json
+    from ae_bn.files import read_json, user_path, write_json
 
     place = out.resolve()
-    if Path(text).resolve() in (place, *place.parents):
+    if text != "-" and user_path(text).resolve() in (place, *place.parents):
         raise UserError(
             f"--out {out}: it lies in {printable(text)}, and results would be read as documents: "
             "name a folder outside"
@@ -149,14 +149,14 @@ def _rows(comparison, options) -> list[dict]:
     bar = tqdm(candidates.items(), unit=" candidates", file=sys.stderr, disable=None)
     for name, transformer in bar:
         bar.set_postfix_str(name)
-        path = _path(options.out, name)
-        figures = path.with_suffix(".json")
+        file = _path(options.out, name)
+        figures = file.with_suffix(".json")
         if not figures.exists():
             if "verbose" in transformer.get_params():
                 transformer.set_params(verbose=sys.stderr.isatty())
             row = comparison.fit(name, transformer)
             if name != BASELINE:
-                save_model(comparison.pipeline(transformer), path)
+                save_model(comparison.pipeline(transformer), file)
             write_json(figures, row)
         rows.append(read_json(figures))
     return rows

@@ -19,7 +19,13 @@ from functools import lru_cache
 
 from ae_bn.commands.command_line import OneLineParser
 from ae_bn.files import cache_directory
-from ae_bn.theano_setup import OPENBLAS_NAMES, cpu_name, require_compiler, theano_flags
+from ae_bn.theano_setup import (
+    OPENBLAS_NAMES,
+    cpu_count,
+    cpu_name,
+    require_compiler,
+    theano_flags,
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -49,7 +55,6 @@ def describe() -> dict[str, str]:
         If there is no compiler or no cache directory, see `require_compiler`.
     """
     compiler = require_compiler()
-    import joblib
     import numpy
     import scipy
     import theano
@@ -70,7 +75,7 @@ def describe() -> dict[str, str]:
         **flags,
         "BLAS": library,
         "kernels": "; ".join(["fused", *missing_here()]),
-        "threads": os.environ.get("OMP_NUM_THREADS") or f"{joblib.cpu_count()}, all cores",
+        "threads": os.environ.get("OMP_NUM_THREADS") or f"{cpu_count()}, all cores",
         "cache": f"{cache} ({size / 1e6:.0f} MB)",
     }
 

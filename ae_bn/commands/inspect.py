@@ -21,9 +21,8 @@ Exit code 2: something is wrong with an argument or a file, and one line says wh
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from ae_bn.commands.command_line import OneLineParser, check_positive
+from ae_bn.commands.command_line import OneLineParser, check_positive, path
 from ae_bn.errors import UserError
 
 
@@ -32,14 +31,14 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("model", type=Path, metavar="RUN", help="directory or model file of a run")
+    parser.add_argument("model", type=path, metavar="RUN", help="directory or model file of a run")
     parser.add_argument("--document", default="0", metavar="ROW|FILE|-", help="document to show")
     parser.add_argument(
         "--similar", type=int, default=5, metavar="N", help="nearest documents to show"
     )
     parser.add_argument("--words", type=int, default=8, metavar="N", help="words per list")
     parser.add_argument(
-        "--out", type=Path, help="folder for the pictures; if not given, RUN/inspection"
+        "--out", type=path, help="folder for the pictures; if not given, RUN/inspection"
     )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)

@@ -22,10 +22,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import joblib
-
-from ae_bn.commands.command_line import OneLineParser, check_positive
+from ae_bn.commands.command_line import OneLineParser, check_positive, path
 from ae_bn.errors import UserError
+from ae_bn.files import user_path
+from ae_bn.theano_setup import cpu_count
 
 
 def parse_arguments(arguments):
@@ -33,7 +33,7 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--config", required=True, help="a YAML file such as configs/core.yaml")
+    parser.add_argument("--config", required=True, type=path, help="a YAML file such as configs/core.yaml")
     parser.add_argument(
         "--set",
         nargs="+",
@@ -47,14 +47,14 @@ def parse_arguments(arguments):
         help="number of seeds, or a list such as 1,2,5; if not given, experiment.seeds",
     )
     parser.add_argument(
-        "--jobs", type=int, default=joblib.cpu_count(), help="number of processes that train"
+        "--jobs", type=int, default=cpu_count(), help="number of processes that train"
     )
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
         help="train on a Dask cluster: the scheduler's address tcp://HOST:8786, or local",
     )
-    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of all results")
+    parser.add_argument("--out", type=path, default=Path("results"), help="folder of all results")
     parser.add_argument(
         "--collect",
         action="store_true",
@@ -82,12 +82,12 @@ def check_inputs(out: Path, name: str, data) -> None:
     """Raise a UserError if results would replace the documents, or would be read as documents."""
     for folder in (out / name, out / "runs", out / "record"):
         written = folder.resolve()
-        if data.folder and Path(data.folder).expanduser().resolve() in (written, *written.parents):
+        if data.folder and user_path(data.folder).resolve() in (written, *written.parents):
             raise UserError(
                 f"--out {out}: {folder} lies in data.folder={data.folder}, and results would be "
                 "read as documents: name a folder outside"
             )
-        if data.file and written in Path(data.file).expanduser().resolve().parents:
+        if data.file and written in user_path(data.file).resolve().parents:
             raise UserError(
                 f"--out {out}: {folder} holds data.file={data.file}, and results could replace "
                 "it: name another folder"

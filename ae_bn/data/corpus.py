@@ -30,6 +30,8 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from ae_bn.data.counts import Counts, read_counts
 from ae_bn.data.sources import Texts, find_texts, one_line
 from ae_bn.data.words import (
+    FORMS,
+    LATIN_NUMBER,
     LETTERS_ONLY,
     TOKEN_PATTERN,
     count_words,
@@ -38,7 +40,7 @@ from ae_bn.data.words import (
     word_splitter,
 )
 from ae_bn.errors import UserError
-from ae_bn.files import atomic_write, cache_directory
+from ae_bn.files import atomic_write, cache_directory, npz
 
 CACHE_FORMAT = 1  # increase it when the same text and settings would give other matrices
 LARGEST_COUNT = float(np.finfo(np.float32).max)
@@ -110,7 +112,7 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
           these subfolders a fixed ``test_fraction`` of the documents is held out, the same for
           every seed, stratified by category where possible.  Files without category folders are
           a corpus without labels;
-        - ``"table"``: ``file``, a ``.csv`` or ``.tsv`` with a header or a ``.jsonl``.  It has a
+        - ``"table"``: ``file``, a table as `ae_bn.data.documents.read_documents` reads.  It has a
           column ``text`` and may have ``label`` and ``part`` (train or test; without it,
           documents are held out as for a folder);
         - ``"matrix"``: ``file``, a matrix of counts, see `ae_bn.data.counts.read_counts`;
@@ -303,7 +305,7 @@ def _cache_key(texts: Texts | Counts, config) -> str:
     else:
         content = {name: value for name, value in asdict(texts).items() if name != "remarks"}
         if not all(map(has_letters_only, texts.train + texts.test)):
-            pattern = TOKEN_PATTERN
+            pattern = f"{TOKEN_PATTERN}{FORMS}{LATIN_NUMBER}"
     settings = [config.stop_words, config.vocabulary_size, config.input, pattern]
     if config.stem is not None:  # keeps keys from before this setting valid
         settings.append(config.stem)
@@ -333,7 +335,7 @@ def _write_corpus(corpus: Corpus, path: Path) -> None:
     names = ("label_names", "words", "source", "fingerprint")
     metadata = json.dumps({name: getattr(corpus, name) for name in names})
     with atomic_write(path, "wb") as file:
-        np.savez(file, metadata=np.array(metadata), **arrays)
+        file.write(npz(np.savez, metadata=np.array(metadata), **arrays))
 
 
 def _check_sizes(archive) -> None:

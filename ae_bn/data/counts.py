@@ -15,7 +15,9 @@ from scipy.sparse import csr_matrix, load_npz
 
 from ae_bn.data.documents import UNREADABLE, printable, read_text
 from ae_bn.data.sources import FEWEST_DOCUMENTS, hold_out, index_labels, one_line
+from ae_bn.data.words import unreachable
 from ae_bn.errors import UserError
+from ae_bn.files import user_path
 
 MOST_WORDS = 10_000_000
 
@@ -76,7 +78,7 @@ def read_counts(config, progress) -> Counts:
     UserError
         If a file cannot be read or does not match the others.
     """
-    path = Path(config.file).expanduser().absolute()
+    path = user_path(config.file).absolute()
     X = _read_matrix(path)
     n, n_words = X.shape
     remarks = _missing_files(path)
@@ -88,6 +90,11 @@ def read_counts(config, progress) -> Counts:
             raise UserError(
                 f"{path.with_suffix('.words.txt')}: duplicate word {word!r}: rename one"
             )
+    unread = unreachable(words)
+    if unread and path.with_suffix(".words.txt").exists():
+        remarks.append(
+            f"{len(unread)} words, such as {unread[0]!r:.40}, that `ae-bn encode` finds in no text"
+        )
     named = _read_lines(path.with_suffix(".labels.txt"), n, "rows")
     label_names, labels = index_labels(named or [], n)
     train, test, train_labels, test_labels = hold_out(X, labels, config.test_fraction, progress)

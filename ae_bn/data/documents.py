@@ -6,23 +6,34 @@ everything that was left out.
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
+import gzip
 import io
 import json
+import lzma
 import os
 import re
 import zipfile
+import zlib
 from collections import defaultdict, deque
+from itertools import chain
 from pathlib import Path
-from typing import Iterator, NamedTuple, TextIO
+from typing import Any, Callable, Iterator, NamedTuple, TextIO
 
 from ae_bn.errors import UserError
+from ae_bn.files import user_path
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-TABLES = (*DELIMITERS, ".jsonl")
-OTHER_FORMATS = set(".json .ndjson .tab .xls .xlsx .ods .parquet .npz .npy .pdf .docx .odt".split())
-OTHER_FORMATS |= set(".zip .gz .bz2 .xz .7z .tar".split())
+TABLES = (*DELIMITERS, ".jsonl", ".ndjson", ".json", ".parquet")
+COMPRESSED: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
+OTHER_FORMATS = set(".tab .xls .xlsx .ods .npz .npy .pdf .docx .odt .feather .arrow".split())
+OTHER_FORMATS |= set(".zip .7z .zst .tar .tgz".split())
 COLUMNS = ("text", "label", "part")
 CODES = "name,unit"  # how a table of codes begins; see `holds_codes`
 BYTE_ORDER_MARKS = {  # UTF-32 comes first, because its mark begins with that of UTF-16
@@ -52,9 +63,11 @@ def read_documents(source: str, encoding: str = "utf-8") -> Documents:
     source : str
         The documents, which can be in three kinds of source.  In a folder, every file at any
         depth is a document; linked folders are read, hidden files (their names begin with a dot)
-        and binary files are left out.  A ``.csv`` or ``.tsv`` with a header, or a ``.jsonl`` with
-        an object per line, has a required column text and optional columns label and part.  Any
-        other file, or ``-`` for standard input, has a document per line.
+        and binary files are left out.  A table has a required column text and optional columns
+        label and part: a ``.csv`` or ``.tsv`` with a header, a ``.jsonl`` or ``.ndjson`` with an
+        object per line, a ``.json`` with an array of objects, or a ``.parquet`` (which needs the
+        package pyarrow).  Any other file, or ``-`` for standard input, has a document per line.
+        Tables and files of lines may be compressed (``.gz``, ``.bz2``, ``.xz``).
     encoding : str
         The encoding of the text.  A byte order mark at its start takes precedence.  Bytes that
         cannot be decoded become U+FFFD.
@@ -87,13 +100,16 @@ class Documents:
     def __init__(self, source: str, encoding: str):
         if not source:
             raise UserError("the name of the text is empty: give a file, a folder or -")
+        source = source if source == "-" else str(user_path(source))
         self.source, self.encoding = source, encoding
         self.is_folder = source != "-" and os.path.isdir(source)
-        self.suffix = "" if source == "-" else Path(source).suffix.lower()
+        self.suffix = suffix_of(source)
         self._left_out: defaultdict[tuple[str, str], _Tally] = defaultdict(_Tally)
         self._undecoded, self._empty = _Tally(), _Tally()
         self._replaced = self._characters = 0  # in documents with undecodable bytes
         self._columns: dict[str, bool] = {}  # a table's columns, and whether they are read
+        self._spanning, self._longest = 0, (0, 0)  # rows of several lines; lines, row of the longest
+        self._delimiter = DELIMITERS.get(self.suffix, "")
         if not self.is_folder and self.suffix in OTHER_FORMATS:
             raise UserError(
                 f"{printable(source)}: documents cannot be read from {self.suffix} files; save "
@@ -123,6 +139,10 @@ class Documents:
         except OSError as error:
             raise UserError(
                 f"cannot read {printable(self.source)}: {error.strerror or error}"
+            ) from None
+        except (EOFError, zlib.error, lzma.LZMAError) as error:
+            raise UserError(
+                f"cannot read {printable(self.source)} ({error}): it is cut or damaged"
             ) from None
         except UnicodeError as error:
             raise UserError(
@@ -159,6 +179,11 @@ class Documents:
                 for (noun, rest), tally in self._left_out.items()
             )
             lines.append(f"left out: {', '.join(kinds)}")
+        if self._spanning:
+            lines.append(
+                f"{self._spanning} rows span several lines, most of all row {self._longest[1]} with "
+                f"{self._longest[0]} (a quote that is never closed swallows rows)"
+            )
         if self._undecoded.count:
             few = self._replaced < self._characters / 2  # only accents among plain letters
             lines.append(
@@ -238,90 +263,175 @@ class Documents:
                 yield Document(str(number), line)
 
     def _read_table(self) -> Iterator[Document]:
+        for number, row in enumerate(self._read_rows(), start=1):
+            if "\0" in row["text"]:
+                raise UserError(
+                    f"{printable(self.source)}: row {number} is not text: remove it or convert "
+                    "the file"
+                )
+            self.labels.append(row.get("label"))
+            self.parts.append(row.get("part"))
+            yield Document(str(number), SURROGATE.sub(UNREADABLE, row["text"]))
+
+    def _read_rows(self) -> Iterator[dict]:
+        """Yield the columns text, label and part of every row; text is a str."""
+        if self.suffix == ".parquet":
+            yield from self._read_parquet()
+            return
         # No translation of line ends, because those inside a quoted cell belong to the cell.
         with _open(self.source, self.encoding, "") as file:
-            rows = self._read_jsonl(file) if self.suffix == ".jsonl" else self._read_csv(file)
-            for number, row in enumerate(rows, start=1):
-                if "\0" in row["text"]:
-                    raise UserError(
-                        f"{printable(self.source)}: row {number} is not text: remove it or convert "
-                        "the file"
-                    )
-                self.labels.append(row.get("label"))
-                self.parts.append(row.get("part"))
-                yield Document(str(number), SURROGATE.sub(UNREADABLE, row["text"]))
+            if self.suffix in DELIMITERS:
+                yield from self._read_csv(file)
+            elif self.suffix == ".json":
+                yield from self._read_json(file)
+            else:
+                yield from self._read_jsonl(file)
 
     def _read_csv(self, file: TextIO) -> Iterator[dict]:
-        reader = csv.reader(file, delimiter=DELIMITERS[self.suffix], strict=True)
-        rows = (row for row in reader if row)
-        number, header = 0, None
+        first = file.readline()
+        chosen = re.fullmatch(r'sep=([^"\r\n])\s*', first)  # Excel's line about the delimiter
+        self._delimiter = chosen[1] if chosen else self._delimiter
+        lines = file if chosen else chain([first], file)
+        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+        number, header, line, blank = 0, None, 0, []
         try:
-            header = next(rows, [])
-            columns = self._find_columns(header)
-            if "text" not in columns:
-                raise UserError(
-                    f"{printable(self.source)}: no column 'text', only "
-                    f"{', '.join(map(repr, header))[:200] or 'no header'}: rename the column "
-                    f"that holds the text, and separate cells by {self._delimiter}s"
-                )
-            for number, row in enumerate(rows, start=1):
+            for row in reader:
+                n_lines, line = reader.line_num - line, reader.line_num
+                if not row:
+                    continue
+                if header is None:
+                    header, columns = row, self._find_columns(row)
+                    self._check_text(header)
+                    continue
+                number += 1
+                self._spanning += n_lines > 1
+                self._longest = max(self._longest, (n_lines, number), key=lambda pair: pair[0])
+                if not any(map(str.strip, row)):
+                    blank.append(number)  # the end of the table, or a document without text
+                    continue
                 if len(row) != len(header):
                     raise UserError(
-                        f"{printable(self.source)}: row {number} (line {reader.line_num}) has "
+                        f"{printable(self.source)}: row {number} (line {line}) has "
                         f"{len(row)} cells, the header has {len(header)}: put a cell that holds a "
-                        f"{self._delimiter} into double quotes"
+                        f"{self._named_delimiter} into double quotes"
                     )
+                yield from (dict.fromkeys(columns, "") for _ in blank)
+                blank = []
                 yield {name: row[place] for name, place in columns.items()}
+            self._check_text(header or [])
         except csv.Error as error:
             raise UserError(
                 f"{printable(self.source)}: not a {self.suffix[1:]} file ({error}, row "
                 f"{number + 1}, line {reader.line_num})"
             ) from None
+        for number in blank:
+            self.leave_out(f"row {number}", "empty row", " at the end")
 
     @property
-    def _delimiter(self) -> str:
-        return {",": "comma", "\t": "tab"}[DELIMITERS[self.suffix]]
+    def _named_delimiter(self) -> str:
+        names = {",": "comma", "\t": "tab", ";": "semicolon"}
+        return names.get(self._delimiter, repr(self._delimiter))
+
+    def _check_text(self, header: list[str]) -> None:
+        """Raise a UserError if no column is called text."""
+        if "text" in self._find_columns(header):
+            return
+        cells = f", and separate cells by {self._named_delimiter}s" if self._delimiter else ""
+        raise UserError(
+            f"{printable(self.source)}: no column 'text', only "
+            f"{', '.join(map(repr, header))[:200] or 'no header'}: rename the column that holds "
+            f"the text{cells}"
+        )
 
     def _read_jsonl(self, file: TextIO) -> Iterator[dict]:
         number = 0
         for line_number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            number += 1
-            place = f"{printable(self.source)}: row {number} (line {line_number})"
-            try:
-                pairs = json.loads(line, object_pairs_hook=_Pairs)
-            except (ValueError, RecursionError) as error:
-                reason = str(error) or type(error).__name__
-                raise UserError(
-                    f"{printable(self.source)}: not a jsonl file (row {number}, line "
-                    f"{line_number}: {reason})"
-                ) from None
-            if not isinstance(pairs, _Pairs):
-                raise UserError(f'{place} is not an object: write {{"text": ...}} in each line')
-            columns = self._find_columns([name for name, _ in pairs])
-            row = {name: pairs[at][1] for name, at in columns.items()}
-            if not isinstance(row.get("text"), str):
-                raise UserError(
-                    f"{printable(self.source)}: row {number} has no string 'text': rename the "
-                    f"column that holds the text (line {line_number} has "
-                    f"{', '.join(repr(name) for name, _ in pairs)[:200] or 'no columns'})"
-                )
-            for name in set(row) - {"text"}:
-                if isinstance(row[name], (list, dict)):
-                    raise UserError(f"{place}: {name} must be one word or number")
-                row[name] = None if row[name] is None else str(row[name])
-            yield row
+            if line.strip():
+                number += 1
+                place = f"row {number} (line {line_number})"
+                yield self._cells(self._parsed(line, place), place)
+
+    def _read_json(self, file: TextIO) -> Iterator[dict]:
+        rows = self._parsed(file.read(), "the whole")
+        if isinstance(rows, _Pairs) or not isinstance(rows, list):
+            raise UserError(
+                f"{printable(self.source)} is not an array of objects: write "
+                '[{"text": ...}, ...], or one object per line in a .jsonl'
+            )
+        for number, row in enumerate(rows, start=1):
+            yield self._cells(row, f"row {number}")
+
+    def _read_parquet(self) -> Iterator[dict]:
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError:
+            raise UserError(
+                f"{printable(self.source)}: to read .parquet needs the package pyarrow: pip "
+                "install 'ae_bn[parquet]'"
+            ) from None
+        number = 0
+        try:
+            with _open_bytes(self.source) as file:
+                table = parquet.ParquetFile(file)
+                names = table.schema_arrow.names
+                self._check_text(names)
+                columns = [names[place] for place in self._find_columns(names).values()]
+                for batch in table.iter_batches(columns=columns):
+                    for row in batch.to_pylist():
+                        number += 1
+                        yield self._cells(_Pairs(row.items()), f"row {number}")
+        except pyarrow.ArrowException as error:
+            raise UserError(
+                f"{printable(self.source)}: not a parquet file ({str(error):.100})"
+            ) from None
+
+    def _parsed(self, text: str, place: str) -> Any:
+        """Return what JSON says; objects become `_Pairs`."""
+        try:
+            return json.loads(text, object_pairs_hook=_Pairs)
+        except (ValueError, RecursionError) as error:
+            if "\0" in text:
+                raise self._not_text() from None
+            reason = str(error) or type(error).__name__
+            raise UserError(
+                f"{printable(self.source)}: {place} is not JSON, as a {self.suffix[1:]} file holds "
+                f"({reason})"
+            ) from None
+
+    def _cells(self, pairs: Any, place: str) -> dict:
+        """Return the columns of an object; label and part become str or None, text a str."""
+        where = f"{printable(self.source)}: {place}"
+        if not isinstance(pairs, _Pairs):
+            raise UserError(f'{where} is not an object: write {{"text": ...}}')
+        columns = self._find_columns([name for name, _ in pairs])
+        row = {name: pairs[at][1] for name, at in columns.items()}
+        row = {name: None if value != value else value for name, value in row.items()}  # NaN
+        if "text" in row and row["text"] is None:
+            row["text"] = ""
+        if not isinstance(row.get("text"), str):
+            raise UserError(
+                f"{where} has no string 'text': rename the column that holds the text (it has "
+                f"{', '.join(repr(name) for name, _ in pairs)[:200] or 'no columns'})"
+            )
+        for name in set(row) - {"text"}:
+            if isinstance(row[name], (list, dict, bytes)):
+                raise UserError(f"{where}: {name} must be one word or number")
+            row[name] = None if row[name] is None else str(row[name])
+        return row
+
+    def _not_text(self) -> UserError:
+        return UserError(
+            f"{printable(self.source)} is not text in {self.encoding}: name its encoding, perhaps "
+            "utf-16-le"
+        )
 
     def _find_columns(self, names: list[str]) -> dict[str, int]:
         """Return the places of the columns text, label and part, ignoring blanks and case."""
         found: dict[str, int] = {}
         for place, name in enumerate(names):
             if "\0" in name:
-                raise UserError(
-                    f"{printable(self.source)} is not text in {self.encoding}: name its encoding, "
-                    "perhaps utf-16-le"
-                )
+                raise self._not_text()
             column = name.replace("\ufeff", "").strip().lower()
             if column in found:
                 raise UserError(
@@ -366,10 +476,12 @@ def read_text(source: str, encoding: str = "utf-8") -> str:
         If the file cannot be read or is not text.
     """
     try:
-        with _open(source, encoding, None) as file:
+        with _open(source if source == "-" else str(user_path(source)), encoding, None) as file:
             text = file.read()
     except OSError as error:
         raise UserError(f"cannot read {printable(source)}: {error.strerror or error}") from None
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"cannot read {printable(source)} ({error}): it is damaged") from None
     if "\0" in text:
         raise UserError(f"{printable(source)} is not text in {encoding}: convert it")
     return text
@@ -387,16 +499,29 @@ def holds_codes(path: Path) -> bool:
         return False
 
 
+def suffix_of(source: str) -> str:
+    """Return the end of a file's name that says what it holds, such as .csv of t.CSV.gz."""
+    path = Path(source)
+    if path.suffix.lower() in COMPRESSED:
+        path = path.with_suffix("")
+    return "" if source == "-" else path.suffix.lower()
+
+
 def printable(name: object) -> str:
     """Return a name whose characters UTF-8 can hold; others, such as raw bytes, are replaced."""
     return SURROGATE.sub(UNREADABLE, str(name))
 
 
 def _open(source: str, encoding: str, newline: str | None) -> TextIO:
-    stdin = source == "-"
-    raw = open(0 if stdin else source, "rb", closefd=not stdin)
+    raw = _open_bytes(source)
     marked = _marked_encoding(raw.peek(4)[:4])
     return io.TextIOWrapper(raw, marked or encoding, errors="replace", newline=newline)
+
+
+def _open_bytes(source: str):
+    if source == "-":
+        return open(0, "rb", closefd=False)
+    return COMPRESSED.get(Path(source).suffix.lower(), open)(source, "rb")
 
 
 def _marked_encoding(start: bytes) -> str | None:

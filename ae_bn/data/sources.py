@@ -26,9 +26,9 @@ import numpy as np
 from sklearn.datasets import fetch_20newsgroups
 from sklearn.model_selection import train_test_split
 
-from ae_bn.data.documents import TABLES, Documents, printable, read_documents
+from ae_bn.data.documents import TABLES, Documents, printable, read_documents, suffix_of
 from ae_bn.errors import UserError
-from ae_bn.files import cache_directory
+from ae_bn.files import cache_directory, user_path
 
 FEWEST_DOCUMENTS = 10
 
@@ -274,9 +274,10 @@ def _find_places(documents: Documents, part_folders: dict[str, str]) -> dict[str
 def _from_table(config, progress) -> Texts:
     path = _absolute(config.file)
     shown = printable(path)
-    if path.suffix.lower() not in TABLES:
+    if suffix_of(str(path)) not in TABLES:
         raise UserError(
-            f"data.file={shown}: source table takes a file whose name ends in {', '.join(TABLES)}"
+            f"data.file={shown}: source table takes a file whose name ends in {', '.join(TABLES)} "
+            "(or one of these with .gz, .bz2 or .xz)"
         )
     if path.exists() and not path.is_file():
         raise UserError(f"data.file={shown}: this is not a file: name a table")
@@ -356,7 +357,7 @@ def index_labels(labels: list[str], n: int) -> tuple[list[str], np.ndarray]:
 
 
 def _absolute(path: str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(path)))
+    return Path(os.path.abspath(user_path(path)))
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -4,16 +4,19 @@ Training and encoding both read text with these functions, so a document always 
 They need only NumPy and SciPy, because `ae_bn.encoder` must run without anything else.
 
 A word is made of letters of any script with their marks (vowel signs, points, accents).  Composed
-and decomposed accents are the same, and soft hyphens inside words are ignored.
+and decomposed accents are the same, and soft hyphens inside words are ignored.  Ligatures and other
+forms of letters are the letters themselves.  Numbers that are no digits, such as the mark of a
+footnote, separate words.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from array import array
 from functools import lru_cache
-from typing import Callable, Iterable
+from typing import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags
@@ -61,6 +64,10 @@ TOKEN_PATTERN = (
 )
 # Not between two single letters: there it is a letter in another encoding.
 SOFT_HYPHEN = r"(?<=\S\S)\u00ad|\u00ad(?=\S\S)"
+# Blocks of ligatures, of Arabic, halfwidth and fullwidth forms, and of letters in other fonts.
+FORMS = [(0xFB00, 0xFDFF), (0xFE70, 0xFFEF), (0x1D400, 0x1D7FF)]
+# Not after a small letter with an accent: there it is half of a letter in another encoding.
+LATIN_NUMBER = r"(?<![\xdf-\xf6\xf8-\xff])[\xb2\xb3\xb9\xbc-\xbe]"
 # The pattern of earlier models.  On text without marks it gives the same words, and is faster.
 LETTERS_ONLY = r"(?u)\b[^\W\d_]{2,}\b"
 
@@ -78,10 +85,61 @@ def split_words(text: str, token_pattern: str = TOKEN_PATTERN) -> list[str]:
         The pattern of a word.  `LETTERS_ONLY` cuts words at their marks; earlier models were
         trained with it.
     """
-    text = text.lower()
     if text.isascii() or token_pattern == LETTERS_ONLY:
-        return _find[LETTERS_ONLY](text)
-    return _find[TOKEN_PATTERN](re.sub(SOFT_HYPHEN, "", unicodedata.normalize("NFC", text)))
+        return _find[LETTERS_ONLY](text.lower())
+    text = unicodedata.normalize("NFC", text.translate(_plain).lower())
+    return _find[TOKEN_PATTERN](re.sub(SOFT_HYPHEN, "", re.sub(LATIN_NUMBER, " ", text)))
+
+
+class _Plain(dict):
+    """What each character stands for: itself, its letters if it is one of `FORMS`, or a blank."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if any(first <= code <= last for first, last in FORMS):
+            character = unicodedata.normalize("NFKC", character)
+        elif code > 0xFF and unicodedata.category(character) == "No":
+            character = " "
+        self[code] = character
+        return character
+
+
+_plain = _Plain()
+
+
+def checked_texts(texts: Iterable[str]) -> Iterator[str]:
+    """Return an iterator over texts that checks each of them.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        The texts, in their order.
+
+    Raises
+    ------
+    UserError
+        At once, if they are one text, or have several columns or no order; during the iteration,
+        for the first that is not a str, by its number.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise UserError(f"{texts[:20]!r} is one text: give a list of texts")
+    is_column = getattr(texts, "ndim", 1) == 1 and not isinstance(texts, (Mapping, set, frozenset))
+    if not is_column or not isinstance(texts, Iterable):
+        raise UserError(
+            f"a {type(texts).__name__} is not a list of texts: give a list, or one column of a table"
+        )
+    return map(_checked_text, itertools.count(), texts)
+
+
+def _checked_text(number: int, text) -> str:
+    if not isinstance(text, str):
+        raise UserError(f"texts[{number}] is {text!r:.40} and not a str: give texts alone")
+    return text
+
+
+def unreachable(words: Iterable[str], token_pattern: str = TOKEN_PATTERN) -> list[str]:
+    """Return the words of a matrix's vocabulary that no text can give, such as "x2" or "Gull"."""
+    return [word for word in words if split_words(word, token_pattern) != [word]]
 
 
 def has_letters_only(text: str) -> bool:

@@ -48,7 +48,7 @@ from scipy.sparse import csr_matrix
 from ae_bn.config import Config, DataConfig, complete, load_config
 from ae_bn.data.words import LETTERS_ONLY, TOKEN_PATTERN, count_words, weigh, word_splitter
 from ae_bn.errors import UserError
-from ae_bn.files import read_arrays, read_facts, read_header, write_arrays
+from ae_bn.files import read_arrays, read_facts, read_header, user_path, write_arrays
 from ae_bn.model.layers import array_shapes
 
 if TYPE_CHECKING:  # `ae_bn.encoder` reads files where there is no Theano
@@ -263,6 +263,7 @@ def read_contents(path: Path) -> Contents:
         If the file is missing, damaged, or not consistent, or if its training diverged and left
         values that are not finite.
     """
+    path = user_path(path)
     if path.is_dir():
         if not (path / NAME).exists():
             raise UserError(f"{path} holds no {NAME}: name a finished run that trained a model")

@@ -27,7 +27,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator
 
-import joblib
 import theano
 from filelock import FileLock, Timeout
 from joblib.externals.loky import ProcessPoolExecutor
@@ -38,7 +37,7 @@ from ae_bn.files import write_json
 from ae_bn.study.compiled import graph
 from ae_bn.study.record import Record
 from ae_bn.study.run import Run, perform, results_of
-from ae_bn.theano_setup import require_compiler
+from ae_bn.theano_setup import check_locks, cpu_count, require_compiler
 
 DEATHS = 3  # number of workers that may die with a run before it counts as failed
 GRACE = 5  # seconds for workers to write their checkpoints when a sweep is stopped
@@ -157,6 +156,7 @@ def attempt(run: Run) -> str:
         run.directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(run.directory / "lock", timeout=0).acquire()
     except Timeout:
+        check_locks(run.directory)
         return "held"
     except (OSError, NotImplementedError) as error:
         raise UserError(f"cannot lock {run.directory}: {error}") from None
@@ -249,7 +249,7 @@ def _local_workers(jobs: int) -> Iterator[Callable[[], Executor]]:
 
     A worker is an executor with one process, so a worker that dies affects only its own run.
     """
-    share = str(max(1, joblib.cpu_count() // jobs))
+    share = str(max(1, cpu_count() // jobs))
     threads = {name: os.environ.get(name, share) for name in THREADS}
     others, started = multiprocessing.active_children(), []
     try:

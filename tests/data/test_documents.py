@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import os
 import socket
+import sys
 
+import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from test_corpus import own_directories as own_directories
 from test_corpus import refused, write_folder
 
@@ -82,7 +88,13 @@ def test_a_source_that_is_not_there(tmp_path):
         read("")
     with refused("cannot read", "nowhere"):
         read(tmp_path / "nowhere")
-    for name in ("t.json", "t.XLSX", "t.csv.gz"):
+    with refused("File name too long"):
+        read(tmp_path / ("x" * 300))
+    with refused("no home directory ~nobody here"):
+        read("~nobody here/x.csv")
+    with refused("no file can have this name"):
+        read("a\0b")
+    for name in ("t.tab", "t.XLSX", "t.csv.zip"):
         (tmp_path / name).write_text("x")
         with refused(name, "save them as .csv"):
             read(tmp_path / name)
@@ -163,12 +175,74 @@ def test_columns_are_found_whatever_their_case_and_named_if_not_read(tmp_path):
     assert len(pairs) == 2 and remarks == ["columns read: 'Text', 'text'; not read: 'split'"]
 
 
+KINDS = "csv tsv jsonl ndjson json parquet csv.gz tsv.bz2 jsonl.xz json.gz parquet.gz".split()
+TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"))
+
+
+def write(table, path):
+    """Write a table with pandas, in the kind that its name says."""
+    kind = path.suffixes[0]
+    if kind in (".csv", ".tsv"):
+        table.to_csv(path, index=False, sep={".csv": ",", ".tsv": "\t"}[kind], quoting=csv.QUOTE_ALL)
+    elif kind == ".parquet":
+        content = table.to_parquet(index=False)
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    else:
+        table.to_json(path, orient="records", lines=kind != ".json")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(texts=st.lists(TEXT, min_size=1))
+@example(texts=["", "a\r\nb\rc\n", '"', "\ufeff", "sep=,", "\x1c\x85\u2028"])
+def test_a_table_of_any_kind_gives_back_what_was_written(kind, texts, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / f"t.{kind}"
+    write(pd.DataFrame({"text": texts, "label": "x", "more": 1}), path)
+    documents = read_documents(str(path))
+    assert [text for _, text in documents] == texts
+    assert documents.labels == ["x"] * len(texts)
+    assert documents.remarks[0] == "columns read: 'text', 'label'; not read: 'more'"
+
+
+def test_lines_may_be_compressed_and_damage_is_told(tmp_path):
+    content = gzip.compress(b"gull\nwren\n" * 1000)
+    (tmp_path / "t.txt.gz").write_bytes(content)
+    assert len(read(tmp_path / "t.txt.gz")[0]) == 2000
+    assert read_text(str(tmp_path / "t.txt.gz")).startswith("gull\n")
+    for damaged in (content[:-9], content[:20] + b"\xff" * 9 + content[29:]):
+        (tmp_path / "t.txt.gz").write_bytes(damaged)
+        with refused("t.txt.gz", "cannot read"):
+            read(tmp_path / "t.txt.gz")
+        with refused("t.txt.gz", "cannot read"):
+            read_text(str(tmp_path / "t.txt.gz"))
+
+
+def test_a_line_of_excel_about_the_delimiter(tmp_path):
+    (tmp_path / "t.csv").write_text("\ufeffsep=;\r\nlabel;text\r\nbird;gull, wren\r\n;\r\n")
+    documents = read_documents(str(tmp_path / "t.csv"))
+    assert list(documents) == [("1", "gull, wren")] and documents.labels == ["bird"]
+    assert documents.remarks == ["left out: 1 empty row at the end (row 2)"]
+
+
+def test_without_pyarrow_a_line_says_so(tmp_path, monkeypatch):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with refused("t.parquet", "pip install 'ae_bn[parquet]'"):
+        read(tmp_path / "t.parquet")
+
+
+def test_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "t.txt").write_text("gull")
+    assert read("~/t.txt")[0] == [("1", "gull")] and read_text("~/t.txt") == "gull"
+
+
 TABLES = {
     "twice.csv": ("text,label,Text\nx,y,\n", ["two columns 'text'"]),
     "twice.jsonl": ('{"text": "x", "text": ""}', ["two columns 'text'"]),
     "body.csv": ("body,label\nx,y\n", ["no column 'text'", "'body', 'label'"]),
     "semicolon.csv": ("text;label\nx;y\n", ["no column 'text'", "'text;label'", "commas"]),
-    "body.jsonl": ('{"body": "x"}', ["row 1 has no string 'text'", "'body'"]),
+    "body.jsonl": ('{"body": "x"}', ["row 1 (line 1) has no string 'text'", "'body'"]),
     "empty.csv": ("", ["no column 'text'", "no header"]),
     "long.csv": ("text,label\nx,y\nx, z,y\n", ["row 2 (line 3) has 3 cells, the header has 2"]),
     "long.tsv": ("text\tlabel\nx\ty\tz\n", ["row 1 (line 2) has 3 cells", "tab"]),
@@ -176,8 +250,15 @@ TABLES = {
     "short.csv": ('text,label\n"a\nb",y\nx\n', ["row 2 (line 4) has 1 cells, the header has 2"]),
     "quote.csv": ('text,label\nx,y\n"x,y\n', ["not a csv file", "row 2"]),
     "list.jsonl": ('{"text": "x"}\n["x"]', ["row 2 (line 2) is not an object"]),
-    "cut.jsonl": ('{"text": "x"}\n\n{"text"', ["not a jsonl file", "row 2, line 3"]),
-    "number.jsonl": ('{"text": 3}', ["row 1 has no string 'text'"]),
+    "list.json": ('[{"text": "x"}, 3]', ["row 2 is not an object"]),
+    "columns.json": ('{"text": ["x"]}', ["not an array of objects", ".jsonl"]),
+    "cut.json": ('[{"text": "x"}', ["the whole is not JSON"]),
+    "bytes.parquet": ("PAR1", ["not a parquet file"]),
+    "text.csv.gz": ("text\nx\n", ["cannot read", "Not a gzipped file"]),
+    "text.csv.xz": ("text\nx\n", ["cannot read", "damaged"]),
+    "sep.csv": ("sep=;\nbody;label\nx;y\n", ["no column 'text'", "by semicolons"]),
+    "cut.jsonl": ('{"text": "x"}\n\n{"text"', ["row 2 (line 3) is not JSON"]),
+    "number.jsonl": ('{"text": 3}', ["row 1 (line 1) has no string 'text'"]),
     "labels.jsonl": ('{"text": "x", "label": ["y", "z"]}', ["row 1", "label must be one"]),
     "zero.jsonl": (r'{"text": "x\u0000"}', ["row 1 is not text"]),
 }
@@ -192,9 +273,10 @@ def test_malformed_rows_are_refused_by_their_number(name, tmp_path):
 
 
 def test_rows_as_they_should_be(tmp_path):
-    (tmp_path / "t.csv").write_text('text\n"gull, wren\nand ""cod"""\n\n""\n')
+    (tmp_path / "t.csv").write_text('text\n"gull, wren\nand ""cod"""\n\n""\ntern\n')
     pairs, remarks = read(tmp_path / "t.csv")
-    assert pairs == [("1", 'gull, wren\nand "cod"'), ("2", "")]
-    assert remarks == ["1 documents are empty (2)"]
+    assert pairs == [("1", 'gull, wren\nand "cod"'), ("2", ""), ("3", "tern")]
+    assert remarks[0].startswith("1 rows span several lines, most of all row 1 with 2 (")
+    assert remarks[1:] == ["1 documents are empty (2)"]
     with pytest.raises(UserError):
         next(read_documents(str(tmp_path / "t.txt")))

@@ -42,6 +42,33 @@ def test_a_table_is_the_same_corpus_as_the_folder(name, tmp_path):
     assert data.load_corpus(write_table(tmp_path / name, rows)).fingerprint == expected
 
 
+def test_parts_and_labels_of_other_kinds_of_tables(tmp_path):
+    """Numbers, missing values and null."""
+    folder = make_config(source="folder", folder=write_folder(tmp_path / "tiny", TINY))
+    expected = data.load_corpus(folder).fingerprint
+    table = pd.DataFrame(ROWS)
+    for name, write in (("t.json", "to_json"), ("t.parquet", "to_parquet")):
+        options = {"orient": "records"} if name == "t.json" else {}
+        getattr(table, write)(tmp_path / name, **options)
+        config = make_config(source="table", file=str(tmp_path / name))
+        assert data.load_corpus(config).fingerprint == expected
+        for labels in ([None] * 11, [float("nan")] * 11):
+            getattr(table.assign(label=labels), write)(tmp_path / name, **options)
+            assert data.load_corpus(config).label_names == []
+
+
+def test_a_quote_that_swallows_rows_is_told(tmp_path):
+    rows = [f"{'abc'[i % 3]},orbit moon" for i in range(30)]
+    rows[7], rows[20] = 'a,"orbit', 'moon"'
+    rows = rows[:21] + [f'b,"two\nlines {n}"' for n in range(2)] + rows[21:] + [",", " , "]
+    (tmp_path / "t.csv").write_text("label,text\n" + "\n".join(rows) + "\n")
+    lines = []
+    data.load_corpus(make_config(source="table", file=str(tmp_path / "t.csv")), lines.append)
+    (line,) = (line for line in lines if "t.csv" in line)
+    assert "; 3 rows span several lines, most of all row 8 with 14 (a quote" in line
+    assert "; left out: 2 empty rows at the end (such as row 20)" in line
+
+
 def test_a_table_without_parts_and_labels(tmp_path):
     config = write_table(tmp_path / "t.csv", [{"text": row["text"]} for row in ROWS])
     lines = []
@@ -56,10 +83,10 @@ def test_a_table_without_parts_and_labels(tmp_path):
     [
         ([{**row, "part": "valid"} for row in ROWS], "row 1: part is "),
         (ROWS[:5], "holds 5 documents"),
-        ([{"body": "x"}] * 12, "row 1 has no string 'text'"),
+        ([{"body": "x"}] * 12, "row 1 (line 1) has no string 'text'"),
         ([*ROWS, {"part": "train", "text": "x"}], "row 12 has no label"),
         ([{**row, "part": "train"} for row in ROWS], "train or test"),
-        ([{**row, "text": 3} for row in ROWS], "row 1 has no string 'text'"),
+        ([{**row, "text": 3} for row in ROWS], "row 1 (line 1) has no string 'text'"),
     ],
 )
 def test_bad_tables(tmp_path, rows, words):
@@ -74,7 +101,7 @@ def test_tables_that_are_none(tmp_path):
     with refused("t.txt", ".csv"):
         data.load_corpus(make_config(source="table", file=str(tmp_path / "t.txt")))
     (tmp_path / "t.jsonl").write_text("{")
-    with refused("t.jsonl", "not a jsonl file"):
+    with refused("t.jsonl", "row 1 (line 1) is not JSON"):
         data.load_corpus(make_config(source="table", file=str(tmp_path / "t.jsonl")))
 
 
@@ -98,6 +125,13 @@ def test_matrix(matrix):
     kept = sorted(np.argsort(-corpus.train.toarray().sum(axis=0), kind="stable")[:2])
     assert small.words == [WORDS[i] for i in kept] and set(small.train.data) == {1}
     assert np.array_equal(small.train.toarray(), corpus.train.toarray()[:, kept] > 0)
+
+
+def test_words_that_no_text_has_are_told(matrix, tmp_path):
+    lines = []
+    (tmp_path / "m.words.txt").write_text("\n".join(["x2", "gull", "Wren", "new york", "tern"]))
+    data.load_corpus(matrix, lines.append)
+    assert any("; 3 words, such as 'x2', that `ae-bn encode` finds in no text" in x for x in lines)
 
 
 def test_counts_beyond_float32_are_refused(matrix, tmp_path):

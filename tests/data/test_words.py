@@ -8,6 +8,8 @@ import unicodedata
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import normalize
@@ -16,7 +18,9 @@ from ae_bn.data.words import (
     LETTERS_ONLY,
     TOKEN_PATTERN,
     count_words,
+    has_letters_only,
     split_words,
+    unreachable,
     weigh,
     word_splitter,
 )
@@ -75,6 +79,32 @@ def test_words_among_other_characters():
     text += " auf\u00adga\u00adbe a\u00adber क\u00adमल \xc3\u00ad\xc3"
     assert split_words(text) == ["don", "you", "aufgabe", "aber", "कमल"]
     assert split_words("می\u200c رود \u200cآب") == ["می", "رود", "آب"]
+
+
+def test_other_forms_of_letters_and_numbers_that_are_no_digits():
+    assert split_words("ﬁsh ﬂour oﬀer ｇｕｌｌ 𝐁𝐨𝐥𝐝 ﻻ ｶﾞｲ") == "fish flour offer gull bold لا ガイ".split()
+    assert split_words("word¹ note² m² ①② ½¾ ²³ ten½ x₂ab ৴৵ 10th¹") == ["word", "note", "ten", "ab"]
+    # Thai's vowel am stays one letter, and so do ordinals, and halves of letters in UTF-8.
+    assert split_words("น้ำใจ nº Ã½a deluxeÃ½") == ["น้ำใจ", "nº", "ã½a", "deluxeã½"]
+    assert split_words("ﬁsh word¹", LETTERS_ONLY) == ["ﬁsh", "word¹"]
+    assert not has_letters_only("ﬁsh") and not has_letters_only("word¹")
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.text())
+def test_a_text_has_only_words_that_text_can_have(text):
+    assert unreachable(split_words(text)) == []
+
+
+def test_words_that_no_text_has():
+    assert unreachable(["gull", "x2", "Gull", "a", "new york", "ﬁsh", "don't", "כלב"]) == [
+        "x2",
+        "Gull",
+        "a",
+        "new york",
+        "ﬁsh",
+        "don't",
+    ]
 
 
 def test_marks_are_those_of_unicode():

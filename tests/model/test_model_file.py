@@ -222,14 +222,14 @@ def test_the_nearest_document_to_a_training_document_is_itself(
         (["--text", "nowhere", "--out", "codes.csv"], "nowhere"),
         (["--text", "EMPTY", "--out", "codes.csv"], "no documents"),
         (["--text", "EMPTY", "--out", "codes.npz"], "no documents"),
-        (["--text", "TABLE", "--out", "codes.csv"], "row 1 has no string 'text'"),
+        (["--text", "TABLE", "--out", "codes.csv"], "row 1 .line 1. has no string 'text'"),
         (["--text", "TEXT", "--similar", "-1"], "--similar -1"),
         (["--text", "", "--out", "codes.csv"], "name of the text is empty"),
         (["--text", "BINARY", "--out", "codes.csv"], "BINARY, line 2, is not text"),
         (["--text", "FOLDER", "--out", "codes.npz"], "left out: 1 binary file .wide"),
         (["--text", "long.csv", "--out", "codes.csv"], "row 1 .line 2. has 2 cells"),
         (["--text", "TEXT", "--out", "codes.csv", "--encoding", "x"], "unknown encoding 'x'"),
-        (["--text", "TEXT.json", "--out", "codes.csv"], "save them as .csv"),
+        (["--text", "TEXT.xlsx", "--out", "codes.csv"], "save them as .csv"),
         (["--text", "unclosed.csv", "--out", "codes.csv"], "not a csv file"),
         (["--text", "TEXT", "--out", "FOLDER/x.csv"], "this is a folder"),
         (["--text", "TEXT", "--out", "TEXT/codes.npz"], "cannot write"),
@@ -250,6 +250,17 @@ def test_encode_tells_mistakes(run, tmp_path, monkeypatch, arguments, words):
     with pytest.raises(UserError, match=words):
         encode.main(["--model", str(run.directory), *arguments])
     assert not list(tmp_path.glob("codes*"))
+
+
+def test_words_that_no_text_has_are_counted(run, damaged, folder, tmp_path, capsys):
+    settings = run.config.run_settings()
+    data = {**settings["data"], "source": "matrix", "folder": None, "file": "m.npz"}
+    words = Encoder.load(run.directory).words
+    facts = {"config": {**settings, "data": data}, "words": ["x2", *words[1:]]}
+    command = ["--text", str(folder), "--out", str(tmp_path / "codes.csv")]
+    encode.main(["--model", str(damaged(facts)), *command])
+    line = f"1 of {len(words)} words of the vocabulary, such as 'x2', are found in no text"
+    assert line in capsys.readouterr().err
 
 
 def test_a_setting_that_came_after_a_file_has_its_default(run, damaged, folder):
