@@ -91,7 +91,7 @@ class Encoder:
 
     @property
     def unreachable(self) -> list[str]:
-        """Words of the vocabulary that `transform` finds in no text; only a matrix has such words."""
+        """Words of the vocabulary that `transform` finds in no text; only a matrix has such."""
         from_matrix = self.config.data.source == "matrix"
         return unreachable(self.words, self.token_pattern) if from_matrix else []
 
@@ -141,7 +141,9 @@ class Encoder:
 
     def vectorise(self, texts: Iterable[str]) -> csr_matrix:
         """Return the network's input for raw texts, csr_matrix of float32, (n_texts, n_words)."""
-        return vectorise(checked_texts(texts), self.words, self.idf, self.config.data, self.token_pattern)
+        return vectorise(
+            checked_texts(texts), self.words, self.idf, self.config.data, self.token_pattern
+        )
 
     def encode(self, X) -> np.ndarray:
         """Return the codes of documents that are already the network's input.

@@ -257,8 +257,8 @@ class BatchNormAutoencoder(Transformer):
         Batch Normalization, which `transform` uses, become those of these documents alone, so each
         chunk should be a fair sample and large enough for means and variances.  The first chunk
         also sets the start of the output layer.  After `fit`, training continues from the kept
-        epoch with a new optimiser, as it does with another ``optimizer``.  ``epochs``, ``patience``, ``validation_fraction`` and
-        ``monitor`` have no effect here.
+        epoch with a new optimiser, as it does with another ``optimizer``.
+        ``epochs``, ``patience``, ``validation_fraction`` and ``monitor`` have no effect here.
 
         Parameters
         ----------
@@ -275,8 +275,8 @@ class BatchNormAutoencoder(Transformer):
         Raises
         ------
         UserError
-            For the same reasons as `fit`, or if the model itself is to be another one.  The estimator
-            is then unchanged.
+            For the same reasons as `fit`, or if a setting of the model has changed.  The
+            estimator is then unchanged.
         """
         first = not hasattr(self, "parameters_")
         X, _ = self._documents(X, reset=first)
@@ -514,8 +514,8 @@ def _check_equal(before: dict, now: dict, section: str) -> None:
             _check_equal(former, value, f"{section}.{name}")
         elif former != value:
             raise UserError(
-                f"partial_fit goes on with {section}.{name}={former!r:.60}, not {value!r:.60}: set "
-                "it back, or call fit"
+                f"partial_fit continues with {section}.{name}={former!r:.60}, not {value!r:.60}: "
+                "set it back, or call fit"
             )
 
 

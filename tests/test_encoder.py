@@ -199,7 +199,13 @@ def test_mistakes_are_told(file):
 
 @pytest.mark.parametrize(
     "texts",
-    [TEXTS, tuple(TEXTS), np.array(TEXTS), np.array(TEXTS, object), pd.Series(TEXTS, range(9, 4, -1))]
+    [
+        TEXTS,
+        tuple(TEXTS),
+        np.array(TEXTS),
+        np.array(TEXTS, object),
+        pd.Series(TEXTS, range(9, 4, -1)),
+    ]
     + [pd.Categorical(TEXTS), dict.fromkeys(TEXTS).keys(), io.StringIO("\n".join(TEXTS))],
     ids=lambda texts: type(texts).__name__,
 )
@@ -212,7 +218,10 @@ def test_texts_may_be_in_anything_that_has_an_order(file, texts):
     "texts, words",
     [
         (b"gull", "b'gull' is one text"),
-        (pd.DataFrame({"text": TEXTS}), "a DataFrame is not a list of texts.* one column of a table"),
+        (
+            pd.DataFrame({"text": TEXTS}),
+            "a DataFrame is not a list of texts.* one column of a table",
+        ),
         ({"text": "gull"}, "a dict is not"),
         ({"gull", "ship"}, "a set is not"),
         (np.array([TEXTS]), "a ndarray is not"),

@@ -163,7 +163,11 @@ def test_strict_warnings_do_not_keep_theano_away():
     [
         ("LOKY_MAX_CPU_COUNT", "two", "LOKY_MAX_CPU_COUNT=two"),
         ("THEANO_FLAGS", "floatX=float16", "floatX=float16: .* give float32 or float64"),
-        ("THEANO_FLAGS", "blas__ldflags=-lnothing", "blas__ldflags=-lnothing: there is no such BLAS"),
+        (
+            "THEANO_FLAGS",
+            "blas__ldflags=-lnothing",
+            "blas__ldflags=-lnothing: there is no such BLAS",
+        ),
     ],
 )
 def test_a_variable_that_cannot_work_is_named(name, value, words):

@@ -33,7 +33,9 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--config", required=True, type=path, help="a YAML file such as configs/core.yaml")
+    parser.add_argument(
+        "--config", required=True, type=path, help="a YAML file such as configs/core.yaml"
+    )
     parser.add_argument(
         "--set",
         nargs="+",

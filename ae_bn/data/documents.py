@@ -108,7 +108,10 @@ class Documents:
         self._undecoded, self._empty = _Tally(), _Tally()
         self._replaced = self._characters = 0  # in documents with undecodable bytes
         self._columns: dict[str, bool] = {}  # a table's columns, and whether they are read
-        self._spanning, self._longest = 0, (0, 0)  # rows of several lines; lines, row of the longest
+        self._spanning, self._longest = (
+            0,
+            (0, 0),
+        )  # rows of several lines; lines, row of the longest
         self._delimiter = DELIMITERS.get(self.suffix, "")
         if not self.is_folder and self.suffix in OTHER_FORMATS:
             raise UserError(
@@ -181,8 +184,8 @@ class Documents:
             lines.append(f"left out: {', '.join(kinds)}")
         if self._spanning:
             lines.append(
-                f"{self._spanning} rows span several lines, most of all row {self._longest[1]} with "
-                f"{self._longest[0]} (a quote that is never closed swallows rows)"
+                f"{self._spanning} rows span several lines, most of all row {self._longest[1]} "
+                f"with {self._longest[0]} (a quote that is never closed swallows rows)"
             )
         if self._undecoded.count:
             few = self._replaced < self._characters / 2  # only accents among plain letters
@@ -293,7 +296,8 @@ class Documents:
         self._delimiter = chosen[1] if chosen else self._delimiter
         lines = file if chosen else chain([first], file)
         reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
-        number, header, line, blank = 0, None, 0, []
+        number, line, blank = 0, 0, []
+        header: list[str] | None = None
         try:
             for row in reader:
                 n_lines, line = reader.line_num - line, reader.line_num

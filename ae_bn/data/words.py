@@ -126,7 +126,8 @@ def checked_texts(texts: Iterable[str]) -> Iterator[str]:
     is_column = getattr(texts, "ndim", 1) == 1 and not isinstance(texts, (Mapping, set, frozenset))
     if not is_column or not isinstance(texts, Iterable):
         raise UserError(
-            f"a {type(texts).__name__} is not a list of texts: give a list, or one column of a table"
+            f"a {type(texts).__name__} is not a list of texts: give a list, or one column "
+            "of a table"
         )
     return map(_checked_text, itertools.count(), texts)
 

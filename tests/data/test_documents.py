@@ -183,7 +183,9 @@ def write(table, path):
     """Write a table with pandas, in the kind that its name says."""
     kind = path.suffixes[0]
     if kind in (".csv", ".tsv"):
-        table.to_csv(path, index=False, sep={".csv": ",", ".tsv": "\t"}[kind], quoting=csv.QUOTE_ALL)
+        table.to_csv(
+            path, index=False, sep={".csv": ",", ".tsv": "\t"}[kind], quoting=csv.QUOTE_ALL
+        )
     elif kind == ".parquet":
         content = table.to_parquet(index=False)
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)

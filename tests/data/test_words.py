@@ -82,8 +82,16 @@ def test_words_among_other_characters():
 
 
 def test_other_forms_of_letters_and_numbers_that_are_no_digits():
-    assert split_words("ﬁsh ﬂour oﬀer ｇｕｌｌ 𝐁𝐨𝐥𝐝 ﻻ ｶﾞｲ") == "fish flour offer gull bold لا ガイ".split()
-    assert split_words("word¹ note² m² ①② ½¾ ²³ ten½ x₂ab ৴৵ 10th¹") == ["word", "note", "ten", "ab"]
+    assert (
+        split_words("ﬁsh ﬂour oﬀer ｇｕｌｌ 𝐁𝐨𝐥𝐝 ﻻ ｶﾞｲ")
+        == "fish flour offer gull bold لا ガイ".split()
+    )
+    assert split_words("word¹ note² m² ①② ½¾ ²³ ten½ x₂ab ৴৵ 10th¹") == [
+        "word",
+        "note",
+        "ten",
+        "ab",
+    ]
     # Thai's vowel am stays one letter, and so do ordinals, and halves of letters in UTF-8.
     assert split_words("น้ำใจ nº Ã½a deluxeÃ½") == ["น้ำใจ", "nº", "ã½a", "deluxeã½"]
     assert split_words("ﬁsh word¹", LETTERS_ONLY) == ["ﬁsh", "word¹"]
