@@ -283,6 +283,7 @@ def steps_in(seconds: float, documents_per_second: float, case: Case) -> int:
 
 def new_autoencoder(config: Config, X):
     """Return this project's autoencoder, initialised for the documents X, (n_train, n_words)."""
+    from ae_bn.kernels.squared_error import pays
     from ae_bn.model.autoencoder import Autoencoder
 
     autoencoder = Autoencoder(
@@ -290,7 +291,7 @@ def new_autoencoder(config: Config, X):
         config.training.optimizer,
         X.shape[1],
         config.theano.kernels,
-        batch_size=config.training.batch_size,
+        pays(config.model.layers[0], config.training.batch_size),
     )
     initialize(autoencoder, config, X, config.model.dropout)
     return autoencoder

@@ -656,10 +656,10 @@ def corpus():
     return X
 
 
-def train(kernels, optimizer, steps, *settings, batch_size=None):
+def train(kernels, optimizer, steps, *settings, many_documents=True):
     """Return the weights after some steps, and the losses, in floatX."""
     config = load_config(None, ["model.layers=[12]", *(f"model.{s}" for s in settings)]).model
-    autoencoder = Autoencoder(config, optimizer, V, kernels, batch_size=batch_size)
+    autoencoder = Autoencoder(config, optimizer, V, kernels, many_documents)
     autoencoder.initialize(corpus(), streams(1), 0.003, config.dropout)
     X = corpus().astype(theano.config.floatX)
     values = [float(autoencoder.train(X[i % 2 :: 2])) for i in range(steps)]
@@ -723,12 +723,29 @@ def test_both_kernels_of_the_squared_error_train_alike():
     plain = ("loss=squared_error", "output_activation=linear", "dropout.hidden=0.3")
     for settings in (plain, (*plain, "tied=true"), (*plain, "layers=[9, 5]")):
         runs = []
-        for batch_size in (None, 1):
+        for many_documents in (True, False):
             with in_numpy("float64"):
-                runs.append(train("fused", "adam", 10, *settings, batch_size=batch_size))
+                runs.append(train("fused", "adam", 10, *settings, many_documents=many_documents))
         np.testing.assert_allclose(runs[0][1], runs[1][1], rtol=1e-9)
         for name, value in runs[0][0].items():
             np.testing.assert_allclose(value, runs[1][0][name], rtol=1e-6, atol=1e-9)
+
+
+def test_training_continues_with_the_other_kernel_of_the_squared_error():
+    """A smaller batch may need the other one, and both take the same state of the optimiser."""
+    settings = ["model.layers=[12]", "model.loss=squared_error", "model.output_activation=linear"]
+    config = load_config(None, settings).model
+    with in_numpy("float64"):
+        X = corpus().astype("float64")
+        first, other = (Autoencoder(config, "adam", V, "fused", many) for many in (True, False))
+        for autoencoder in (first, other):
+            autoencoder.initialize(X, streams(1), 0.003, config.dropout)
+        for _ in range(3):
+            first.train(X[::2])
+        state = {name: v.copy() for name, v in first.get_state(training=True).items()}
+        other.set_state(state, training=True)
+        values = [[float(a.train(X[1::2])) for _ in range(3)] for a in (first, other)]
+    np.testing.assert_allclose(*values, rtol=1e-9)
 
 
 def test_the_state_is_flushed():

@@ -113,9 +113,9 @@ class Autoencoder:
         The size of the vocabulary.
     kernels : {"fused", "symbolic"}
         What computes the stages: Ops in C, or plain Theano, which is the definition.
-    batch_size : int, optional
-        The number of documents in a minibatch, which decides between two kernels of the squared
-        error, see `ae_bn.model.building.build_layers`.
+    many_documents : bool
+        Whether minibatches have enough documents for the kernel of `ae_bn.kernels.squared_error`,
+        see `pays` there.  The other kernel gives the same results.
 
     Attributes
     ----------
@@ -142,13 +142,13 @@ class Autoencoder:
         optimizer: str,
         n_words: int,
         kernels: str,
-        batch_size: int | None = None,
+        many_documents: bool = True,
     ):
         require_compiler()
         self.config = config
         self.n_words = n_words
         ops = KERNELS[kernels]
-        self.layers = build_layers(config, n_words, kernels, batch_size)
+        self.layers = build_layers(config, n_words, kernels, many_documents)
         self.kernels = [kernels, *ops.missing(self.layers, config.loss, optimizer)]
         self.parameters = parameters_of(self.layers)
         self.learning_rate = shared(0, "learning rate")
@@ -329,17 +329,23 @@ class Autoencoder:
             generators of dropout masks and absent words.
         """
         variables = self._variables(training)
-        return {name: self._turned(name, v.get_value()) for name, v in variables.items()}
+        return {name: self._turned(v, v.get_value()) for name, v in variables.items()}
 
     def set_state(self, state: dict[str, np.ndarray], training: bool = False):
         """Put back what `get_state` returned."""
         for name, variable in self._variables(training).items():
-            variable.set_value(np.array(self._turned(name, state[name]), order="C"), borrow=True)
+            value = np.array(self._turned(variable, state[name]), order="C")
+            variable.set_value(value, borrow=True)
 
-    def _turned(self, name, value):
-        """Return the transpose of a W that is stored transposed: W is (n_in, n_out) by name."""
-        is_turned = name == f"layer{len(self.layers)}.W" and self.layers[-1].projection.transposed
-        return value.T if is_turned else value
+    def _turned(self, variable, value):
+        """Return the transpose of a W that is stored transposed, and of its optimiser's state.
+
+        In a state both are (n_in, n_out), so graphs that differ in how they store W share states.
+        """
+        projection = self.layers[-1].projection
+        names = projection.W.name, f"state of {projection.W.name}"
+        is_own = projection.transposed and not self.config.tied
+        return value.T if is_own and variable.name in names else value
 
     def _variables(self, training):
         variables = {}

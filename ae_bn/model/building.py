@@ -15,7 +15,7 @@ from ae_bn.model.stages import ACTIVATIONS, Layer
 
 
 def build_layers(
-    config: ModelConfig, n_words: int, kernels: str, batch_size: int | None = None
+    config: ModelConfig, n_words: int, kernels: str, many_documents: bool = True
 ) -> list[Layer]:
     """Return the layers of an autoencoder: encoder, then its mirror image as decoder.
 
@@ -27,9 +27,8 @@ def build_layers(
         The size of the vocabulary.
     kernels : {"fused", "symbolic"}
         The implementation of the stages: Ops in C, or plain Theano.
-    batch_size : int, optional
-        The number of documents in a minibatch, which decides between two kernels of the squared
-        error.  Both give the same results.  None stands for many.
+    many_documents : bool
+        Whether minibatches have enough documents for the kernel of `ae_bn.kernels.squared_error`.
 
     Returns
     -------
@@ -44,9 +43,8 @@ def build_layers(
             W, transposed = layers[2 * depth - number].projection.W, True
         else:
             # Sampling takes the values of some words.  Only as rows are they contiguous in memory.
-            transposed = number == 2 * depth and (
-                config.sampling is not None or ops.stores_rows(plan, config.loss, batch_size)
-            )
+            by_rows = many_documents and ops.stores_rows(plan, config.loss)
+            transposed = number == 2 * depth and (config.sampling is not None or by_rows)
             shape = (n_out, n_in) if transposed else (n_in, n_out)
             W = theano.shared(np.zeros(shape, theano.config.floatX), name=f"W{number}")
         bn = ops.normalization(plan.over)(

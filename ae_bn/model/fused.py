@@ -31,12 +31,7 @@ from ae_bn.kernels.normalization import (
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.rows import TakeRows
-from ae_bn.kernels.squared_error import (
-    SquaredError,
-    SquaredErrorGradient,
-    SquaredErrorUpdate,
-    pays,
-)
+from ae_bn.kernels.squared_error import SquaredError, SquaredErrorGradient, SquaredErrorUpdate
 from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, RowsUpdate, Update
 from ae_bn.model import losses, optimizers, stages
 from ae_bn.model.layers import LayerPlan
@@ -249,7 +244,7 @@ def missing_here() -> list[str]:
     return lacking
 
 
-def stores_rows(plan: LayerPlan, loss: str, batch_size: int | None) -> bool:
+def stores_rows(plan: LayerPlan, loss: str) -> bool:
     """Return whether the W of an output layer is stored by rows of words, for the loss's kernel.
 
     Parameters
@@ -258,13 +253,10 @@ def stores_rows(plan: LayerPlan, loss: str, batch_size: int | None) -> bool:
         The output layer.
     loss : str
         The key of the loss in `ae_bn.model.losses.LOSSES`.
-    batch_size : int or None
-        The number of documents in a minibatch; None stands for many.
     """
     is_plain = not (plan.center or plan.normalize or plan.scale)
     is_affine = is_plain and plan.activation == "linear"
-    is_small = batch_size is None or pays(plan.n_in, batch_size)
-    return _has_blas() and loss == "squared_error" and is_affine and is_small
+    return _has_blas() and loss == "squared_error" and is_affine
 
 
 def _has_blas():
@@ -291,7 +283,7 @@ KERNELS = {
         optimizer=lambda name: optimizers.OPTIMIZERS[name],
         dropout_mask=stages.dropout_mask,
         compete=stages.compete,
-        stores_rows=lambda plan, loss, batch_size: False,
+        stores_rows=lambda plan, loss: False,
         missing=lambda layers, loss, optimizer: [],
     ),
     "fused": Kernels(

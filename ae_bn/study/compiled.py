@@ -17,6 +17,7 @@ from typing import Iterator
 
 from ae_bn.config import Config, ModelConfig
 from ae_bn.evaluation.curvature import Hessian
+from ae_bn.kernels.squared_error import pays
 from ae_bn.model.autoencoder import Autoencoder
 
 _lock = threading.RLock()
@@ -49,16 +50,18 @@ def graph(config: Config) -> tuple:
         no_dropout.model.model_dump_json(),
         config.training.optimizer,
         config.theano.kernels,
-        config.training.batch_size,
+        # The decoder's last layer is as wide as the encoder's first.
+        config.model.loss != "squared_error"
+        or pays(config.model.layers[0], config.training.batch_size),
     )
 
 
 @lru_cache(maxsize=8)
 def _autoencoder(
-    model: str, optimizer: str, kernels: str, batch_size: int, n_words: int
+    model: str, optimizer: str, kernels: str, many_documents: bool, n_words: int
 ) -> Autoencoder:
     config = ModelConfig.model_validate_json(model)
-    return Autoencoder(config, optimizer, n_words, kernels, batch_size)
+    return Autoencoder(config, optimizer, n_words, kernels, many_documents)
 
 
 @lru_cache(maxsize=1)
