@@ -60,7 +60,6 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import LinearOperator, cg, eigsh
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from ae_bn.errors import UserError
@@ -251,11 +250,7 @@ class LinearDenoiser(Transformer):
         ndarray of the dtype of X, (n, n_features)
         """
         check_is_fitted(self)
-        X = check_array(X, dtype=DTYPES)
-        if X.shape[1] != self._n_features_out:
-            raise UserError(
-                f"codes of shape {X.shape}: give codes with {self._n_features_out} units"
-            )
+        X = self._checked_codes(X)
         return (X @ self.components_).astype(X.dtype, copy=False)
 
     def narrowed(self, n_components: int) -> LinearDenoiser:

@@ -12,7 +12,7 @@ import numpy as np
 import theano
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
@@ -311,7 +311,7 @@ class BatchNormAutoencoder(Transformer):
         return self
 
     def _continued(self, config: Config) -> dict:
-        """Return the state of training to go on from, or raise a UserError for another model."""
+        """Return the state of training to continue from, or raise a UserError for another model."""
         before, now = ({**c.model.model_dump(), "dropout": None} for c in (self._fitted, config))
         _check_equal(before, now, "model")
         graphs = [(c.training.optimizer, c.theano.kernels) for c in (self._fitted, config)]
@@ -349,11 +349,7 @@ class BatchNormAutoencoder(Transformer):
         ndarray of the dtype of X, (n, n_features)
         """
         check_is_fitted(self)
-        X = check_array(X, dtype=DTYPES)
-        if X.shape[1] != self._n_features_out:
-            raise UserError(
-                f"codes of shape {X.shape}: give codes with {self._n_features_out} units"
-            )
+        X = self._checked_codes(X)
         with self._loaded() as autoencoder:
             reconstruction = autoencoder.decode(X)
         return _finite(reconstruction, "reconstructions").astype(X.dtype, copy=False)

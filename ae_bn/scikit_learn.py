@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_array
+
+from ae_bn.errors import UserError
 
 try:
     from sklearn.base import ClassNamePrefixFeaturesOutMixin
@@ -29,6 +32,15 @@ class Transformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = DTYPES
         return tags
+
+    def _checked_codes(self, codes) -> np.ndarray:
+        """Return codes, (n, n_units), as an array, or raise a UserError for another width."""
+        codes = check_array(codes, dtype=DTYPES)
+        if codes.shape[1] != self._n_features_out:
+            raise UserError(
+                f"codes of shape {codes.shape}: give codes with {self._n_features_out} units"
+            )
+        return codes
 
     def _more_tags(self):
         return {"preserves_dtype": DTYPES}

@@ -37,9 +37,7 @@ CRITERIA = {
     "valid_centred_precision": "centred precision",
     "valid_scaled_precision": "scaled precision",
 }
-CHOSEN_BY = dict.fromkeys(
-    ["accuracy", "classifier_c", "probe_accuracy", "softmax_accuracy"], "valid_accuracy"
-)
+CHOSEN_BY = dict.fromkeys(["probe_accuracy", "softmax_accuracy"], "valid_accuracy")
 CHOSEN_BY["scaled_precision"] = "valid_scaled_precision"
 OTHERWISE = "valid_centred_precision"  # chooses for all other metrics
 

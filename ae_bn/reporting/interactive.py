@@ -51,7 +51,7 @@ def page(answers: Answers) -> str:
     answers : Answers
         The answers from the results.
     """
-    import vl_convert  # of the extra "report"; everything else does without it
+    import vl_convert  # of the extra "report"; nothing else needs it
 
     library = vl_convert.javascript_bundle()  # type: ignore[call-arg]
     specification = json.dumps(figures(answers), separators=(",", ":")).replace("</", "<\\/")

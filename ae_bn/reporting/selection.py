@@ -120,7 +120,7 @@ def select(results: pd.DataFrame, snapshot: str, rate: str | float) -> pd.DataFr
     snapshot : str
         A key of `ae_bn.training.SNAPSHOTS`.
     rate : str or float
-        A key of `CRITERIA`, by which the rate is chosen (cross-fitted), or a learning rate.
+        The key of `CRITERIA` that chooses the learning rate (cross-fitted), or a learning rate.
 
     Raises
     ------
