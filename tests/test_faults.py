@@ -33,8 +33,8 @@ from ae_bn.errors import UserError
 from ae_bn.files import fingerprint, read_json
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.randomness import streams
-from ae_bn.study import run as experiment
-from ae_bn.study.run import plan_runs, results_table
+from ae_bn.study.plan import plan_runs
+from ae_bn.study.results import results_table
 from ae_bn.study.sweep import attempt, sweep
 from ae_bn.training import fit
 
@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_is_not_used(damage, one, tmp_path, capsys, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(experiment, "write_model", stop)
+        patched.setattr("ae_bn.study.perform.write_model", stop)
         attempt(again)
     damage(checkpoint)
     attempt(again)

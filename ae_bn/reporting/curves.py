@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ae_bn.study.plan import Run
 from ae_bn.study.record import Record
-from ae_bn.study.run import Run, outcome
+from ae_bn.study.results import outcome
 
 
 def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:

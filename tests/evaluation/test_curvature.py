@@ -15,7 +15,8 @@ from ae_bn.evaluation import curvature
 from ae_bn.evaluation.curvature import GRID, POINTS, Hessian, density, lanczos, top_eigenvalues
 from ae_bn.files import read_json
 from ae_bn.randomness import streams
-from ae_bn.study.run import perform, plan_runs
+from ae_bn.study.perform import perform
+from ae_bn.study.plan import plan_runs
 
 ARMS = {
     "off": ["batch_norm.hidden=false"],

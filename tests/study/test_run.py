@@ -24,13 +24,9 @@ from ae_bn.model.model_file import read_contents
 from ae_bn.randomness import streams
 from ae_bn.reporting.curves import curves_table
 from ae_bn.reporting.tables import write_report
-from ae_bn.study.run import (
-    _identity,
-    _without_nulls,
-    perform,
-    plan_runs,
-    results_table,
-)
+from ae_bn.study.perform import perform
+from ae_bn.study.plan import _identity, _without_nulls, plan_runs
+from ae_bn.study.results import results_table
 from ae_bn.study.sweep import attempt
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
