@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 from ae_bn.data.corpus import Corpus, split_validation
-from ae_bn.evaluation import curvature
 from ae_bn.evaluation import probes as evaluation
 from ae_bn.evaluation.codes import PathMeter, snapshot_metrics
+from ae_bn.evaluation.curvature import CurvatureMeter
 from ae_bn.evaluation.probes import corpus_splits
 from ae_bn.files import file_digest, fingerprint, write_json
 from ae_bn.model.autoencoder import Autoencoder
@@ -28,7 +28,7 @@ from ae_bn.study.compiled import compiled, hessian
 from ae_bn.study.plan import Run, corpus_of
 from ae_bn.study.references import perform_reference
 from ae_bn.study.versions import packages
-from ae_bn.training import SNAPSHOTS, Result, fit
+from ae_bn.training import SNAPSHOTS, Checkpoint, Progress, codes_observer, fit
 
 DIGITS = 7  # of the numbers that are kept; more would be noise of a float32
 
@@ -60,79 +60,54 @@ def perform(run: Run) -> None:
 
 def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus) -> dict:
     """Train, measure every snapshot, on the test documents once, and write the models."""
-    stream = streams(run.seed)
-    fraction = run.config.data.validation_fraction
-    rows = split_validation(corpus.train.shape[0], fraction, stream.split)
-    result = _train(run, autoencoder, corpus, rows, stream)
-    results = _history(run, autoencoder, result)
-    if result.snapshots:
-        results.update(_measure_snapshots(run, autoencoder, corpus, rows, result))
+    config, stream = run.config, streams(run.seed)
+    n, fraction = corpus.train.shape[0], config.data.validation_fraction
+    rows = split_validation(n, fraction, stream.split)
+    X_train, X_valid = (corpus.train[part] for part in rows)
+    training, observers, names = config.training, [], ["loss"]
+    autoencoder.initialize(X_train, stream, training.learning_rate, config.model.dropout)
+    if training.path_epochs is not None:
+        labels, valid_labels = (corpus.train_labels[part] for part in rows)
+        meter = PathMeter(labels, valid_labels, config.model.hidden_activation)
+        observers.append(codes_observer(meter, X_train, X_valid, training.path_epochs))
+        names = list(SNAPSHOTS)
+    curvature = None
+    if config.evaluation.curvature is not None:
+        of = hessian(config, X_train.shape[1])
+        curvature = CurvatureMeter(of, X_train, training.batch_size, config.evaluation.curvature)
+        curvature.start(autoencoder)
+        observers.append(curvature)
+    identity = fingerprint([run.identity, packages(), autoencoder.kernels])
+    checkpoint = Checkpoint(run.directory / "checkpoint.safetensors", identity)
+    progress = fit(
+        autoencoder, X_train, X_valid, training, stream.order, observers, names, checkpoint
+    )
+    results = _history(run, autoencoder, progress)
+    if progress.snapshots:
+        results.update(_measure_snapshots(run, autoencoder, corpus, rows, progress))
     else:
-        results.update(snapshots=_chance(run, corpus), files={})
-    if run.config.evaluation.curvature is not None:
-        summary = _summarize_curvature(run, autoencoder, corpus.train[rows[0]], result)
+        results.update(snapshots=_chance(run, corpus, names), files={})
+    if curvature is not None:
+        summary = curvature.summary(autoencoder, progress)
         results["spectra"] = summary.pop("spectra", {})
         of_loss = results["snapshots"]["loss"]
         results["snapshots"]["loss"] = evaluation.merged(of_loss, summary)
     return results
 
 
-def _train(run: Run, autoencoder: Autoencoder, corpus: Corpus, rows, stream) -> Result:
-    """Train an autoencoder from its initialisation, or from its checkpoint."""
-    training, settings = run.config.training, run.config.evaluation.curvature
-    X_train, X_valid = (corpus.train[part] for part in rows)
-
-    def measure(epoch):
-        assert settings is not None
-        if epoch not in settings.epochs:
-            return None
-        return evaluation.measured(
-            {"curvature": lambda: _curvature(run, autoencoder, X_train) or {}}
-        )
-
-    meter = None
-    if training.path_epochs is not None:
-        fit_labels, valid_labels = (corpus.train_labels[part] for part in rows)
-        meter = PathMeter(fit_labels, valid_labels, run.config.model.hidden_activation)
-    autoencoder.initialize(X_train, stream, training.learning_rate, run.config.model.dropout)
-    return fit(
-        autoencoder,
-        X_train,
-        X_valid,
-        training,
-        stream.order,
-        measure=None if settings is None else measure,
-        measure_codes=meter,
-        checkpoint=run.directory / "checkpoint.safetensors",
-        identity=fingerprint([run.identity, packages(), autoencoder.kernels]),
-    )
-
-
-def _curvature(run: Run, autoencoder: Autoencoder, X_train):
-    settings = run.config.evaluation.curvature
-    assert settings is not None
-    return curvature.measure(
-        hessian(run.config, X_train.shape[1]),
-        autoencoder.get_state(),
-        X_train,
-        run.config.training.batch_size,
-        settings,
-    )
-
-
-def _history(run: Run, autoencoder: Autoencoder, result: Result) -> dict:
+def _history(run: Run, autoencoder: Autoencoder, progress: Progress) -> dict:
     """Return how training went."""
-    training, epochs = run.config.training, len(result.history)
-    ended_by_itself = result.diverged or epochs - result.best_epoch >= training.patience
-    rows = [{**epoch._asdict(), **epoch.codes} for epoch in result.history]
+    training, epochs = run.config.training, len(progress.history)
+    ended_by_itself = progress.diverged or epochs - progress.best_epoch >= training.patience
+    rows = [{**epoch._asdict(), **epoch.metrics} for epoch in progress.history]
     return {
-        "status": "diverged" if result.diverged else "finished",
+        "status": "diverged" if progress.diverged else "finished",
         "epochs": epochs,
         "capped": epochs == training.epochs and not ended_by_itself,
-        "seconds": result.history[-1].seconds,
+        "seconds": progress.history[-1].seconds,
         "kernels": autoencoder.kernels,
-        "history": _columns(rows, ["codes", "seconds"]),
-        "observations": _columns(result.observations),
+        "history": _columns(rows, ["metrics", "seconds", "curvature"]),
+        "observations": _columns(progress.observations),
     }
 
 
@@ -141,16 +116,17 @@ def _measure_snapshots(
     autoencoder: Autoencoder,
     corpus: Corpus,
     rows: tuple[Any, Any],
-    result: Result,
+    progress: Progress,
 ) -> dict:
     """Measure every snapshot; return them and the files of their models."""
     config, X_train = run.config, corpus.train[rows[0]]
     results: dict = {"snapshots": {}, "files": {}}
     tested: dict[int, tuple] = {}  # by epoch: codes and metrics of the test documents
-    for name in filter(result.snapshots.get, SNAPSHOTS):
-        epoch, state = result.snapshots[name]
-        last = result.history[epoch - 1]
-        metrics = {"epoch": epoch, "valid_loss": last.valid_loss, **last.codes}
+    for name in filter(progress.snapshots.get, SNAPSHOTS):
+        epoch, state = progress.snapshots[name]
+        last = progress.history[epoch - 1]
+        metrics = {"epoch": epoch, "valid_loss": last.valid_loss, **last.metrics}
+        metrics.pop("curvature", None)  # it has a summary of its own
         autoencoder.set_state(state)
         if config.experiment.keep_models:
             path = run.model_path(name)
@@ -180,27 +156,11 @@ def _on_test_documents(
     return codes[1], {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
 
 
-def _chance(run: Run, corpus: Corpus) -> dict:
+def _chance(run: Run, corpus: Corpus, names: list[str]) -> dict:
     """Return the snapshots of a run that had no epoch with a finite loss."""
     labels = corpus.train_labels, corpus.test_labels
     chance = evaluation.chance_metrics(*labels, run.config.evaluation)
-    names = ["loss"] if run.config.training.path_epochs is None else list(SNAPSHOTS)
     return {name: {"epoch": 0, **chance} for name in names}
-
-
-def _summarize_curvature(run: Run, autoencoder: Autoencoder, X_train, result: Result) -> dict:
-    """Return the metrics of the curvature that was measured in training, and at the best epoch."""
-    reasons = [m for m in result.measurements if m and "reason" in m]
-    measured = {e: m for e, m in enumerate(result.measurements) if m and "reason" not in m}
-
-    def spectra():
-        best = measured.get(result.best_epoch)
-        if best is None and result.snapshots:
-            autoencoder.set_state(result.snapshots["loss"].state)
-            best = _curvature(run, autoencoder, X_train)
-        return curvature.summarize(measured, best)
-
-    return evaluation.merged(*reasons, evaluation.measured({"curvature": spectra}))
 
 
 def _columns(rows: list[dict], left_out=()) -> dict[str, list]:

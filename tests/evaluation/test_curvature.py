@@ -216,7 +216,7 @@ def test_an_interrupted_run_ends_with_the_same_curvature(
     perform(halted)
     results = [read_json(run.directory / "metrics.json") for run in (whole, halted)]
     best = results[0]["snapshots"]["loss"]["epoch"]
-    assert len(measured) == 3 + (best != 2)  # before training only once
+    assert len(measured) == 4 + (best != 2)  # before training in each process
     for result in results:
         del result["seconds"], result["files"]  # the order of safetensors' metadata is by chance
     assert results[0] == results[1]
