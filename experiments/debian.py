@@ -60,7 +60,7 @@ def download(address: str) -> str:
 
 def paragraphs(text: str) -> Iterator[dict[str, str]]:
     """Yield the fields of every paragraph of a control file; lines that go on are joined."""
-    for paragraph in text.split("\n\n"):
+    for paragraph in text.strip().split("\n\n"):
         fields: dict[str, str] = {}
         name = ""
         for line in paragraph.splitlines():

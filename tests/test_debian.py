@@ -44,7 +44,7 @@ Description-en: a kernel
 
 def test_a_source_has_one_row_and_small_sections_are_left_out(monkeypatch, capsys):
     monkeypatch.setattr(debian, "SMALLEST", 2)
-    more = "\n\nPackage: chess\nSection: games\nDescription-md5: 3\n"
+    more = "\nPackage: chess\nSection: games\nDescription-md5: 3\n"
     table = debian.table(PACKAGES + more, DESCRIPTIONS)
     assert table.values.tolist() == [
         ["chess", "a kernel", "games"],

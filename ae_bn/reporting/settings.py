@@ -20,6 +20,7 @@ FEWER_RATES = RATES[:3]  # those at which the codes of the first setting are bes
 NESTEROV_RATES = [0.001, 0.004, 0.016]  # Nesterov's momentum needs higher ones than Adam
 NONE, MASKING, HIDDEN = "none", "masking .5", "hidden .5"  # levels of dropout
 PLACEMENTS = ["none", "hidden", "output", "hidden + output"]  # of BN
+HIDDEN_ONLY = PLACEMENTS[:2]
 
 
 class Block(NamedTuple):
@@ -41,9 +42,11 @@ BLOCKS = {
     "core_nesterov": Block("20 Newsgroups, Nesterov's momentum", rates=NESTEROV_RATES),
     "core_wide": Block("20 Newsgroups, 512 units", rates=RATES[:2]),
     "core_layer_norm": Block("20 Newsgroups, Layer Normalization for BN", pooled=False),
-    "core_hidden_dropout": Block("20 Newsgroups", HIDDEN, placements=PLACEMENTS[:2]),
-    "core_hidden_dropout_other_copy": Block("20 Newsgroups, other copy", HIDDEN, placements=PLACEMENTS[:2]),
-    "core_hidden_dropout_reuters": Block("Reuters R52", HIDDEN, placements=PLACEMENTS[:2]),
+    "core_hidden_dropout": Block("20 Newsgroups", HIDDEN, placements=HIDDEN_ONLY),
+    "core_hidden_dropout_other_copy": Block(
+        "20 Newsgroups, other copy", HIDDEN, placements=HIDDEN_ONLY
+    ),
+    "core_hidden_dropout_reuters": Block("Reuters R52", HIDDEN, placements=HIDDEN_ONLY),
 }
 
 
@@ -102,7 +105,7 @@ def read_blocks(results: Path, record: Record) -> pd.DataFrame:
 
 
 def complete(rows: pd.DataFrame, block: Block) -> pd.DataFrame:
-    """Return the complete part of a setting: the arms of its effects at all rates and the same seeds.
+    """Return the complete part of a setting: what its effects need, at the same seeds.
 
     Parameters
     ----------
