@@ -19,12 +19,18 @@ from __future__ import annotations
 import argparse
 import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 
 from ae_bn.commands.command_line import OneLineParser, check_positive, run_program
 from ae_bn.files import atomic_write
+
+if TYPE_CHECKING:
+    from ae_bn.config import Config
+    from ae_bn.evaluation.codes import PathMeter
 
 FOLDER = Path("results", "same_weights")
 MASKING = 0.5
@@ -76,27 +82,40 @@ def converted(autoencoder, state: dict, X, has_bn: bool) -> dict:
     return {**others, **{f"layer1.{name}": as_float(value) for name, value in first.items()}}
 
 
-def run(seed: int, loss: str, epochs: int) -> list[dict]:
-    """Return a row per start, continuation and epoch, of one seed and loss."""
+class Prepared(NamedTuple):
+    """What the networks of one loss and seed share."""
+
+    config: Config  # of core, with the loss and its learning rate
+    X: csr_matrix  # the training documents, (n_train, n_words)
+    X_valid: csr_matrix  # the validation documents, (n_valid, n_words)
+    meter: PathMeter  # measures the codes of both
+
+
+def prepare(loss: str, seed: int) -> Prepared:
+    """Return documents and settings; no run ends at the largest number of epochs."""
     from ae_bn.config import load_config
     from ae_bn.data.corpus import load_corpus, split_validation
     from ae_bn.evaluation.codes import PathMeter
     from ae_bn.randomness import streams
+
+    core = load_config(Path("configs/core.yaml"))
+    settings = {"training.learning_rate": RATES[loss], "training.epochs": EPOCHS}
+    config = core.replace({**core.experiment.factors["loss"][loss], **settings})
+    corpus = load_corpus(config.data)
+    fraction = config.data.validation_fraction
+    rows = split_validation(corpus.train.shape[0], fraction, streams(seed).split)
+    labels = (corpus.train_labels[part] for part in rows)
+    meter = PathMeter(*labels, config.model.hidden_activation)
+    return Prepared(config, *(corpus.train[part] for part in rows), meter)
+
+
+def run(seed: int, loss: str, epochs: int) -> list[dict]:
+    """Return a row per start, continuation and epoch, of one seed and loss."""
+    from ae_bn.randomness import streams
     from ae_bn.study.compiled import compiled
     from ae_bn.training import fit
 
-    config = load_config(Path("configs/core.yaml"))
-    base = config.replace({
-        **config.experiment.factors["loss"][loss],
-        "training.learning_rate": RATES[loss],
-        "training.epochs": EPOCHS,
-    })  # fmt: skip
-    corpus = load_corpus(base.data)
-    fraction = base.data.validation_fraction
-    rows = split_validation(corpus.train.shape[0], fraction, streams(seed).split)
-    X, X_valid = (corpus.train[part] for part in rows)
-    fit_labels, valid_labels = (corpus.train_labels[part] for part in rows)
-    meter = PathMeter(fit_labels, valid_labels, base.model.hidden_activation)
+    base, X, X_valid, meter = prepare(loss, seed)
 
     def train(bn, masking, state=None):
         """Train from a state, or from the beginning; return the state and what was measured."""
