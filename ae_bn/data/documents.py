@@ -45,6 +45,9 @@ BYTE_ORDER_MARKS = {  # UTF-32 comes first, because its mark begins with that of
     codecs.BOM_UTF16_BE: "utf-16",
 }
 UNREADABLE = "\ufffd"  # replaces bytes that are not in the encoding
+# Stands for them until they are counted, because a text may hold U+FFFD itself.
+UNDECODED = "\udfff"
+codecs.register_error("ae_bn.undecoded", lambda error: (UNDECODED, error.end))  # type: ignore
 SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, or a raw byte in a file name
 csv.field_size_limit(2**31 - 1)  # a document is one cell
 
@@ -218,13 +221,13 @@ class Documents:
         return lines
 
     def _noted(self, document: Document) -> Document:
-        if UNREADABLE in document.text:
+        if UNDECODED in document.text:
             self._undecoded.add(document.name)
-            self._replaced += document.text.count(UNREADABLE)
+            self._replaced += document.text.count(UNDECODED)
             self._characters += len(document.text)
         elif not document.text.strip():
             self._empty.add(document.name)
-        return document
+        return document._replace(text=printable(document.text))
 
     def _list_files(self) -> list[str]:
         files, seen = [], set()
@@ -296,7 +299,7 @@ class Documents:
             name = (row.get("id") or "").strip()
             if (self._id or "id" in row) and not name:
                 self._unnamed.add(f"row {number}")
-            yield Document(name or str(number), SURROGATE.sub(UNREADABLE, row["text"]))
+            yield Document(name or str(number), row["text"])
 
     def _read_rows(self) -> Iterator[dict]:
         """Yield the columns text, label, part and id of every row; text is a str."""
@@ -492,12 +495,17 @@ class _Pairs(list):
 
 
 def decode(content: bytes, encoding: str) -> str:
-    """Return bytes as text, decoded by their byte order mark if they have one, else by encoding."""
-    return content.decode(_marked_encoding(content[:4]) or encoding, "replace")
+    """Return bytes as text, decoded by their byte order mark if they have one, else by encoding.
+
+    What cannot be decoded becomes `UNDECODED`.
+    """
+    return content.decode(_marked_encoding(content[:4]) or encoding, "ae_bn.undecoded")
 
 
 def read_text(source: str, encoding: str = "utf-8") -> str:
     """Return the whole text of a file, or of standard input if it is ``-``.
+
+    What cannot be decoded becomes `UNDECODED`.
 
     Raises
     ------
@@ -555,14 +563,15 @@ def suffix_of(source: str) -> str:
 
 
 def printable(name: object) -> str:
-    """Return a name whose characters UTF-8 can hold; others, such as raw bytes, are replaced."""
-    return SURROGATE.sub(UNREADABLE, str(name))
+    """Return a text whose characters UTF-8 can hold; others, such as raw bytes, are replaced."""
+    text = str(name)
+    return text if text.isascii() else SURROGATE.sub(UNREADABLE, text)
 
 
 def _open(source: str, encoding: str, newline: str | None) -> TextIO:
     raw = _open_bytes(source)
     marked = _marked_encoding(raw.peek(4)[:4])
-    return io.TextIOWrapper(raw, marked or encoding, errors="replace", newline=newline)
+    return io.TextIOWrapper(raw, marked or encoding, errors="ae_bn.undecoded", newline=newline)
 
 
 def _open_bytes(source: str):
