@@ -279,6 +279,9 @@ class PublishedConfig(Section):
     source: str
 
 
+BAND = ("_p15", "_p50", "_p85")  # ends of the names of the curves of a band
+
+
 class FigureConfig(Section):
     """A figure; which keys go with which kind: ``ae_bn.reporting.figures``."""
 
@@ -302,6 +305,13 @@ class FigureConfig(Section):
     @property
     def file_name(self) -> str:
         return f"{self.name or self.kind}.png"
+
+    @property
+    def all_curves(self) -> list[str]:
+        """The names of the curves that the figure is drawn from."""
+        if self.kind == "bands":
+            return [name + end for name in self.curves or () for end in BAND]
+        return [*(self.curves or ()), *(["valid_loss"] if self.kind == "paths" else [])]
 
 
 class ReferenceConfig(Section):

@@ -201,7 +201,9 @@ def main(arguments: list[str]) -> int:
     with atomic_write(directory / "results.csv") as file:
         table.to_csv(file, index=False)
     shown = set(table_rows(table, experiment)["run"])
-    curves = curves_table([run for run in runs if run.identity in shown], record)
+    curves = curves_table(
+        [run for run in runs if run.identity in shown], record, experiment.report.figures
+    )
     with atomic_write(directory / "curves.csv") as file:
         curves.to_csv(file, index=False, float_format="%.6g")
     results, curves = read_tables(directory, experiment)
