@@ -161,9 +161,7 @@ class Comparison:
         monitor = "loss" if self._labels is None else "precision"
 
         def autoencoder(**parameters):
-            return BatchNormAutoencoder(
-                [k], monitor=monitor, random_state=int(seed), **parameters
-            )
+            return BatchNormAutoencoder([k], monitor=monitor, random_state=int(seed), **parameters)
 
         from_random = {"start": "random", "epochs": EPOCHS}
         return {

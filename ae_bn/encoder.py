@@ -195,7 +195,6 @@ class Encoder:
             )
         return out
 
-
     def store(self, texts: Iterable[str], names: Iterable[str] | None = None) -> Path:
         """Store the codes of documents beside the model's file, for `similar`.
 

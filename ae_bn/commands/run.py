@@ -62,7 +62,9 @@ def parse_arguments(arguments):
         action="store_true",
         help="record the finished runs and write their tables, without training",
     )
-    parser.add_argument("--dry-run", action="store_true", help="list the arms, and what is left to train")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the arms, and what is left to train"
+    )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return parser.parse_args(arguments)
 

@@ -59,9 +59,7 @@ class Document(NamedTuple):
     text: str
 
 
-def read_documents(
-    source: str, encoding: str = "utf-8", id_column: str | None = None
-) -> Documents:
+def read_documents(source: str, encoding: str = "utf-8", id_column: str | None = None) -> Documents:
     """Return an iterator that reads the documents of a source one by one, in order.
 
     Parameters
