@@ -110,7 +110,7 @@ def overview(runs: list, record, jobs: int) -> str:
     jobs : int
         The number of processes that will train.
     """
-    found = {
+    found: dict = {
         run.identity: record.results(run.identity) or (run.read_metrics() if run.finished else None)
         for run in runs
     }
@@ -119,7 +119,8 @@ def overview(runs: list, record, jobs: int) -> str:
         if found[run.identity] and not run.reference:
             seconds.setdefault(run.arm, []).append(found[run.identity]["seconds"])
     of_all = [value for values in seconds.values() for value in values]
-    rows, left = [["to do", "done", "seeds", "learning rates", "arm"]], 0.0
+    rows: list = [["to do", "done", "seeds", "learning rates", "arm"]]
+    left = 0.0
     for arm in dict.fromkeys(run.arm for run in runs):
         own = [run for run in runs if run.arm == arm]
         to_do = sum(not found[run.identity] for run in own)
@@ -135,7 +136,7 @@ def overview(runs: list, record, jobs: int) -> str:
     lines += ["", f"{n} runs: {done} finished or recorded, {n - done} to do"]
     if n > done and of_all:
         lines[-1] += (
-            f", about {duration(left / jobs)} with {jobs} processes (as long as those that are done)"
+            f", about {duration(left / jobs)} with {jobs} processes (as those that are done)"
         )
     elif n > done:
         lines[-1] += "; none is done, so nothing says how long they take"
