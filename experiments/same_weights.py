@@ -170,7 +170,7 @@ def draw(table: pd.DataFrame) -> None:
     columns = {"valid_centred_precision": "centred precision", "valid_accuracy": "accuracy"}
     rows = table[table["start"] == "none"]
     for row, (column, label) in zip(axes, columns.items()):
-        for panel, (loss, of_loss) in zip(row, rows.groupby("loss")):
+        for panel, (_, of_loss) in zip(row, rows.groupby("loss")):
             for (bn, masking), arm in of_loss.groupby(["bn", "masking"]):
                 line = arm.groupby("epoch")[column].mean()
                 style = "--" if masking else "-"
