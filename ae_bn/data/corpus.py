@@ -44,6 +44,7 @@ from ae_bn.files import atomic_write, cache_directory, npz
 
 CACHE_FORMAT = 1  # increase it when the same text and settings would give other matrices
 LARGEST_COUNT = float(np.finfo(np.float32).max)
+MAIN = 6  # main words of a document
 GATHERED = 100  # number of minibatches whose documents are copied together
 
 
@@ -79,6 +80,23 @@ class Corpus:
     idf: np.ndarray
     source: str
     fingerprint: str = ""
+
+    def name_of(self, part: str, row: int) -> str:
+        """Return number and label of a document of a part, "training" or "test"."""
+        label = self._part(part)[1][row]
+        return f"{part} document {row}" + (f" {self.label_names[label]}" if label >= 0 else "")
+
+    def main_words(self, part: str, row: int) -> str:
+        """Return the words of most weight of a document (idf decides between equals)."""
+        X = self._part(part)[0]
+        columns = slice(X.indptr[row], X.indptr[row + 1])
+        indices, weights = X.indices[columns], X.data[columns]
+        best = indices[np.lexsort((-self.idf[indices], -weights))][:MAIN]
+        return " ".join(self.words[i] for i in best) or "(empty)"
+
+    def _part(self, part: str) -> tuple:
+        of = {"training": (self.train, self.train_labels), "test": (self.test, self.test_labels)}
+        return of[part]
 
 
 def load_corpus(config, progress: Callable[[str], object] = print) -> Corpus:
@@ -259,8 +277,10 @@ def _vectorise(texts: Texts | Counts, config) -> Corpus:
 
 
 def _count(texts: Texts, config) -> Counts:
-    split = word_splitter(config.stop_words, config.stem)
-    chooser = CountVectorizer(analyzer=split, max_features=config.vocabulary_size)
+    pattern = config.token_pattern or TOKEN_PATTERN
+    split = word_splitter(config.stop_words, config.stem, pattern, config.ngram_range)
+    least, most = config.min_df or 1, config.vocabulary_size
+    chooser = CountVectorizer(analyzer=split, min_df=least, max_features=most)
     try:
         words = chooser.fit(texts.train).get_feature_names_out().tolist()
     except ValueError as error:
@@ -309,6 +329,9 @@ def _cache_key(texts: Texts | Counts, config) -> str:
     settings = [config.stop_words, config.vocabulary_size, config.input, pattern]
     if config.stem is not None:  # keeps keys from before this setting valid
         settings.append(config.stem)
+    words = [config.token_pattern, config.ngram_range, config.min_df]
+    if words != [None] * len(words):
+        settings.append(words)
     key = json.dumps([CACHE_FORMAT, settings, content])
     return hashlib.sha256(key.encode()).hexdigest()
 

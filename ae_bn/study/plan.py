@@ -6,21 +6,17 @@ run share it.  `ae_bn.study.sweep` performs the runs in parallel.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Iterable
 
-from ae_bn.config import Config, DataConfig, ReferenceConfig
-from ae_bn.data.corpus import Corpus, prepare_corpus, read_corpus, split_validation
+from ae_bn.config import Config, ReferenceConfig
+from ae_bn.data.corpus import Corpus, prepare_corpus
 from ae_bn.errors import UserError
-from ae_bn.evaluation import curvature
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.evaluation.references import candidates
 from ae_bn.files import file_digest, fingerprint, read_json
 from ae_bn.model.model_file import NAME
-from ae_bn.randomness import streams
 from ae_bn.study.arms import (
     Arm,
     check_distinct,
@@ -29,8 +25,10 @@ from ae_bn.study.arms import (
     learning_rates,
     reference_arm,
 )
+from ae_bn.study.corpora import Corpora, read
+from ae_bn.study.record import Record
 from ae_bn.study.versions import software
-from ae_bn.training import SNAPSHOTS, check_batch_size
+from ae_bn.training import SNAPSHOTS
 
 # Of results.csv, beside the factors; a reference has only some of them.
 COLUMNS = ["arm", "seed", "status", "snapshot", "epoch", *METRICS]
@@ -53,8 +51,8 @@ class Run:
         The settings, with the levels, the seed and the learning rate of this run.
     reference : ReferenceConfig or None
         The settings of a reference, or None for an autoencoder.
-    corpus : Path
-        The file of the vectorised corpus in the cache.
+    corpus : Path or None
+        The file of the vectorised corpus in the cache; None in a plan without documents.
     source, data_fingerprint : str
         The source and the fingerprint of the corpus.
     identity : str
@@ -68,7 +66,7 @@ class Run:
     seed: int
     config: Config
     reference: ReferenceConfig | None
-    corpus: Path
+    corpus: Path | None
     source: str
     data_fingerprint: str
     identity: str
@@ -116,7 +114,9 @@ class Run:
         }
 
 
-def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run]:
+def plan_runs(
+    config: Config, seeds: Iterable[int], directory: Path, record: Record | None = None
+) -> list[Run]:
     """Return all runs of an experiment, references first.
 
     With ``experiment.rate_grid`` every arm is run at each of these learning rates, unless a level
@@ -132,6 +132,10 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
         The seeds that every arm runs with.
     directory : Path
         The folder of all results; runs go to its folder ``runs``.
+    record : Record, optional
+        The record.  If it is given, documents that it knows are not read, and documents of a
+        corpus that cannot be had count as unknown ones.  The runs can then be looked up, but not
+        performed.
 
     Raises
     ------
@@ -151,26 +155,14 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
     ]
     arms += [(arm, None) for arm in expand_arms(config)]
     check_distinct([arm.name for arm, _ in arms])
-    runs = []
+    runs, corpora = [], Corpora(record)
     for arm, reference in arms:
-        path = _prepare_corpus(json.dumps(arm.config.data.model_dump()))
-        corpus = _read_corpus(path)
-        if not reference:
-            largest = max(corpus.train.max(), corpus.test.max())
-            if arm.config.model.loss == "cross_entropy" and largest > 1:
-                raise UserError(
-                    f"arm {arm.name}: loss cross_entropy is for values from 0 to 1, the data go up "
-                    f"to {largest:g}: take another data.input or model.loss"
-                )
-            n, fraction = corpus.train.shape[0], arm.config.data.validation_fraction
-            fit_rows, _ = split_validation(n, fraction, streams(0).split)
-            check_batch_size(len(fit_rows), arm.config.training.batch_size, arm.config.model)
-            curvature.check(arm.config, len(fit_rows))
+        documents = corpora.documents(arm, reference)
         for seed in seeds:
             for rate in [None] if reference else learning_rates(config, arm):
                 settings = {} if rate is None else {"training.learning_rate": rate}
                 run_config = arm.config.replace({"training.seed": seed, **settings})
-                identity = _identity(run_config, reference, corpus.fingerprint)[:16]
+                identity = _identity(run_config, reference, documents.fingerprint)[:16]
                 runs.append(
                     Run(
                         arm=arm.name,
@@ -178,9 +170,9 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
                         seed=seed,
                         config=run_config,
                         reference=reference,
-                        corpus=path,
-                        source=corpus.source,
-                        data_fingerprint=corpus.fingerprint,
+                        corpus=documents.corpus,
+                        source=documents.source,
+                        data_fingerprint=documents.fingerprint,
                         identity=identity,
                         directory=directory.absolute() / "runs" / identity,
                     )
@@ -226,20 +218,12 @@ def corpus_of(run: Run) -> Corpus:
         If the data are not those that the run was planned with, or cannot be had.
     """
     try:
-        corpus = _read_corpus(run.corpus)
+        corpus = read(run.corpus)
     except UserError:
-        corpus = _read_corpus(prepare_corpus(run.config.data))
+        corpus = read(prepare_corpus(run.config.data))
     if corpus.fingerprint != run.data_fingerprint:
         raise UserError(
             f"{corpus.source} here is another corpus (fingerprint {corpus.fingerprint[:10]}) than "
             f"{run.source} of the sweep ({run.data_fingerprint[:10]}): give every machine the same"
         )
     return corpus
-
-
-@lru_cache(maxsize=None)
-def _prepare_corpus(data: str) -> Path:
-    return prepare_corpus(DataConfig.model_validate(json.loads(data)))
-
-
-_read_corpus = lru_cache(maxsize=4)(read_corpus)
