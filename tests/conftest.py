@@ -151,12 +151,26 @@ def symbolic_in_numpy(request):
         yield
 
 
-@pytest.fixture(scope="module")
-def runs_in_numpy():
-    """Do the runs of a module in NumPy, with models that no other module is given."""
+@contextmanager
+def own_models():
+    """Do runs in NumPy, with models that no other test is given."""
     with pytest.MonkeyPatch.context() as patched, in_numpy("float32"):
         for kept in ("_autoencoder", "_hessian"):
             patched.setattr(compiled, kept, lru_cache(getattr(compiled, kept).__wrapped__))
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs_in_numpy():
+    """Do the runs of a module in NumPy."""
+    with own_models():
+        yield
+
+
+@pytest.fixture
+def run_in_numpy():
+    """Do the runs of a test in NumPy."""
+    with own_models():
         yield
 
 

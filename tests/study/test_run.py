@@ -92,7 +92,7 @@ def test_from_config_to_table(config_file, tmp_path):
     expected = curves.loc["on / input", "valid_loss"]
     np.testing.assert_allclose(expected["mean"], np.mean(losses, axis=0), rtol=1e-5)
     assert list(expected["x"]) == [1, 2, 3] and list(expected["n"]) == [2, 2, 2]
-    assert {"valid_accuracy", "train_loss"} <= set(curves.loc["on / input"].index)
+    assert set(curves.loc["on / input"].index) == {"valid_loss"}  # what the figures show
 
     model = safetensors.numpy.load_file(directory / "model.safetensors")
     assert model["layer1.W"].shape == (len(model["layer2.b"]), 5)
@@ -327,7 +327,7 @@ def test_a_factor_may_not_hide_a_column(config_file, tmp_path):
         plan_runs(config, [1], tmp_path)
 
 
-def test_diverged_runs_are_kept(config_file, tmp_path):
+def test_diverged_runs_are_kept(run_in_numpy, config_file, tmp_path):
     config = load_config(
         config_file,
         [
@@ -399,7 +399,9 @@ def test_a_rare_label_costs_only_the_metrics_of_labels(rare, tmp_path):
         assert "| run" in text and "Not drawn" not in text
 
 
-def test_what_fails_after_training_costs_only_itself(config_file, tmp_path, monkeypatch):
+def test_what_fails_after_training_costs_only_itself(
+    run_in_numpy, config_file, tmp_path, monkeypatch
+):
     """A probe, the curvature and a figure."""
     settings = [
         "experiment.factors={}",
@@ -469,8 +471,6 @@ def test_a_mistake_of_the_whole_program(config_file, tmp_path):
     done = run(*arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: --seeds x") and done.stderr.count("\n") == 1
-    debug = run(*arguments, "--debug")
-    assert "Traceback" in debug.stderr and debug.returncode == 1
 
 
 def test_what_is_not_used_is_not_in_the_identity():
@@ -483,7 +483,7 @@ def test_what_is_not_used_is_not_in_the_identity():
     )
 
 
-def test_observations_and_gap(config_file, tmp_path):
+def test_observations_and_gap(run_in_numpy, config_file, tmp_path):
     config = load_config(config_file, ["training.observe_steps=4"])
     runs = [run for run in plan_runs(config, [1], tmp_path) if run.arm == "on / input"]
     perform(runs[0])
