@@ -30,6 +30,7 @@ from ae_bn.model.layers import array_shapes
 from ae_bn.model.model_file import read_contents, read_model, write_model
 
 WORDS = ["gull", "heron", "ship", "tide", "sail", "reef"]
+PICKLE = b"cae_bn.estimator\nBatchNormAutoencoder\n."  # refers to the estimator
 TEXTS = ["gull heron gull", "", "ship, tide & SAIL", "reef reef reef unknown", "gull ship tide"]
 # Every value of every setting of a model; a new setting has to be added, and to the encoder.
 MODELS = {
@@ -142,7 +143,7 @@ def test_no_theano_and_no_scikit_learn(file):
 import sys
 absent = "theano sklearn pandas matplotlib statsmodels joblib tqdm jinja2 filelock".split()
 sys.modules.update(dict.fromkeys(absent))
-import json, os
+import json, os, pickle
 import ae_bn
 encoder = ae_bn.Encoder.load({str(file)!r})
 print(json.dumps(encoder.transform({TEXTS!r}).tolist()))
@@ -153,6 +154,12 @@ try:
     ae_bn.BatchNormAutoencoder
 except ae_bn.errors.UserError as error:
     assert "training needs Theano" in str(error)
+else:
+    raise AssertionError("it trains")
+try:
+    pickle.loads({PICKLE!r})
+except ae_bn.errors.UserError as error:
+    assert "ae_bn.Encoder is enough" in str(error)
 else:
     raise AssertionError("it trains")
 """
