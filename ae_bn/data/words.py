@@ -165,8 +165,8 @@ def word_splitter(
     Parameters
     ----------
     stop_words : {"none", "english", "smart"} or collection of str
-        The words to leave out, or their list: none, scikit-learn's list, or the list of the SMART system from
-        ``python-rake``, which lacks a few words of KATE's own list, such as ``dont``.
+        The words to leave out, or their list: none, scikit-learn's list, or the list of the SMART
+        system from ``python-rake``, which lacks a few words of KATE's own list, such as ``dont``.
     stem : {"porter"}, optional
         The stemmer: NLTK's Porter stemmer, which KATE used.
     token_pattern : str

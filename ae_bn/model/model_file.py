@@ -41,7 +41,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Iterable, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -78,7 +78,7 @@ class _Facts(BaseModel):
     token_pattern: str
     source: str
     fingerprint: str
-    stop_words: Optional[list] = None
+    stop_words: list = []
 
 
 class Contents(NamedTuple):
@@ -368,7 +368,7 @@ def _checked_facts(path):
             raise ValueError("idf does not fit the vocabulary")
         if not np.isfinite(facts.idf).all():
             raise ValueError("idf is not finite")
-        if not all(type(word) is str for word in facts.stop_words or []):
+        if not all(type(word) is str for word in facts.stop_words):
             raise ValueError("a stop word is no word")
     except (ValidationError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
