@@ -83,7 +83,7 @@ class Encoder:
         self.token_pattern = contents.token_pattern
         self._contents = contents
         model = self.config.model
-        plans = plan_layers(model, len(self.words))[: len(model.layers)]
+        plans = plan_layers(model, len(self.words))[: model.encoder_depth]
         self.layers = [
             _layer(plan, number, model.batch_norm.epsilon, contents.arrays)
             for number, plan in enumerate(plans, start=1)

@@ -395,7 +395,7 @@ class BatchNormAutoencoder(Transformer):
 
     @property
     def _n_features_out(self):
-        return self._fitted.model.layers[-1]
+        return self._fitted.model.code_units
 
     def _configured(self) -> Config:
         """Return the config that the parameters ask for."""

@@ -125,7 +125,7 @@ def main(arguments: list[str]) -> None:
     else:
         with atomic_write(options.out) as file:
             writer = csv.writer(file, lineterminator="\n")
-            n_units = encoder.config.model.layers[-1]
+            n_units = encoder.config.model.code_units
             writer.writerow(["name", *(f"unit{unit}" for unit in range(n_units))])
             for names, codes in encoded():
                 writer.writerows([name, *code] for name, code in zip(names, codes.tolist()))
