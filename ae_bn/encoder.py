@@ -174,6 +174,8 @@ class Encoder:
         dtype = self.layers[0].W.dtype
         with np.errstate(over="ignore", invalid="ignore"):  # the check below reports it
             out = X.astype(dtype)
+            if self.config.model.topics is not None:
+                out = np.log1p(out)
             for layer in self.layers:
                 out = f(layer.standardise(g(out, layer.W)), layer.a, layer.b, layer.activation)
         if not np.isfinite(out).all():

@@ -13,13 +13,14 @@ is about this layer: whether h has Batch Normalization (BN), or is missing, so t
 **The encoder.**  The posterior of theta has no closed form.  It is replaced by a normal q of its
 logits z, whose mean and log variance are two *heads*, each g and h, on top of layers of g, h, f::
 
-    u           = layers of f(h(g(x)))
+    u           = layers of f(h(g(log(1 + x))))
     mean        = h(u W_mean) + b                                               (n, K)
     log v       = h(u W_variance) + b                                           (n, K)
     z           = mean + sqrt(v) * epsilon,     epsilon ~ Normal(0, I)          (1)
     theta       = softmax(z)                                                    (2)
 
-Equation (1) is the reparametrisation of Kingma and Welling (2014, arXiv 1312.6114): z is drawn
+A few documents repeat a word a thousand times.  The logarithm keeps their heads in range, where x
+itself would lead to variances that overflow.  Equation (1) is the reparametrisation of Kingma and Welling (2014, arXiv 1312.6114): z is drawn
 from q, and its gradient reaches both heads.
 
 **The loss** is minus the evidence lower bound.  For every theta, log p(x) >= E_q[log p(x | theta)]
@@ -58,10 +59,12 @@ et al. 2020, arXiv 2004.12585).
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import theano
+import theano.sparse as sparse
 import theano.tensor as T
 
 from ae_bn.config import ModelConfig
@@ -122,7 +125,7 @@ def forward(x, layers, epsilon, population=False, noise=None):
 
     Parameters
     ----------
-    x : theano matrix, (n, n_words), sparse CSR or dense
+    x : theano matrix, sparse CSR, (n, n_words)
         The documents, as counts of words.
     layers : list of Layer
         The encoder's layers, the head of the mean, that of the log variance, and the decoder.  The
@@ -141,7 +144,7 @@ def forward(x, layers, epsilon, population=False, noise=None):
     """
     *encoder, mean_head, variance_head, decoder = layers
     signals = []
-    u = x if noise is None else drop_words(x, noise)
+    u = log_counts(x if noise is None else drop_words(x, noise))
     for layer in encoder:
         signals.append(layer.signals(u, population))
         u = signals[-1].out
@@ -150,6 +153,12 @@ def forward(x, layers, epsilon, population=False, noise=None):
     theta = Softmax(sample(mean.z, log_variance.z, epsilon))
     words = decoder.signals(_dropped(theta, noise), population)
     return [*signals, mean, log_variance, words]
+
+
+def log_counts(x):
+    """Return log(1 + x), which the encoder reads, of counts x, sparse CSR (n, n_words)."""
+    data, *structure = sparse.csm_properties(x)
+    return sparse.CSR(T.log1p(data), *structure)
 
 
 def _dropped(out, noise):
@@ -198,6 +207,23 @@ class TopicModel(Autoencoder):
         mean, log_variance, words = signals[-3:]
         kl = kl_divergence(mean.z, log_variance.z, self.prior).mean()
         return layers[-1].loss(LOSSES[self.config.loss], words, target, weights) + kl
+
+    def losses(self, X) -> np.ndarray:
+        """Return the loss (3) of each document, (n,), with population statistics.
+
+        Parameters
+        ----------
+        X : csr_matrix, (n, n_words)
+            The documents.
+        """
+        return np.concatenate([self._losses(*arrays) for arrays in self._chunks(X)])
+
+    @cached_property
+    def _losses(self):
+        mean, log_variance, words = self._whole[-3:]
+        terms = sparse.dense_from_sparse(self._x) * T.nnet.logsoftmax(words.z)
+        losses = kl_divergence(mean.z, log_variance.z, self.prior) - terms.sum(axis=1)
+        return theano.function(self._inputs, losses, name="losses")
 
     @property
     def _decoder(self):
