@@ -42,7 +42,7 @@ MOST_HELD_OUT = 2000
 FEWEST_DOCUMENTS = 50
 FEWEST_HALVED = 5  # held-out documents that have two words, which two halves need
 NEAREST = 0.1  # share of the second halves among which a first half has to find its own
-EPOCHS = 60  # of an autoencoder, at most
+EPOCHS = 60  # of an autoencoder from random weights, at most
 BASELINE = "TF-IDF"
 PRECISION, OTHER_HALF = "precision", "other half"  # the criterion with labels, and without
 
@@ -162,10 +162,10 @@ class Comparison:
 
         def autoencoder(**parameters):
             return BatchNormAutoencoder(
-                [k], epochs=EPOCHS, monitor=monitor, random_state=int(seed), **parameters
+                [k], monitor=monitor, random_state=int(seed), **parameters
             )
 
-        start = {"model.denoiser_start": {"masking": 0.9, "offset": 2.0}}
+        from_random = {"start": "random", "epochs": EPOCHS}
         return {
             BASELINE: FunctionTransformer(accept_sparse=True),
             "SVD": TruncatedSVD(k, random_state=int(seed)),
@@ -173,11 +173,11 @@ class Comparison:
                 f"linear denoiser, masking {masking}": LinearDenoiser(k, masking=masking)
                 for masking in (0.5, 0.7, 0.9)
             },
-            "autoencoder, masking 0.5": autoencoder(batch_norm=False, input_dropout=0.5),
-            "autoencoder, hidden BN, masking 0.7": autoencoder(),
-            "denoiser, then hidden BN, masking 0.9": autoencoder(
-                input_dropout=0.9, learning_rate=0.0003, settings=start
+            "autoencoder, masking 0.5": autoencoder(
+                batch_norm=False, input_dropout=0.5, **from_random
             ),
+            "autoencoder, hidden BN, masking 0.7": autoencoder(**from_random),
+            "denoiser, then hidden BN, masking 0.9": autoencoder(),  # the estimator's defaults
         }
 
     def fit(self, name: str, transformer) -> dict:

@@ -229,6 +229,12 @@ class ModelConfig(Section):
                 raise ValueError(f"topics needs {need}")
 
     def _check_denoiser_start(self):
+        missing = self.needed_by_denoiser_start()
+        if missing:
+            raise ValueError(f"denoiser_start needs {missing[0]}")
+
+    def needed_by_denoiser_start(self) -> List[str]:
+        """Return what a start from the linear denoiser needs and these settings do not have."""
         bn = self.batch_norm
         needed = {
             "one layer in layers": len(self.layers) == 1,
@@ -240,9 +246,7 @@ class ModelConfig(Section):
             "batch_norm.gradient other than rate_per_unit": bn.gradient != "rate_per_unit",
             "batch_norm.scale and batch_norm.shift true": bn.scale and bn.shift,
         }
-        for need, holds in needed.items():
-            if not holds:
-                raise ValueError(f"denoiser_start needs {need}")
+        return [need for need, holds in needed.items() if not holds]
 
 
 class PlateauConfig(Section):

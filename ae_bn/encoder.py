@@ -18,6 +18,8 @@ The codes equal those of Theano up to rounding.  The tests compare the two for e
 
 from __future__ import annotations
 
+from numbers import Integral
+from pathlib import Path
 from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
@@ -28,7 +30,14 @@ from ae_bn.config import unpickled
 from ae_bn.data.words import checked_texts, unreachable
 from ae_bn.errors import UserError
 from ae_bn.model.layers import LayerPlan, plan_layers
-from ae_bn.model.model_file import Contents, read_contents, vectorise
+from ae_bn.model.model_file import (
+    Contents,
+    model_path,
+    read_contents,
+    training_corpus,
+    vectorise,
+)
+from ae_bn.neighbours import Neighbours, Similar, beginning, codes_path
 
 
 def g(x, W):
@@ -63,6 +72,8 @@ class Encoder:
     ----------
     contents : ae_bn.model.model_file.Contents
         The settings, the vocabulary and the arrays of the model.
+    path : Path, optional
+        The file of the model, which `store` and `similar` need.
 
     Attributes
     ----------
@@ -78,10 +89,10 @@ class Encoder:
         The layers of the encoder, lowest first; the output of the last one is the code.
     """
 
-    def __init__(self, contents: Contents):
+    def __init__(self, contents: Contents, path: Path | None = None):
         self.config, self.words, self.idf = contents.config, contents.words, contents.idf
         self.token_pattern = contents.token_pattern
-        self._contents = contents
+        self.path, self._contents, self._neighbours = path, contents, None
         model = self.config.model
         plans = plan_layers(model, len(self.words))[: model.encoder_depth]
         self.layers = [
@@ -96,7 +107,8 @@ class Encoder:
         return unreachable(self.words, self.token_pattern) if from_matrix else []
 
     def __reduce__(self):  # layers have functions, which cannot be pickled
-        return _unpickled, ({**self._contents._asdict(), "config": self.config.run_settings()},)
+        contents = {**self._contents._asdict(), "config": self.config.run_settings()}
+        return _unpickled, (contents,), {"path": self.path}
 
     @classmethod
     def load(cls, path) -> Encoder:
@@ -116,7 +128,8 @@ class Encoder:
             If the file is missing, damaged or inconsistent, if it has settings that this version
             does not know, or if its values are not finite because its training diverged.
         """
-        return cls(read_contents(path))
+        path = model_path(path)
+        return cls(read_contents(path), path)
 
     def transform(self, texts: Iterable[str]) -> np.ndarray:
         """Return the codes of raw texts.
@@ -183,6 +196,100 @@ class Encoder:
                 f"the codes of these documents are not finite: give finite values that fit {dtype}"
             )
         return out
+
+
+    def store(self, texts: Iterable[str], names: Iterable[str] | None = None) -> Path:
+        """Store the codes of documents beside the model's file, for `similar`.
+
+        They replace those that are there.  The documents themselves are not needed again.
+        Documents without a word of the vocabulary are left out.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            The documents.
+        names : iterable of str, optional
+            The name of each document; if not given, its number from 1.
+
+        Returns
+        -------
+        Path
+            The file, whose name ends in ``-codes.safetensors``.
+
+        Raises
+        ------
+        UserError
+            If ``texts`` are not texts, if there are not as many names, or if the file cannot be
+            written.
+        """
+        texts = list(checked_texts(texts))
+        names = list(map(str, range(1, len(texts) + 1) if names is None else names))
+        if len(names) != len(texts):
+            raise UserError(f"{len(names)} names for {len(texts)} texts: give one for each")
+        return self._store(self.vectorise(texts), names, list(map(beginning, texts)))
+
+    def store_training_documents(self) -> Path:
+        """Store the codes of the documents that trained the model, if its corpus is available.
+
+        See `store`.  They are named by their rows and labels; their main words are their texts.
+
+        Raises
+        ------
+        UserError
+            If the corpus is not available here, or the file cannot be written.
+        """
+        corpus = training_corpus(self._contents)
+        rows = range(corpus.train.shape[0])
+        names = [corpus.name_of("training", row) for row in rows]
+        return self._store(corpus.train, names, [corpus.main_words("training", r) for r in rows])
+
+    def _store(self, X, names: list, texts: list) -> Path:
+        known = np.flatnonzero(np.diff(X.indptr))
+        chosen = ([of_all[row] for row in known] for of_all in (names, texts))
+        self._neighbours = Neighbours(self.encode(X[known]), *chosen)
+        return self._neighbours.write(self._file())
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether there are stored codes for `similar`."""
+        return self._neighbours is not None or codes_path(self._file()).exists()
+
+    def similar(self, texts: Iterable[str], n: int = 5) -> list[list[Similar]]:
+        """Return the stored documents that are most similar to each text, the most similar first.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            The texts.
+        n : int
+            The number of documents for each text.
+
+        Returns
+        -------
+        list of list of Similar
+            For each text a list of tuples of cosine, name and beginning of a document.  It is
+            empty for a text without a word of the vocabulary.
+
+        Raises
+        ------
+        UserError
+            If no codes are stored beside the model, or ``texts`` are not texts.
+        """
+        return self.similar_to(self.vectorise(texts), n)
+
+    def similar_to(self, X: csr_matrix, n: int = 5) -> list[list[Similar]]:
+        """Return the same as `similar` for the network's input, csr_matrix (n_texts, n_words)."""
+        if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
+            raise UserError(f"n={n!r:.60}: give a whole number from 1")
+        if self._neighbours is None:
+            self._neighbours = Neighbours.read(self._file(), self.config.model.code_units)
+        found = self._neighbours.nearest(self.encode(X), int(n))
+        return [similar if words else [] for similar, words in zip(found, np.diff(X.indptr))]
+
+    def _file(self) -> Path:
+        if self.path is None:
+            raise UserError("this encoder was not loaded from a file: use Encoder.load")
+        return self.path
 
 
 def _unpickled(contents: dict) -> Encoder:

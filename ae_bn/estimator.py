@@ -47,6 +47,20 @@ SETTINGS = {  # the name of each parameter in a config
     "validation_fraction": "data.validation_fraction",
     "kernels": "theano.kernels",
 }
+# The values of settings that nobody gave, by where training starts.  Started from the linear
+# denoiser, training improves codes that are good already, so it can mask more; larger minibatches
+# then give codes as good in less time, and the learning rate falls once the loss does not.
+RECIPES: dict[str, dict] = {
+    "denoiser": {
+        "model.denoiser_start": {"masking": 0.9, "offset": 0.5},
+        "model.dropout.input": 0.9,
+        "training.batch_size": 400,
+        "training.epochs": 1000,
+        "training.patience": 30,
+        "training.plateau": {"factor": 0.5, "patience": 8},
+    },
+    "random": {"model.dropout.input": 0.7},
+}
 MONITORS = [name for name in SNAPSHOTS if name != "last"]
 # Beginnings of the settings that `settings` refuses, and what to do instead.
 WITHOUT_EFFECT = {
@@ -70,10 +84,14 @@ class BatchNormAutoencoder(Transformer):
     Input is CSR or dense (which becomes CSR), in float32 or float64 (other types become float64).
     Theano computes in floatX, float32 by default, and results have the dtype of the input.
 
-    None stands for the default in ``ae_bn/defaults.yaml``, which explains all settings.  Only
-    ``loss``, ``output_activation``, ``input_dropout`` and ``learning_rate`` have other defaults
-    here: those of ``configs/recommended.yaml``, for TF-IDF rows and Adam.  For binary input use
-    ``loss="cross_entropy"`` and ``output_activation="sigmoid"``.
+    The defaults are for TF-IDF rows: an autoencoder of one hidden layer that starts from the linear
+    denoiser (`ae_bn.denoiser`), with squared error, a linear output and masking .9.  For binary
+    input use ``loss="cross_entropy"`` and ``output_activation="sigmoid"``.
+
+    None stands for the default in ``ae_bn/defaults.yaml``, which explains all settings, except for
+    what ``start`` decides: without a value of their own, ``input_dropout`` is .9, ``batch_size``
+    400, ``epochs`` 1000, ``patience`` 30 and ``training.plateau`` ``{"factor": 0.5, "patience": 8}``
+    if training starts from the denoiser.  If it starts from random weights, ``input_dropout`` is .7.
 
     Fitting again with another ``learning_rate``, dropout rate, ``batch_size``, ``epochs``,
     ``patience``, ``validation_fraction`` or ``random_state`` does not compile again.
@@ -82,6 +100,11 @@ class BatchNormAutoencoder(Transformer):
     ----------
     layers : sequence of int, optional
         The numbers of units of the encoder's layers.  The last layer is the code.
+    start : {"auto", "denoiser", "random"}
+        Where training starts: from the linear denoiser, or from random weights.  The denoiser needs
+        one hidden layer of "relu" or "linear" units, not tied, squared error, a linear output,
+        and as many training documents and words as there are units.  "auto" is the denoiser
+        where all of this holds, and random weights elsewhere; ``start_`` says which.
     tied : bool, optional
         Whether the decoder's W is the transpose of the encoder's.
     hidden_activation, output_activation : {"relu", "sigmoid", "tanh", "linear"}, optional
@@ -98,8 +121,8 @@ class BatchNormAutoencoder(Transformer):
     learning_rate : float, optional
         The learning rate.  Each optimiser has its own best one; the default suits Adam.
     batch_size : int, optional
-        The number of documents in a minibatch.  None lowers the default to the number of training
-        documents where these are fewer.
+        The number of documents in a minibatch.  If it is None, the default is lowered to the number
+        of training documents where these are fewer.
     epochs : int, optional
         The largest number of epochs.
     patience : int, optional
@@ -129,6 +152,8 @@ class BatchNormAutoencoder(Transformer):
         The column names of the input to `fit`, if it had any.
     parameters_ : dict of str to ndarray
         W, a, b and population statistics of every layer, see `Autoencoder.get_state`.
+    start_ : {"denoiser", "random"}
+        Where training started.
     history_ : list of ae_bn.training.Epoch
         The losses of every epoch.  With a ``monitor`` that uses labels, ``codes`` of an epoch has
         its accuracy and precision.
@@ -142,13 +167,14 @@ class BatchNormAutoencoder(Transformer):
         self,
         layers=None,
         *,
+        start="auto",
         tied=None,
         hidden_activation=None,
         output_activation="linear",
         loss="squared_error",
         batch_norm=None,
         top_batch_norm=None,
-        input_dropout=0.7,
+        input_dropout=None,
         hidden_dropout=None,
         optimizer=None,
         learning_rate=0.0005,
@@ -163,6 +189,7 @@ class BatchNormAutoencoder(Transformer):
         verbose=False,
     ):
         self.layers = layers
+        self.start = start
         self.tied = tied
         self.hidden_activation = hidden_activation
         self.output_activation = output_activation
@@ -206,10 +233,11 @@ class BatchNormAutoencoder(Transformer):
             ValueError.
         """
         X, _ = self._documents(X, reset=True, least=3)
-        labels, config, random = self._labels(X, y), self._configured(), self._streams()
-        fraction = max(config.data.validation_fraction, 1 / X.shape[0])
+        labels, random = self._labels(X, y), self._streams()
+        fraction = max(self._configured("random").data.validation_fraction, 1 / X.shape[0])
         rows, valid_rows = split_validation(X.shape[0], fraction, random.split)
-        config = self._filling(config, len(rows))
+        start = self._chosen_start(len(rows), X.shape[1])
+        config = self._filling(self._configured(start), len(rows))
         X_train, X_valid, training = X[rows], X[valid_rows], config.training
         _check_values(X, config)
         _check_minibatches(X_train, config)
@@ -246,6 +274,7 @@ class BatchNormAutoencoder(Transformer):
                 stacklevel=2,
             )
         self._fitted, self.parameters_, self._training_state = config, parameters, None
+        self.start_ = start
         self.history_, self.best_epoch_ = result.history, best_epoch
         self.n_iter_ = len(result.history)
         return self
@@ -280,7 +309,8 @@ class BatchNormAutoencoder(Transformer):
         """
         first = not hasattr(self, "parameters_")
         X, _ = self._documents(X, reset=first)
-        config = self._filling(self._configured(), X.shape[0])
+        start = self._chosen_start(*X.shape) if first else self.start_
+        config = self._filling(self._configured(start), X.shape[0])
         training_state = {} if first else self._continued(config)
         training, random = config.training, self._streams(0 if first else self.n_iter_)
         _check_values(X, config)
@@ -305,7 +335,7 @@ class BatchNormAutoencoder(Transformer):
         if not np.isfinite(losses).all():
             raise UserError(_no_finite_loss(config))
         _check_finite(state)
-        self._fitted, self.parameters_ = config, parameters
+        self._fitted, self.parameters_, self.start_ = config, parameters, start
         self._training_state = {name: state[name] for name in state if name not in parameters}
         self.n_iter_ = 1 if first else self.n_iter_ + 1
         return self
@@ -397,11 +427,35 @@ class BatchNormAutoencoder(Transformer):
     def _n_features_out(self):
         return self._fitted.model.code_units
 
-    def _configured(self) -> Config:
-        """Return the config that the parameters ask for."""
+    def _chosen_start(self, n: int, n_words: int) -> str:
+        """Return where training on n documents starts, or raise a UserError if it cannot."""
+        start, setting = self.start, "model.denoiser_start"
+        if start not in ("auto", *RECIPES):
+            choices = ", ".join(["auto", *RECIPES])
+            raise UserError(f"start={start!r:.60}: choose one of {choices}")
+        settings = self._settings()
+        if setting in settings:
+            if start != "auto":
+                raise UserError(f"settings: {setting!r} is also given as start: remove one")
+            start = "random" if settings[setting] is None else "denoiser"
+        if start == "random":
+            return start
+        model = self._configured("random").model
+        missing = model.needed_by_denoiser_start()
+        if model.layers[-1] > min(n, n_words):
+            missing.append(
+                f"no more units than training documents and words, and has {model.layers[-1]} units "
+                f"for {n} documents of {n_words} words"
+            )
+        if missing and start == "denoiser":
+            raise UserError(f"a start from the linear denoiser needs {missing[0]}")
+        return "random" if missing else "denoiser"
+
+    def _configured(self, start: str) -> Config:
+        """Return the config that the parameters ask for, with a start of `RECIPES`."""
         changes = {key: getattr(self, name) for name, key in SETTINGS.items()}
         changes = {key: value for key, value in changes.items() if value is not None}
-        changes.update(self._settings())
+        changes = {**RECIPES[start], **changes, **self._settings()}
         # A config holds plain values, not NumPy's numbers and arrays, or tuples.
         changes = {key: np.asarray(value).tolist() for key, value in changes.items()}
         return load_config().replace(changes)

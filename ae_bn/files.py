@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 LARGEST_JSON = 10_000_000  # bytes
-DTYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}  # of safetensors
+DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64"}
+DTYPES["U8"] = "uint8"  # the names of safetensors, and of NumPy
 
 
 def user_path(name: str | os.PathLike) -> Path:
@@ -273,6 +274,18 @@ def read_facts(path: Path) -> dict:
     except (ValueError, RecursionError):
         raise UserError(f"{path} is damaged (its metadata has no facts)") from None
     return facts
+
+
+def read_checksum(path: Path) -> str:
+    """Return the checksum in a file of `write_arrays`, without reading the arrays.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or is not a safetensors file.
+    """
+    with _opened(path) as file:
+        return (file.metadata() or {}).get("sha256", "")
 
 
 def read_header(path: Path) -> dict[str, tuple[str, tuple]]:

@@ -156,10 +156,10 @@ def test_candidates(labelled):
     candidates = Comparison(texts, labels if labelled else None).candidates(500, 3)
     assert {"TF-IDF", "SVD", "linear denoiser, masking 0.9"} <= set(candidates)
     trained = [c for c in candidates.values() if isinstance(c, ae_bn.BatchNormAutoencoder)]
-    assert [c._configured().model.batch_norm.hidden for c in trained] == [False, True, True]
+    assert [c._configured("random").model.batch_norm.hidden for c in trained] == [False, True, True]
     assert {c.monitor for c in trained} == {"precision" if labelled else "loss"}
     assert {tuple(c.layers) for c in trained} == {(24,)}  # the number of words
-    assert {c._configured().model.loss for c in trained} == {"squared_error"}
+    assert {c._configured("random").model.loss for c in trained} == {"squared_error"}
 
 
 def test_choose(only, monkeypatch, tmp_path):

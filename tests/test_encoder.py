@@ -19,15 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from ae_bn import Encoder, choices
+from ae_bn import Encoder, choices, neighbours
 from ae_bn.config import BatchNormConfig, ModelConfig, load_config
 from ae_bn.data.corpus import Corpus
 from ae_bn.data.words import count_words, weigh
 from ae_bn.errors import UserError
-from ae_bn.files import read_facts, write_arrays
+from ae_bn.files import read_facts, read_header, write_arrays
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.layers import array_shapes
 from ae_bn.model.model_file import read_contents, read_model, write_model
+from ae_bn.model.topics import kind
 
 WORDS = ["gull", "heron", "ship", "tide", "sail", "reef"]
 TEXTS = ["gull heron gull", "", "ship, tide & SAIL", "reef reef reef unknown", "gull ship tide"]
@@ -41,6 +42,10 @@ MODELS = {
     "loss": st.sampled_from(["squared_error", "cross_entropy", "multinomial"]),
     "competition": st.sampled_from([None, {"k": 1, "alpha": 2.0}]),
     "sampling": st.sampled_from([None, 2]),
+    "topics": st.sampled_from(
+        [None] * 5
+        + [{"number": 3, "alpha": 0.1, "heads": h} for h in (None, "shift", "scale_and_shift")]
+    ),
 }
 BATCH_NORMS = {
     "hidden": st.booleans(),
@@ -61,6 +66,9 @@ def configs(draw):
     """Draw the config of any model that can be written."""
     changes = {f"model.{name}": draw(values) for name, values in MODELS.items()}
     changes.update({f"model.batch_norm.{name}": draw(v) for name, v in BATCH_NORMS.items()})
+    if changes["model.topics"]:
+        changes.update({"model.loss": "multinomial", "model.tied": False})
+        changes["model.competition"] = None
     if changes["model.loss"] == "cross_entropy":
         changes["model.output_activation"] = "sigmoid"
     if changes["model.loss"] == "multinomial":
@@ -75,15 +83,15 @@ def configs(draw):
 def trained(config, seed=0) -> Autoencoder:
     """Return an autoencoder whose arrays are drawn at random, in place of training."""
     rng = np.random.default_rng(seed)
-    autoencoder = Autoencoder(config.model, "sgd", len(WORDS), "symbolic")
+    autoencoder = kind(config.model)(config.model, "sgd", len(WORDS), "symbolic")
     state = {
         name: rng.uniform(0.1, 2, array.shape)
         if "variance" in name
         else rng.normal(size=array.shape)
         for name, array in autoencoder.get_state().items()
     }
-    kind = autoencoder.get_state()["layer1.W"].dtype
-    autoencoder.set_state({name: array.astype(kind) for name, array in state.items()})
+    dtype = autoencoder.get_state()["layer1.W"].dtype
+    autoencoder.set_state({name: array.astype(dtype) for name, array in state.items()})
     return autoencoder
 
 
@@ -122,7 +130,7 @@ def test_codes_are_those_of_theano(tmp_path_factory, config):
         X = weigh(count_words(TEXTS, WORDS), config.data.input, np.linspace(1, 2, len(WORDS)))
         expected = autoencoder.encode(X)
     codes = Encoder.load(path).transform(TEXTS)
-    assert codes.dtype == np.float32 and codes.shape == (len(TEXTS), config.model.layers[-1])
+    assert codes.dtype == np.float32 and codes.shape == (len(TEXTS), config.model.code_units)
     np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -144,7 +152,10 @@ absent = "theano sklearn pandas matplotlib statsmodels joblib tqdm jinja2 filelo
 sys.modules.update(dict.fromkeys(absent))
 import json, os
 import ae_bn
-print(json.dumps(ae_bn.Encoder.load({str(file)!r}).transform({TEXTS!r}).tolist()))
+encoder = ae_bn.Encoder.load({str(file)!r})
+print(json.dumps(encoder.transform({TEXTS!r}).tolist()))
+encoder.store({TEXTS!r})
+assert encoder.similar({TEXTS!r})[0][0].name == "1"
 assert not {{"THEANO_FLAGS", "OPENBLAS_CORETYPE", "GOMP_SPINCOUNT"}} & set(os.environ)
 try:
     ae_bn.BatchNormAutoencoder
@@ -180,10 +191,66 @@ def test_a_pickle_gives_the_same_codes(file):
     for copied in (pickle.loads(pickled), copy.deepcopy(encoder)):
         np.testing.assert_array_equal(copied.transform(TEXTS), encoder.transform(TEXTS))
     assert set(re.findall(rb"ae_bn[\w.]*", pickled)) == {b"ae_bn.encoder"}
-    rebuild, (contents,) = encoder.__reduce__()
+    rebuild, (contents,), _ = encoder.__reduce__()
     for config in ({"model": {"shape": 3}}, encoder.config, None):
         with pytest.raises(UserError, match="another version .* load a model.safetensors"):
             rebuild({**contents, "config": config})
+
+
+def test_similar_texts(file):
+    encoder = Encoder.load(file)
+    with pytest.raises(UserError, match="no codes of known documents beside .*: store some"):
+        encoder.similar(TEXTS)
+    assert not encoder.has_stored
+    names = ["birds", "nothing", "ships\nand more", "reefs", "all"]
+    long = [*TEXTS[:4], TEXTS[4] + " and" * 40]
+    stored = encoder.store(long, names)
+    for each in (encoder, Encoder.load(file), pickle.loads(pickle.dumps(encoder))):
+        found = each.similar([*TEXTS, "unknown words"], 2)
+        assert [len(similar) for similar in found] == [2, 0, 2, 2, 2, 0]  # two have no known word
+        assert found[0][0].name == "birds" and found[0][0].cosine == pytest.approx(1, abs=1e-6)
+        assert found[2][0][1:] == ("ships and more", TEXTS[2])
+        assert found[4][0].text.endswith(" and ...") and len(found[4][0].text) < 90
+        assert found[0][0].cosine >= found[0][1].cosine
+    assert len(encoder.similar(["gull"], 99)[0]) == 4  # without the one that is empty
+    scaled = encoder.transform([text for text in long if text])
+    scaled = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+    centred = scaled - scaled.mean(axis=0)
+    expected = centred[0] @ centred[1] / np.linalg.norm(centred[0]) / np.linalg.norm(centred[1])
+    cosines = {similar.name: similar.cosine for similar in encoder.similar(TEXTS[:1], 4)[0]}
+    assert cosines["ships and more"] == pytest.approx(expected, abs=1e-5)
+    for n in (0, 1.5, True):
+        with pytest.raises(UserError, match="n=.*: give a whole number from 1"):
+            encoder.similar(TEXTS, n)
+    with pytest.raises(UserError, match="2 names for 5 texts"):
+        encoder.store(TEXTS, ["a", "b"])
+    content = bytearray(stored.read_bytes())
+    content[-1] ^= 1
+    stored.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        Encoder.load(file).similar(TEXTS)
+
+
+def test_many_codes_take_half_the_space(file, monkeypatch):
+    encoder = Encoder.load(file)
+    expected = encoder.store(TEXTS) and encoder.similar(TEXTS)
+    monkeypatch.setattr(neighbours, "LARGE", 1)
+    monkeypatch.setattr(neighbours, "COMPARED", 1)
+    stored = encoder.store(TEXTS)
+    assert read_header(stored)["codes"] == ("float16", (4, 3))
+    for similar, exact in zip(Encoder.load(file).similar(TEXTS), expected):
+        for a, b in zip(sorted(similar, key=lambda s: s.name), sorted(exact, key=lambda s: s.name)):
+            assert a.name == b.name and a.cosine == pytest.approx(b.cosine, abs=0.01)
+
+
+def test_codes_of_another_model_are_refused(file, tmp_path):
+    Encoder.load(file).store(TEXTS)
+    config = load_config(None, ["model.layers=[4, 3]"])
+    write(file, trained(config, seed=1), config)
+    with pytest.raises(UserError, match="codes of another model"):
+        Encoder.load(file).similar(TEXTS)
+    with pytest.raises(UserError, match="not loaded from a file"):
+        Encoder(read_contents(file)).similar(TEXTS)
 
 
 def test_mistakes_are_told(file):

@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from ae_bn import BatchNormAutoencoder
+from ae_bn import BatchNormAutoencoder, LinearDenoiser
 from ae_bn.config import load_config
 from ae_bn.data.corpus import split_validation
 from ae_bn.errors import UserError
@@ -148,7 +148,7 @@ def test_partial_fit_with_another_optimiser_starts_it_anew(small, documents):
     """The state of one optimiser means nothing to another."""
     after_fit = clone(small).set_params(optimizer="nesterov", learning_rate=0.01)
     small.partial_fit(documents)
-    for name in ("parameters_", "_fitted", "_training_state", "n_iter_", "n_features_in_"):
+    for name in ("parameters_", "_fitted", "start_", "_training_state", "n_iter_", "n_features_in_"):
         setattr(after_fit, name, getattr(small, name))
     after_fit._training_state = None
     small.set_params(optimizer="nesterov", learning_rate=0.01)
@@ -188,6 +188,9 @@ def test_names_of_the_codes(small, documents):
         ({"settings": {"model.batch_norms": 1}}, "model.batch_norm"),
         ({"loss": "squared_error", "output_activation": "sofmax"}, "output_activation"),
         ({"batch_size": 1}, "1 document has no variance"),
+        ({"start": "svd"}, "start='svd': choose one of auto, denoiser, random"),
+        ({"start": "denoiser"}, "linear denoiser needs output_activation linear"),
+        ({"settings": {"model.denoiser_start": {"masking": 0.9, "offset": 1.0}}}, "denoiser_start"),
         ({"monitor": "f1"}, "monitor='f1': choose one of loss, accuracy, precision"),
         ({"settings": "model.tied"}, "give a dict"),
         ({"settings": {"training": {}}}, "'training' is no setting"),
@@ -226,6 +229,50 @@ def test_settings_have_the_effect_of_parameters(small, documents):
     other.set_params(settings={**settings, "training.batch_size": 37})  # not lowered to 36
     with pytest.raises(UserError, match="37 is more than the 36"):
         other.fit(documents)
+
+
+RANDOM = {"dropout": 0.7, "batch_size": 36, "patience": 10, "plateau": None}
+DENOISER = {"dropout": 0.9, "batch_size": 36, "patience": 30, "plateau": (0.5, 8)}
+
+
+@pytest.mark.parametrize(
+    "parameters, start",
+    [
+        ({}, "denoiser"),
+        ({"layers": [13]}, "random"),  # more units than words
+        ({"layers": [4, 3]}, "random"),
+        ({"hidden_activation": "tanh"}, "random"),
+        ({"start": "random"}, "random"),
+        ({"settings": {"model.denoiser_start": None}}, "random"),
+        ({"settings": {"model.denoiser_start": {"masking": 0.5, "offset": 1.0}}}, "denoiser"),
+        (BINARY, "random"),
+    ],
+)
+def test_the_start_decides_what_is_not_given(documents, parameters, start):
+    model = BatchNormAutoencoder(**{"layers": [4], "epochs": 1, **parameters}).fit(documents)
+    training, used = model._fitted.training, model._fitted.model
+    plateau = training.plateau and (training.plateau.factor, training.plateau.patience)
+    found = dict(dropout=used.dropout.input, batch_size=training.batch_size)
+    found.update(patience=training.patience, plateau=plateau)
+    assert model.start_ == start and found == {"random": RANDOM, "denoiser": DENOISER}[start]
+    assert (used.denoiser_start is None) == (start == "random")
+    given = clone(model).set_params(input_dropout=0.2, patience=3).fit(documents)
+    assert given._fitted.model.dropout.input == 0.2 and given._fitted.training.patience == 3
+
+
+def test_training_starts_as_good_as_the_denoiser(documents):
+    """With the offset of 50 standard deviations no unit is cut off."""
+    start = {"model.denoiser_start": {"masking": 0.9, "offset": 50.0}}
+    model = BatchNormAutoencoder([4], epochs=1, learning_rate=1e-9, random_state=0, settings=start)
+    model.fit(documents)
+    rows, _ = split_validation(40, 0.1, streams(0).split)
+    expected = LinearDenoiser(4, masking=0.9).fit(documents[rows]).transform(documents)
+    codes = model.transform(documents)
+    shifts = (codes - expected)[0]
+    np.testing.assert_allclose(codes - shifts, expected, atol=1e-3)
+    # A later chunk may be smaller than the code is wide.
+    model.set_params(batch_size=2).partial_fit(documents[:2])
+    assert model.start_ == "denoiser"
 
 
 @pytest.mark.parametrize("way", ["a parameter", "settings"])
@@ -397,7 +444,7 @@ FORKED = """
 import multiprocessing, threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import joblib, numpy as np, scipy.sparse as sp
-from ae_bn import BatchNormAutoencoder
+from ae_bn import BatchNormAutoencoder, LinearDenoiser
 from ae_bn.config import load_config
 from ae_bn.study.compiled import compiled
 

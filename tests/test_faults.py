@@ -533,10 +533,11 @@ def shell(command, *arguments, cwd, **environment):
 
 def test_a_reader_that_leaves_early(trained, tmp_path):
     (tmp_path / "lines.txt").write_text("ax bx common words\n" * 3000)
-    encode = '"$0" "$1"/encode.py --model "$2" --text lines.txt --similar 3'
+    encode = '"$0" "$1"/encode.py --model "$2" --text lines.txt'
     for command in (
-        f"{encode} --out codes.npz",
-        f"{encode} 2>&1",
+        f"{encode} --out codes.npz 2>&1",
+        f"{encode} --similar 3",
+        f"{encode} --similar 3 2>&1",
         f"{encode} --out codes.csv 2>&1",
     ):
         done = shell(f"{command} | head -1; exit ${{PIPESTATUS[0]}}", trained, cwd=tmp_path)
@@ -552,7 +553,7 @@ def test_a_reader_that_leaves_early(trained, tmp_path):
 
 def test_an_output_that_is_full_is_named(trained, tmp_path):
     (tmp_path / "lines.txt").write_text("ax bx common words\n" * 3000)
-    command = '"$0" "$1"/encode.py --model "$2" --text lines.txt --similar 3 --out c.npz >/dev/full'
+    command = '"$0" "$1"/encode.py --model "$2" --text lines.txt --similar 3 >/dev/full'
     done = shell(command, trained, cwd=tmp_path)
     assert done.returncode == 2 and b"Traceback" not in done.stderr
     assert b"error: cannot write to standard output: No space left" in done.stderr
@@ -582,10 +583,12 @@ def test_names_that_no_encoding_holds(small, trained, tmp_path):
     os.mkdir(folder)
     with open(folder + b"/d\xe9.txt", "w") as file:
         file.write("ax bx")
-    command = '"$0" "$1"/encode.py --model "$2" --text $\'caf\\xe9\' --similar 1 --out codes.csv'
-    done = shell(command, trained, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    command = '"$0" "$1"/encode.py --model "$2" --text $\'caf\\xe9\' '
+    done = shell(f"{command} --similar 1", trained, cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"d?.txt:")
+    done = shell(f"{command} --out codes.csv", trained, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
     assert pd.read_csv(tmp_path / "codes.csv")["name"].tolist() == ["d\ufffd.txt"]
     for number in range(1, 120):
         with open(folder + b"/%d.txt" % number, "w") as file:

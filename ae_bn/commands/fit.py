@@ -12,6 +12,7 @@ these files::
 
     table.csv, table.md   a row per candidate, the best first
     model.safetensors     the best candidate, for ``ae-bn encode`` and `ae_bn.Encoder`
+    model-codes.safetensors  its codes of the documents, for ``ae-bn encode --similar``
     map.html              documents in two dimensions; the pointer shows their first words
     words.md              the most typical words of each unit
     candidates/           every candidate's model and figures
@@ -50,6 +51,9 @@ def parse_arguments(arguments):
     )
     parser.add_argument("--words", type=int, default=2000, metavar="N", help="size of vocabulary")
     parser.add_argument("--seed", type=int, default=1, help="seed of everything that is random")
+    parser.add_argument(
+        "--id", metavar="COLUMN", help="column of a table with the documents' names, instead of id"
+    )
     parser.add_argument("--encoding", default="utf-8", help="encoding of the text")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
@@ -101,7 +105,8 @@ def main(arguments: list[str]) -> None:
     from ae_bn.data.sources import read_labelled
     from ae_bn.files import atomic_write, fingerprint
 
-    texts, labels, remarks = read_labelled(options.text, check_encoding(options.encoding))
+    encoding = check_encoding(options.encoding)
+    names, texts, labels, remarks = read_labelled(options.text, encoding, options.id)
     for remark in remarks:
         print(remark, file=sys.stderr)
     n_labels = len(set(labels))
@@ -130,8 +135,8 @@ def main(arguments: list[str]) -> None:
     model = options.out / "model.safetensors"
     with atomic_write(model, "wb") as file, open(_path(options.out, chosen), "rb") as written:
         shutil.copyfileobj(written, file)
-    _describe(model, texts, labels, options)
-    print(f"model.safetensors, table.csv, table.md, map.html and words.md are in {options.out}")
+    _describe(model, names, texts, labels, options)
+    print(f"the model, its codes, table.csv, table.md, map.html and words.md are in {options.out}")
 
 
 def _rows(comparison, options) -> list[dict]:
@@ -167,13 +172,14 @@ def _path(out: Path, name: str) -> Path:
     return out / "candidates" / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}.safetensors"
 
 
-def _describe(model: Path, texts: list[str], labels: list[str], options) -> None:
-    """Write the map and the words of a model."""
+def _describe(model: Path, names: list, texts: list, labels: list, options) -> None:
+    """Write the codes of the documents, the map and the words of a model."""
     from ae_bn.encoder import Encoder
     from ae_bn.files import atomic_write
     from ae_bn.reporting.own_text import map_page, words_table
 
     encoder = Encoder.load(model)
+    encoder.store(texts, names)
     X = encoder.vectorise(texts)
     codes = encoder.encode(X)
     with atomic_write(options.out / "words.md") as file:

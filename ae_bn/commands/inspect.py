@@ -8,11 +8,13 @@ From the command line::
 
 In a checkout ``python experiments/inspect_model.py`` does the same.
 
-The program prints every code unit with its words.  Then it prints one document with its nearest
-training documents and the words that its reconstruction misses most.  The document is a row of the
-test part, or the whole text of a file or of standard input.  These files are written to OUT::
+The program prints the code units with their words and the test document that has the highest
+value.  It leaves out units most of whose words belong to an earlier unit.  Then it prints documents
+with their nearest training documents and the words that their reconstruction misses most.  A
+document is a row of the test part, or it is text of any kind that ``ae-bn encode`` reads, of which
+the first documents are shown.  These files are written to OUT::
 
-    units.csv  a row per code unit: words, dead, active, saturated
+    units.csv  a row per code unit: words, dead, active, saturated, rows of test documents
     map.png    the test codes in two dimensions, coloured by label
 
 Exit code 2: something is wrong with an argument or a file, and one line says what.
@@ -25,6 +27,7 @@ import argparse
 from ae_bn.commands.command_line import OneLineParser, check_positive, path
 from ae_bn.errors import UserError
 
+SHOWN = 5  # documents of a text
 
 def parse_arguments(arguments):
     parser = OneLineParser(
@@ -32,7 +35,9 @@ def parse_arguments(arguments):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("model", type=path, metavar="RUN", help="directory or model file of a run")
-    parser.add_argument("--document", default="0", metavar="ROW|FILE|-", help="document to show")
+    parser.add_argument(
+        "--document", default="0", metavar="ROW|FILE|DIR|-", help="document or documents to show"
+    )
     parser.add_argument(
         "--similar", type=int, default=5, metavar="N", help="nearest documents to show"
     )
@@ -46,19 +51,29 @@ def parse_arguments(arguments):
     return options
 
 
-def choose_document(text: str, model, corpus):
-    """Return the title of a document and its row, (1, n_words)."""
-    from ae_bn.reporting.inspection import describe_document
+def choose_documents(text: str, model, corpus):
+    """Return the titles of some documents and their rows, (n, n_words)."""
+    from itertools import islice
 
     if text.isdecimal():
         row, n = int(text), corpus.test.shape[0]
         if row >= n:
             raise UserError(f"--document {text}: the test part has rows 0 to {n - 1}")
-        return describe_document(corpus, row, train=False), corpus.test[row]
-    from ae_bn.data.documents import read_text
+        title = f"{corpus.name_of('test', row)}: {corpus.main_words('test', row)}"
+        return [title], corpus.test[row]
+    from ae_bn.data.documents import printable, read_documents
+    from ae_bn.neighbours import beginning
 
-    content = read_text(text, model.config.data.encoding)
-    return "the text of " + ("standard input" if text == "-" else text), model.vectorise([content])
+    documents = read_documents(text, model.config.data.encoding)
+    found = list(islice(documents, SHOWN))
+    if not found:
+        reasons = "".join(f"; {remark}" for remark in documents.remarks)
+        raise UserError(f"--document {text}: it holds no documents{reasons}")
+    rest = sum(1 for _ in documents)
+    if rest:
+        print(f"{text} holds {rest} more documents, which are not shown\n")
+    titles = [f"{printable(name)}: {beginning(content)}" for name, content in found]
+    return titles, model.vectorise([content for _, content in found])
 
 
 def main(arguments: list[str]) -> None:
@@ -68,38 +83,56 @@ def main(arguments: list[str]) -> None:
     import matplotlib.pyplot as plt
     import pandas as pd
 
+    from ae_bn.encoder import Encoder
     from ae_bn.files import atomic_write
-    from ae_bn.model.model_file import read_model
+    from ae_bn.model.model_file import read_model, training_corpus
     from ae_bn.reporting.inspection import (
-        Neighbours,
         describe_units,
+        distinct,
         draw_map,
         most_missed,
     )
 
-    model = read_model(options.model)
-    neighbours = Neighbours(model)
-    corpus = neighbours.corpus
-    title, X = choose_document(options.document, model, corpus)
+    model, encoder = read_model(options.model), Encoder.load(options.model)
+    corpus = training_corpus(model)
+    if not encoder.has_stored:
+        encoder.store_training_documents()
+    titles, X = choose_documents(options.document, model, corpus)
     folder = options.model if options.model.is_dir() else options.model.parent
     out = options.out or folder / "inspection"
 
     units = describe_units(model, corpus, options.words)
-    for unit in units:
-        print(f"unit {unit.number}: {'dead' if unit.dead else ' '.join(unit.words)}")
-    print(f"{sum(unit.dead for unit in units)} of {len(units)} units are dead", end="")
+    shown = distinct(units)
+    for unit in shown:
+        print(f"unit {unit.number}: {' '.join(unit.words)}")
+        row = unit.examples[0]
+        print(f"  {corpus.name_of('test', row)}: {corpus.main_words('test', row)}")
+    dead = sum(unit.dead for unit in units)
+    print(
+        f"{dead} of {len(units)} units are dead, {len(units) - dead - len(shown)} repeat words of "
+        "those above",
+        end="",
+    )
     shares = [unit.saturated for unit in units if unit.saturated is not None]
     if shares:
         print(f", {sum(shares) / len(shares):.1%} of the values saturated", end="")
-    print(f"\n\n{title}\nnearest:")
-    for line in neighbours.nearest(model.autoencoder.encode(X), options.similar)[0]:
-        print(f"  {line}")
-    print("given and reconstructed weights of words,")
-    for name, misses in zip(("missed most", "added most"), most_missed(model, X, options.words)):
-        words = [f"{m.word} {m.given:.2f} {m.reconstructed:.2f}" for m in misses]
-        print(f"{name}: {', '.join(words)}")
+    print()
+    similar = encoder.similar_to(X, options.similar)
+    for title, x, found in zip(titles, X, similar):
+        print(f"\n{title}\nnearest:")
+        for s in found:
+            print(f"  {s.cosine:.3f} {s.name}: {s.text}")
+        if not found:
+            print("  no word of the vocabulary, so nothing is similar")
+        print("given and reconstructed weights of words,")
+        for name, misses in zip(("missed most", "added most"), most_missed(model, x, options.words)):
+            words = [f"{m.word} {m.given:.2f} {m.reconstructed:.2f}" for m in misses]
+            print(f"{name}: {', '.join(words)}")
 
-    table = pd.DataFrame([{**u._asdict(), "words": " ".join(u.words)} for u in units])
+    table = pd.DataFrame([
+            {**u._asdict(), "words": " ".join(u.words), "examples": " ".join(map(str, u.examples))}
+            for u in units
+        ])
     with atomic_write(out / "units.csv") as file:
         table.to_csv(file, index=False)
     figure = draw_map(model, corpus)

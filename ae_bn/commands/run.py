@@ -62,7 +62,7 @@ def parse_arguments(arguments):
         action="store_true",
         help="record the finished runs and write their tables, without training",
     )
-    parser.add_argument("--dry-run", action="store_true", help="list the runs, without training")
+    parser.add_argument("--dry-run", action="store_true", help="list the arms, and what is left to train")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return parser.parse_args(arguments)
 
@@ -96,6 +96,69 @@ def check_inputs(out: Path, name: str, data) -> None:
             )
 
 
+def overview(runs: list, record, jobs: int) -> str:
+    """Return a table of the arms with their learning rates and seeds, and the time left to train.
+
+    Parameters
+    ----------
+    runs : list of Run
+        The runs of an experiment.
+    record : Record
+        The record.
+    jobs : int
+        The number of processes that will train.
+    """
+    found = {
+        run.identity: record.results(run.identity) or (run.read_metrics() if run.finished else None)
+        for run in runs
+    }
+    seconds: dict = {}  # of the runs of every arm that are done
+    for run in runs:
+        if found[run.identity] and not run.reference:
+            seconds.setdefault(run.arm, []).append(found[run.identity]["seconds"])
+    of_all = [value for values in seconds.values() for value in values]
+    rows, left = [["to do", "done", "seeds", "learning rates", "arm"]], 0.0
+    for arm in dict.fromkeys(run.arm for run in runs):
+        own = [run for run in runs if run.arm == arm]
+        to_do = sum(not found[run.identity] for run in own)
+        rates = dict.fromkeys(run.config.training.learning_rate for run in own if not run.reference)
+        numbers = ranges(sorted({run.seed for run in own}))
+        rows.append([to_do, len(own) - to_do, numbers, " ".join(map(str, rates)) or "-", arm])
+        known = seconds.get(arm, of_all)
+        if to_do and rates and known:
+            left += to_do * sum(known) / len(known)
+    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows)]
+    lines = ["  ".join(str(c).ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
+    n, done = len(runs), sum(map(bool, found.values()))
+    lines += ["", f"{n} runs: {done} finished or recorded, {n - done} to do"]
+    if n > done and of_all:
+        lines[-1] += (
+            f", about {duration(left / jobs)} with {jobs} processes (as long as those that are done)"
+        )
+    elif n > done:
+        lines[-1] += "; none is done, so nothing says how long they take"
+    return "\n".join(lines)
+
+
+def ranges(numbers: list[int]) -> str:
+    """Return rising numbers as text, such as ``1-3,7``."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return ",".join(f"{g[0]}-{g[-1]}" if len(g) > 1 else str(g[0]) for g in groups)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
     options = parse_arguments(arguments)
@@ -115,13 +178,12 @@ def main(arguments: list[str]) -> int:
     check_inputs(options.out, experiment.name, config.data)
     directory = options.out / experiment.name
     seeds = choose_seeds(options.seeds or str(experiment.seeds), config.training.seed)
-    runs, record = plan_runs(config, seeds, options.out), Record(options.out / "record")
+    record = Record(options.out / "record")
+    trains = not options.dry_run and not options.collect
+    runs = plan_runs(config, seeds, options.out, None if trains else record)
     if options.dry_run:
-        for run in runs:
-            state = (
-                "finished" if run.finished else "recorded" if record.results(run.identity) else ""
-            )
-            print(f"{state or 'to do':9}{run.directory}  {run.arm}, seed {run.seed}")
+        print(overview(runs, record, options.jobs))
+        print(f"runs go to {runs[0].directory.parent}")
         return 0
     if options.collect:
         record.add(record_lines(runs, record), experiment.name)

@@ -44,6 +44,7 @@ from ae_bn.files import atomic_write, cache_directory, npz
 
 CACHE_FORMAT = 1  # increase it when the same text and settings would give other matrices
 LARGEST_COUNT = float(np.finfo(np.float32).max)
+MAIN = 6  # main words of a document
 GATHERED = 100  # number of minibatches whose documents are copied together
 
 
@@ -79,6 +80,23 @@ class Corpus:
     idf: np.ndarray
     source: str
     fingerprint: str = ""
+
+    def name_of(self, part: str, row: int) -> str:
+        """Return number and label of a document of a part, "training" or "test"."""
+        label = self._part(part)[1][row]
+        return f"{part} document {row}" + (f" {self.label_names[label]}" if label >= 0 else "")
+
+    def main_words(self, part: str, row: int) -> str:
+        """Return the words of most weight of a document (idf decides between equals)."""
+        X = self._part(part)[0]
+        columns = slice(X.indptr[row], X.indptr[row + 1])
+        indices, weights = X.indices[columns], X.data[columns]
+        best = indices[np.lexsort((-self.idf[indices], -weights))][:MAIN]
+        return " ".join(self.words[i] for i in best) or "(empty)"
+
+    def _part(self, part: str) -> tuple:
+        of = {"training": (self.train, self.train_labels), "test": (self.test, self.test_labels)}
+        return of[part]
 
 
 def load_corpus(config, progress: Callable[[str], object] = print) -> Corpus:

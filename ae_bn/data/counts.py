@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix, load_npz
 
-from ae_bn.data.documents import UNREADABLE, printable, read_text
+from ae_bn.data.documents import UNDECODED, printable, read_text
 from ae_bn.data.sources import FEWEST_DOCUMENTS, hold_out, index_labels, one_line
 from ae_bn.data.words import unreachable
 from ae_bn.errors import UserError
@@ -176,7 +176,7 @@ def _read_lines(path: Path, expected: int, of: str) -> list[str] | None:
             f"{path} has {len(lines)} lines for {expected} {of} of the matrix: give one for each"
         )
     for number, line in enumerate(lines, start=1):
-        if not line or UNREADABLE in line:
+        if not line or UNDECODED in line:
             problem = "is not text in UTF-8: convert the file" if line else "is empty: name it"
             raise UserError(f"{path}: line {number} {problem}")
     return lines

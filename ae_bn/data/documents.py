@@ -34,8 +34,9 @@ COMPRESSED: dict[str, Callable[..., Any]] = {
 }
 OTHER_FORMATS = set(".tab .xls .xlsx .ods .npz .npy .pdf .docx .odt .feather .arrow".split())
 OTHER_FORMATS |= set(".zip .7z .zst .tar .tgz".split())
-COLUMNS = ("text", "label", "part")
-CODES = "name,unit"  # how a table of codes begins; see `holds_codes`
+COLUMNS = ("text", "label", "part", "id")
+NAMES = "name"  # the first column of what `ae-bn encode` writes; see `holds_codes`
+CODES = (f"{NAMES},unit", f"{NAMES},rank")  # how its tables begin
 BYTE_ORDER_MARKS = {  # UTF-32 comes first, because its mark begins with that of UTF-16
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -44,6 +45,9 @@ BYTE_ORDER_MARKS = {  # UTF-32 comes first, because its mark begins with that of
     codecs.BOM_UTF16_BE: "utf-16",
 }
 UNREADABLE = "\ufffd"  # replaces bytes that are not in the encoding
+# Stands for them until they are counted, because a text may hold U+FFFD itself.
+UNDECODED = "\udfff"
+codecs.register_error("ae_bn.undecoded", lambda error: (UNDECODED, error.end))  # type: ignore
 SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, or a raw byte in a file name
 csv.field_size_limit(2**31 - 1)  # a document is one cell
 
@@ -51,11 +55,13 @@ csv.field_size_limit(2**31 - 1)  # a document is one cell
 class Document(NamedTuple):
     """A document."""
 
-    name: str  # its path below the folder, or the number of its row or line
+    name: str  # its path below the folder, the id or number of its row, or the number of its line
     text: str
 
 
-def read_documents(source: str, encoding: str = "utf-8") -> Documents:
+def read_documents(
+    source: str, encoding: str = "utf-8", id_column: str | None = None
+) -> Documents:
     """Return an iterator that reads the documents of a source one by one, in order.
 
     Parameters
@@ -64,13 +70,16 @@ def read_documents(source: str, encoding: str = "utf-8") -> Documents:
         The documents, which can be in three kinds of source.  In a folder, every file at any
         depth is a document; linked folders are read, hidden files (their names begin with a dot)
         and binary files are left out.  A table has a required column text and optional columns
-        label and part: a ``.csv`` or ``.tsv`` with a header, a ``.jsonl`` or ``.ndjson`` with an
+        label, part and id: a ``.csv`` or ``.tsv`` with a header, a ``.jsonl`` or ``.ndjson`` with an
         object per line, a ``.json`` with an array of objects, or a ``.parquet`` (which needs the
         package pyarrow).  Any other file, or ``-`` for standard input, has a document per line.
         Tables and files of lines may be compressed (``.gz``, ``.bz2``, ``.xz``).
     encoding : str
         The encoding of the text.  A byte order mark at its start takes precedence.  Bytes that
         cannot be decoded become U+FFFD.
+    id_column : str, optional
+        The column of a table with the names of the documents.  If it is not given, this is the
+        column id; without one, names are the numbers of the rows.
 
     Returns
     -------
@@ -82,7 +91,7 @@ def read_documents(source: str, encoding: str = "utf-8") -> Documents:
         If the source does not exist or has an unknown format; during the iteration, if it cannot
         be read or is malformed.
     """
-    return Documents(source, encoding)
+    return Documents(source, encoding, id_column)
 
 
 class Documents:
@@ -97,7 +106,7 @@ class Documents:
         The cells of a table's columns label and part, for every document read so far.
     """
 
-    def __init__(self, source: str, encoding: str):
+    def __init__(self, source: str, encoding: str, id_column: str | None = None):
         if not source:
             raise UserError("the name of the text is empty: give a file, a folder or -")
         source = source if source == "-" else str(user_path(source))
@@ -105,7 +114,7 @@ class Documents:
         self.is_folder = source != "-" and os.path.isdir(source)
         self.suffix = suffix_of(source)
         self._left_out: defaultdict[tuple[str, str], _Tally] = defaultdict(_Tally)
-        self._undecoded, self._empty = _Tally(), _Tally()
+        self._undecoded, self._empty, self._unnamed = _Tally(), _Tally(), _Tally()
         self._replaced = self._characters = 0  # in documents with undecodable bytes
         self._columns: dict[str, bool] = {}  # a table's columns, and whether they are read
         self._spanning, self._longest = (
@@ -118,6 +127,14 @@ class Documents:
                 f"{printable(source)}: documents cannot be read from {self.suffix} files; save "
                 f"them as {', '.join(TABLES)} or as text"
             )
+        self._id = None if id_column is None else id_column.strip().lower()
+        if self._id is not None and (self.is_folder or self.suffix not in TABLES):
+            raise UserError(
+                f"{printable(source)}: only a table has a column {id_column!r:.60}: leave out the "
+                "name of the column, or give one of " + ", ".join(TABLES)
+            )
+        if self._id in ("", *COLUMNS[:3]):
+            raise UserError(f"column {id_column!r}: the names need a column of their own")
         self.files = self._list_files() if self.is_folder else []
         self.labels: list[str | None] = []
         self.parts: list[str | None] = []
@@ -194,18 +211,23 @@ class Documents:
                 f"are not {self.encoding} and cannot be read: name their encoding, perhaps "
                 + ("cp1252" if few else "cp1251, gb18030 or shift_jis")
             )
+        if self._unnamed.count:
+            lines.append(
+                f"{self._unnamed.count} rows ({self._unnamed.example}) have no id, and are named "
+                "by their numbers"
+            )
         if self._empty.count:
             lines.append(f"{self._empty.count} documents are empty ({self._empty.example})")
         return lines
 
     def _noted(self, document: Document) -> Document:
-        if UNREADABLE in document.text:
+        if UNDECODED in document.text:
             self._undecoded.add(document.name)
-            self._replaced += document.text.count(UNREADABLE)
+            self._replaced += document.text.count(UNDECODED)
             self._characters += len(document.text)
         elif not document.text.strip():
             self._empty.add(document.name)
-        return document
+        return document._replace(text=printable(document.text))
 
     def _list_files(self) -> list[str]:
         files, seen = [], set()
@@ -274,10 +296,13 @@ class Documents:
                 )
             self.labels.append(row.get("label"))
             self.parts.append(row.get("part"))
-            yield Document(str(number), SURROGATE.sub(UNREADABLE, row["text"]))
+            name = (row.get("id") or "").strip()
+            if (self._id or "id" in row) and not name:
+                self._unnamed.add(f"row {number}")
+            yield Document(name or str(number), row["text"])
 
     def _read_rows(self) -> Iterator[dict]:
-        """Yield the columns text, label and part of every row; text is a str."""
+        """Yield the columns text, label, part and id of every row; text is a str."""
         if self.suffix == ".parquet":
             yield from self._read_parquet()
             return
@@ -337,8 +362,14 @@ class Documents:
         return names.get(self._delimiter, repr(self._delimiter))
 
     def _check_text(self, header: list[str]) -> None:
-        """Raise a UserError if no column is called text."""
-        if "text" in self._find_columns(header):
+        """Raise a UserError if no column is called text, or none as the column of the names."""
+        found = self._find_columns(header)
+        if "text" in found:
+            if self._id is not None and "id" not in found:
+                raise UserError(
+                    f"{printable(self.source)}: no column {self._id!r:.60}, only "
+                    f"{', '.join(map(repr, header))[:200]}: name one of these"
+                )
             return
         cells = f", and separate cells by {self._named_delimiter}s" if self._delimiter else ""
         raise UserError(
@@ -366,14 +397,7 @@ class Documents:
             yield self._cells(row, f"row {number}")
 
     def _read_parquet(self) -> Iterator[dict]:
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError:
-            raise UserError(
-                f"{printable(self.source)}: to read .parquet needs the package pyarrow: pip "
-                "install 'ae_bn[parquet]'"
-            ) from None
+        pyarrow, parquet = import_pyarrow(f"to read {printable(self.source)}")
         number = 0
         try:
             with _open_bytes(self.source) as file:
@@ -404,7 +428,7 @@ class Documents:
             ) from None
 
     def _cells(self, pairs: Any, place: str) -> dict:
-        """Return the columns of an object; label and part become str or None, text a str."""
+        """Return the columns of an object; text is a str, the others become str or None."""
         where = f"{printable(self.source)}: {place}"
         if not isinstance(pairs, _Pairs):
             raise UserError(f'{where} is not an object: write {{"text": ...}}')
@@ -431,16 +455,20 @@ class Documents:
         )
 
     def _find_columns(self, names: list[str]) -> dict[str, int]:
-        """Return the places of the columns text, label and part, ignoring blanks and case."""
+        """Return the places of `COLUMNS`, whose names are found whatever their blanks and case."""
         found: dict[str, int] = {}
+        seen: set[str] = set()
         for place, name in enumerate(names):
             if "\0" in name:
                 raise self._not_text()
             column = name.replace("\ufeff", "").strip().lower()
-            if column in found:
+            if column in seen & {*COLUMNS, self._id}:
                 raise UserError(
                     f"{printable(self.source)} has two columns '{column}': rename or remove one"
                 )
+            seen.add(column)
+            if self._id is not None:  # the column that has this name instead of "id"
+                column = "id" if column == self._id else "" if column == "id" else column
             if column in COLUMNS:
                 found[column] = place
             self._columns[printable(name)] = column in COLUMNS
@@ -467,12 +495,17 @@ class _Pairs(list):
 
 
 def decode(content: bytes, encoding: str) -> str:
-    """Return bytes as text, decoded by their byte order mark if they have one, else by encoding."""
-    return content.decode(_marked_encoding(content[:4]) or encoding, "replace")
+    """Return bytes as text, decoded by their byte order mark if they have one, else by encoding.
+
+    What cannot be decoded becomes `UNDECODED`.
+    """
+    return content.decode(_marked_encoding(content[:4]) or encoding, "ae_bn.undecoded")
 
 
 def read_text(source: str, encoding: str = "utf-8") -> str:
     """Return the whole text of a file, or of standard input if it is ``-``.
+
+    What cannot be decoded becomes `UNDECODED`.
 
     Raises
     ------
@@ -491,12 +524,30 @@ def read_text(source: str, encoding: str = "utf-8") -> str:
     return text
 
 
+def import_pyarrow(purpose: str) -> tuple:
+    """Return the package pyarrow and its module parquet, or raise a UserError."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UserError(
+            f"{purpose} needs the package pyarrow: pip install 'ae_bn[parquet]'"
+        ) from None
+    return pyarrow, parquet
+
+
 def holds_codes(path: Path) -> bool:
     """Return whether a file was written by ``ae-bn encode``, so that the command may replace it."""
     try:
         if path.suffix == ".csv":
             with open(path, encoding="utf-8", errors="replace") as file:
-                return file.read(len(CODES)) == CODES
+                return file.read(len(CODES[0])).startswith(CODES)
+        if path.suffix == ".parquet":
+            pyarrow, parquet = import_pyarrow(f"to replace {path}")
+            try:
+                return parquet.read_schema(path).names[:2] == [NAMES, "unit0"]
+            except pyarrow.ArrowException:
+                return False
         with zipfile.ZipFile(path) as archive:
             return sorted(archive.namelist()) == ["codes.npy", "names.npy"]
     except (OSError, zipfile.BadZipFile):
@@ -512,14 +563,15 @@ def suffix_of(source: str) -> str:
 
 
 def printable(name: object) -> str:
-    """Return a name whose characters UTF-8 can hold; others, such as raw bytes, are replaced."""
-    return SURROGATE.sub(UNREADABLE, str(name))
+    """Return a text whose characters UTF-8 can hold; others, such as raw bytes, are replaced."""
+    text = str(name)
+    return text if text.isascii() else SURROGATE.sub(UNREADABLE, text)
 
 
 def _open(source: str, encoding: str, newline: str | None) -> TextIO:
     raw = _open_bytes(source)
     marked = _marked_encoding(raw.peek(4)[:4])
-    return io.TextIOWrapper(raw, marked or encoding, errors="replace", newline=newline)
+    return io.TextIOWrapper(raw, marked or encoding, errors="ae_bn.undecoded", newline=newline)
 
 
 def _open_bytes(source: str):

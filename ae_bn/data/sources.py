@@ -21,6 +21,7 @@ import zipfile
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.datasets import fetch_20newsgroups
@@ -411,7 +412,16 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def read_labelled(source: str, encoding: str) -> tuple[list[str], list[str], list[str]]:
+class Labelled(NamedTuple):
+    """Documents with their names and labels."""
+
+    names: list[str]
+    texts: list[str]
+    labels: list[str]  # empty without labels
+    remarks: list[str]  # what was left out
+
+
+def read_labelled(source: str, encoding: str, id_column: str | None = None) -> Labelled:
     """Read documents in any form, with their labels if they have some.
 
     Labels are the folders of a folder of categories, or the column label of a table.  Documents
@@ -419,24 +429,23 @@ def read_labelled(source: str, encoding: str) -> tuple[list[str], list[str], lis
 
     Parameters
     ----------
-    source, encoding : str
+    source, encoding, id_column
         See `ae_bn.data.documents.read_documents`.
 
     Returns
     -------
-    texts, labels, remarks : list of str
-        The documents, the label of each (empty without labels), and what was left out.
+    Labelled
 
     Raises
     ------
     UserError
         If the source cannot be read, or only some documents have a label.
     """
-    documents, places = read_documents(source, encoding), {}
+    documents, places = read_documents(source, encoding, id_column), {}
     if documents.is_folder:
         places = _find_places(documents, _find_parts(Path(source)))
     read = list(documents)
-    texts = [text for _, text in read]
+    names, texts = [printable(name) for name, _ in read], [text for _, text in read]
     if documents.is_folder:
         parts, labels = ([places[name][column] for name, _ in read] for column in (0, 1))
     else:
@@ -444,6 +453,8 @@ def read_labelled(source: str, encoding: str) -> tuple[list[str], list[str], lis
         parts = [part.lower() for part in _column(documents.parts, "part", printable(source))]
     remarks = list(documents.remarks)
     kept = [row for row, part in enumerate(parts or [""] * len(texts)) if part != "test"]
+    labels = labels if any(labels) else []
     if len(kept) < len(texts):
         remarks.append(f"left out: {len(texts) - len(kept)} documents of the test part")
-    return [texts[row] for row in kept], [labels[row] for row in kept if any(labels)], remarks
+    columns = ([column[row] for row in kept if column] for column in (names, texts, labels))
+    return Labelled(*columns, remarks)

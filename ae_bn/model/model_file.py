@@ -139,23 +139,24 @@ class Model(NamedTuple):
         """Return the autoencoder's input, (n, n_words), for raw texts."""
         return vectorise(texts, self.words, self.idf, self.config.data, self.token_pattern)
 
-    def training_corpus(self) -> Corpus:
-        """Return the corpus that the model was trained on, from the cache or its source.
 
-        Raises
-        ------
-        UserError
-            If the corpus is not available here, or differs from the one that trained the model.
-        """
-        from ae_bn.data.corpus import prepare_corpus, read_corpus
+def training_corpus(model: Contents | Model) -> Corpus:
+    """Return the corpus that a model was trained on, from the cache or its source.
 
-        corpus = read_corpus(prepare_corpus(self.config.data, progress=lambda line: None))
-        if corpus.fingerprint != self.fingerprint:
-            raise UserError(
-                f"{corpus.source} here is another corpus (fingerprint {corpus.fingerprint[:10]}) "
-                f"than the model's, {self.source} ({self.fingerprint[:10]}): provide the same one"
-            )
-        return corpus
+    Raises
+    ------
+    UserError
+        If the corpus is not available here, or differs from the one that trained the model.
+    """
+    from ae_bn.data.corpus import prepare_corpus, read_corpus
+
+    corpus = read_corpus(prepare_corpus(model.config.data, progress=lambda line: None))
+    if corpus.fingerprint != model.fingerprint:
+        raise UserError(
+            f"{corpus.source} here is another corpus (fingerprint {corpus.fingerprint[:10]}) "
+            f"than the model's, {model.source} ({model.fingerprint[:10]}): provide the same one"
+        )
+    return corpus
 
 
 def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Corpus) -> None:
@@ -241,6 +242,16 @@ def write_parameters(
     write_arrays(path, parameters, facts)
 
 
+def model_path(path: Path) -> Path:
+    """Return the file of a model, which is named itself or by its directory."""
+    path = user_path(path)
+    if path.is_dir():
+        if not (path / NAME).exists():
+            raise UserError(f"{path} holds no {NAME}: name a finished run that trained a model")
+        path = path / NAME
+    return path
+
+
 def read_contents(path: Path) -> Contents:
     """Return the contents of a model's file.
 
@@ -263,11 +274,7 @@ def read_contents(path: Path) -> Contents:
         If the file is missing, damaged, or not consistent, or if its training diverged and left
         values that are not finite.
     """
-    path = user_path(path)
-    if path.is_dir():
-        if not (path / NAME).exists():
-            raise UserError(f"{path} holds no {NAME}: name a finished run that trained a model")
-        path = path / NAME
+    path = model_path(path)
     config, facts = _checked_facts(path)
     dtype, _ = read_header(path).get("layer1.W", ("", ()))
     dtype = "float64" if dtype == "float64" else "float32"

@@ -1,4 +1,4 @@
-"""What a trained model has learned: its units, its neighbours, what it misses, and its map.
+"""What a trained model has learned: its units, what it misses, and its map.
 
 Everything takes an `ae_bn.model.model_file.Model`, or plain codes; ``ae-bn inspect`` shows it.
 """
@@ -15,7 +15,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.manifold import TSNE
-from sklearn.neighbors import NearestNeighbors
 
 from ae_bn.data.corpus import Corpus
 from ae_bn.errors import UserError
@@ -24,6 +23,7 @@ from ae_bn.model.model_file import Model
 
 MAPPED = 2000  # documents in a map, at most
 PERPLEXITY = 30
+EXAMPLES = 3  # documents of a unit
 
 
 class Unit(NamedTuple):
@@ -34,6 +34,7 @@ class Unit(NamedTuple):
     active: float  # share of documents with a value above 0
     saturated: float | None  # share of values near a bound; None without bounds
     words: list  # of str: the words that correlate most with its value, the strongest first
+    examples: list  # of int: the test documents with its highest values, the highest first
 
 
 class Miss(NamedTuple):
@@ -42,60 +43,6 @@ class Miss(NamedTuple):
     word: str
     given: float
     reconstructed: float
-
-
-class Neighbours:
-    """Finds the training documents with the most similar codes, by cosine; skips empty documents.
-
-    Parameters
-    ----------
-    model : Model
-        The trained model.  It encodes the training documents.
-
-    Raises
-    ------
-    UserError
-        If the training documents are not available.
-    """
-
-    def __init__(self, model: Model):
-        self.corpus = model.training_corpus()
-        self._rows = np.flatnonzero(np.diff(self.corpus.train.indptr))
-        codes = model.autoencoder.encode(self.corpus.train[self._rows])
-        self._search = NearestNeighbors(metric="cosine", algorithm="brute").fit(codes)
-
-    def nearest(self, codes: np.ndarray, number: int) -> list[list[str]]:
-        """Describe the nearest training documents, the nearest first.
-
-        Parameters
-        ----------
-        codes : ndarray, (n, n_units)
-            The codes to find neighbours of.
-        number : int
-            The number of neighbours of each code.
-
-        Returns
-        -------
-        list of list of str
-            For each code a line per neighbour: cosine, row in the training part, label, main words.
-        """
-        number = min(number, len(self._rows))
-        distances, rows = self._search.kneighbors(codes, number)
-        return [
-            [f"{1 - d:.3f} {describe_document(self.corpus, row)}" for d, row in zip(*found)]
-            for found in zip(distances, self._rows[rows])
-        ]
-
-
-def describe_document(corpus: Corpus, row: int, train: bool = True) -> str:
-    """Return number, label and the words of most weight (idf decides between equals)."""
-    X, labels = (corpus.train, corpus.train_labels) if train else (corpus.test, corpus.test_labels)
-    columns = slice(X.indptr[row], X.indptr[row + 1])
-    indices, weights = X.indices[columns], X.data[columns]
-    best = indices[np.lexsort((-corpus.idf[indices], -weights))][:6]
-    label = f" {corpus.label_names[labels[row]]}" if corpus.label_names else ""
-    part = "training" if train else "test"
-    return f"{part} document {row}{label}: {' '.join(corpus.words[i] for i in best) or '(empty)'}"
 
 
 def describe_units(model: Model, corpus: Corpus, n_words: int = 8) -> list[Unit]:
@@ -120,8 +67,20 @@ def describe_units(model: Model, corpus: Corpus, n_words: int = 8) -> list[Unit]
     for number, (values, words) in enumerate(zip(codes.T, found)):
         share_saturated = saturated(values, model.config.model.hidden_activation)
         dead = bool(np.ptp(values) == 0)
-        units.append(Unit(number, dead, float(np.mean(values > 0)), share_saturated, words))
+        highest = [] if dead else np.argsort(-values, kind="stable")[:EXAMPLES].tolist()
+        active = float(np.mean(values > 0))
+        units.append(Unit(number, dead, active, share_saturated, words, highest))
     return units
+
+
+def distinct(units: list[Unit]) -> list[Unit]:
+    """Return the units whose words are new: at most half of them belong to an earlier unit."""
+    chosen, known = [], set()
+    for unit in units:
+        if len(known.intersection(unit.words)) <= len(unit.words) / 2 and not unit.dead:
+            chosen.append(unit)
+            known.update(unit.words)
+    return chosen
 
 
 def typical_words(codes: np.ndarray, X, words: list[str], number: int) -> list[list[str]]:

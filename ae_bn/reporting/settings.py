@@ -20,6 +20,7 @@ FEWER_RATES = RATES[:3]  # those at which the codes of the first setting are bes
 NESTEROV_RATES = [0.001, 0.004, 0.016]  # Nesterov's momentum needs higher ones than Adam
 NONE, MASKING, HIDDEN = "none", "masking .5", "hidden .5"  # levels of dropout
 PLACEMENTS = ["none", "hidden", "output", "hidden + output"]  # of BN
+HIDDEN_ONLY = PLACEMENTS[:2]
 
 
 class Block(NamedTuple):
@@ -28,6 +29,7 @@ class Block(NamedTuple):
     name: str  # the corpus, and what else differs from the first setting
     about: str = MASKING  # the dropout whose effects are taken here
     rates: list[float] = FEWER_RATES  # equal for all arms of an analysis
+    placements: list[str] = PLACEMENTS  # of BN, which its effects need
     pooled: bool = True  # whether it counts in estimates over settings
 
 
@@ -40,9 +42,11 @@ BLOCKS = {
     "core_nesterov": Block("20 Newsgroups, Nesterov's momentum", rates=NESTEROV_RATES),
     "core_wide": Block("20 Newsgroups, 512 units", rates=RATES[:2]),
     "core_layer_norm": Block("20 Newsgroups, Layer Normalization for BN", pooled=False),
-    "core_hidden_dropout": Block("20 Newsgroups", HIDDEN),
-    "core_hidden_dropout_other_copy": Block("20 Newsgroups, other copy", HIDDEN),
-    "core_hidden_dropout_reuters": Block("Reuters R52", HIDDEN),
+    "core_hidden_dropout": Block("20 Newsgroups", HIDDEN, placements=HIDDEN_ONLY),
+    "core_hidden_dropout_other_copy": Block(
+        "20 Newsgroups, other copy", HIDDEN, placements=HIDDEN_ONLY
+    ),
+    "core_hidden_dropout_reuters": Block("Reuters R52", HIDDEN, placements=HIDDEN_ONLY),
 }
 
 
@@ -101,18 +105,18 @@ def read_blocks(results: Path, record: Record) -> pd.DataFrame:
 
 
 def complete(rows: pd.DataFrame, block: Block) -> pd.DataFrame:
-    """Return the complete part of a setting: all its arms and learning rates at the same seeds.
+    """Return the complete part of a setting: what its effects need, at the same seeds.
 
     Parameters
     ----------
     rows : DataFrame
         A row per run and snapshot.
     block : Block
-        The experiment, whose learning rates every arm needs.
+        The experiment, whose learning rates and placements of BN are needed.
     """
     needed = {
         (bn, dropout, rate)
-        for bn in PLACEMENTS
+        for bn in block.placements
         for dropout in (NONE, block.about)
         for rate in block.rates
     }

@@ -21,10 +21,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Iterable
 
+from ae_bn.config import DataConfig
 from ae_bn.errors import UserError
 from ae_bn.files import atomic_write
 
 LARGEST = 10**9  # bytes of one file of the record after decompression
+CHANGING = ("auto", "folder", "table", "matrix")  # sources whose documents can change
+NOT_DECIDING = ("encoding", "test_fraction", "validation_fraction")
 NOT_RESULTS = ("run", "seed", "reference", "config", "data", "versions")  # other keys of a line
 
 
@@ -56,6 +59,24 @@ class Record:
         line = self.lines.get(identity)
         return line and {key: line[key] for key in line if key not in NOT_RESULTS}
 
+    def documents(self, data: DataConfig) -> tuple[str, str] | None:
+        """Return source and fingerprint of the documents of some settings, if they are recorded.
+
+        Only documents that never change are looked for: not those of files, nor of "auto".
+
+        Parameters
+        ----------
+        data : DataConfig
+            The settings.
+        """
+        if data.source in CHANGING:
+            return None
+        wanted = _deciding(data.model_dump())
+        for line in self.lines.values():
+            if _deciding(line["config"]["data"]) == wanted:
+                return line["data"]["source"], line["data"]["fingerprint"]
+        return None
+
     def add(self, lines: Iterable[dict], name: str) -> int:
         """Add runs that are not recorded yet, and return their number.
 
@@ -75,6 +96,11 @@ class Record:
             with atomic_write(path, "wb") as file:
                 file.write(_packed(self.lines[identity] for identity in self.files[path]))
         return sum(map(len, new.values()))
+
+
+def _deciding(data: dict) -> dict:
+    """Return the settings that decide the documents of a corpus that has a test part."""
+    return {k: v for k, v in data.items() if k not in NOT_DECIDING and v is not None}
 
 
 def _packed(lines) -> bytes:

@@ -64,13 +64,14 @@ from ae_bn.model.model_file import NAME, write_linear, write_model
 from ae_bn.randomness import streams
 from ae_bn.study.arms import Arm, check_distinct, expand_arms, expand_corpora
 from ae_bn.study.compiled import compiled, hessian
-from ae_bn.study.record import Record
+from ae_bn.study.record import CHANGING, Record
 from ae_bn.training import SNAPSHOTS, Result, check_batch_size, fit
 
 # Of results.csv, beside the factors; a reference has only some of them.
 COLUMNS = ["arm", "seed", "status", "snapshot", "epoch", *METRICS]
 COLUMNS += ["learning_rate", "capped", "source", "data", "run", "chosen", "reason"]
 DIGITS = 7  # of the numbers that are kept; more would be noise of a float32
+UNKNOWN = ("unknown", "")  # source and fingerprint of documents that cannot be had
 PACKAGES = ["Theano-PyMC", "numpy", "scipy", "scikit-learn"]
 
 
@@ -90,8 +91,8 @@ class Run:
         The settings, with the levels, the seed and the learning rate of this run.
     reference : ReferenceConfig or None
         The settings of a reference, or None for an autoencoder.
-    corpus : Path
-        The file of the vectorised corpus in the cache.
+    corpus : Path or None
+        The file of the vectorised corpus in the cache; None in a plan without documents.
     source, data_fingerprint : str
         The source and the fingerprint of the corpus.
     identity : str
@@ -105,7 +106,7 @@ class Run:
     seed: int
     config: Config
     reference: ReferenceConfig | None
-    corpus: Path
+    corpus: Path | None
     source: str
     data_fingerprint: str
     identity: str
@@ -153,7 +154,9 @@ class Run:
         }
 
 
-def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run]:
+def plan_runs(
+    config: Config, seeds: Iterable[int], directory: Path, record: Record | None = None
+) -> list[Run]:
     """Return all runs of an experiment, references first.
 
     With ``experiment.rate_grid`` every arm is run at each of these learning rates, unless a level
@@ -169,6 +172,10 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
         The seeds that every arm runs with.
     directory : Path
         The folder of all results; runs go to its folder ``runs``.
+    record : Record, optional
+        The record.  If it is given, documents that it knows are not read, and documents of a
+        corpus that cannot be had count as unknown ones.  The runs can then be looked up, but not
+        performed.
 
     Raises
     ------
@@ -188,26 +195,28 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
     ]
     arms += [(arm, None) for arm in expand_arms(config)]
     check_distinct([arm.name for arm, _ in arms])
-    runs = []
+    runs, missing = [], set()
     for arm, reference in arms:
-        path = _prepare_corpus(json.dumps(arm.config.data.model_dump()))
-        corpus = _read_corpus(path)
-        if not reference:
-            largest = max(corpus.train.max(), corpus.test.max())
-            if arm.config.model.loss == "cross_entropy" and largest > 1:
-                raise UserError(
-                    f"arm {arm.name}: loss cross_entropy is for values from 0 to 1, the data go up "
-                    f"to {largest:g}: take another data.input or model.loss"
-                )
-            n, fraction = corpus.train.shape[0], arm.config.data.validation_fraction
-            fit_rows, _ = split_validation(n, fraction, streams(0).split)
-            check_batch_size(len(fit_rows), arm.config.training.batch_size, arm.config.model)
-            curvature.check(arm.config, len(fit_rows))
+        known = None if record is None else record.documents(arm.config.data)
+        if arm.config.data.source in missing:
+            known = known or UNKNOWN
+        path = None
+        if not known:
+            try:
+                path = _prepare_corpus(json.dumps(arm.config.data.model_dump()))
+                known = _checked_documents(arm, _read_corpus(path), reference)
+            except UserError as error:
+                if record is None or arm.config.data.source in CHANGING:
+                    raise
+                print(f"runs with unknown documents count as not done: {error}")
+                missing.add(arm.config.data.source)
+                known = UNKNOWN
+        source, digest = known
         for seed in seeds:
             for rate in [None] if reference else _rates(config, arm):
                 settings = {} if rate is None else {"training.learning_rate": rate}
                 run_config = arm.config.replace({"training.seed": seed, **settings})
-                identity = _identity(run_config, reference, corpus.fingerprint)[:16]
+                identity = _identity(run_config, reference, digest)[:16]
                 runs.append(
                     Run(
                         arm=arm.name,
@@ -216,13 +225,29 @@ def plan_runs(config: Config, seeds: Iterable[int], directory: Path) -> list[Run
                         config=run_config,
                         reference=reference,
                         corpus=path,
-                        source=corpus.source,
-                        data_fingerprint=corpus.fingerprint,
+                        source=source,
+                        data_fingerprint=digest,
                         identity=identity,
                         directory=directory.absolute() / "runs" / identity,
                     )
                 )
     return runs
+
+
+def _checked_documents(arm: Arm, corpus: Corpus, reference) -> tuple[str, str]:
+    """Return source and fingerprint of an arm's documents, or raise a UserError."""
+    if not reference:
+        largest = max(corpus.train.max(), corpus.test.max())
+        if arm.config.model.loss == "cross_entropy" and largest > 1:
+            raise UserError(
+                f"arm {arm.name}: loss cross_entropy is for values from 0 to 1, the data go up "
+                f"to {largest:g}: take another data.input or model.loss"
+            )
+        n, fraction = corpus.train.shape[0], arm.config.data.validation_fraction
+        fit_rows, _ = split_validation(n, fraction, streams(0).split)
+        check_batch_size(len(fit_rows), arm.config.training.batch_size, arm.config.model)
+        curvature.check(arm.config, len(fit_rows))
+    return corpus.source, corpus.fingerprint
 
 
 def _reference_arm(reference: ReferenceConfig, corpus: Arm) -> Arm:

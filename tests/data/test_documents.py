@@ -143,6 +143,21 @@ def test_bytes_that_are_not_in_the_encoding_are_counted(name, tmp_path):
     assert "cp1251" in read(source)[1][0]
 
 
+@pytest.mark.parametrize("name", ["folder", "t.txt", "t.csv", "t.jsonl"])
+def test_a_replacement_character_of_the_text_itself_is_text(name, tmp_path):
+    """Of two documents with one, only that which also has another byte is undecodable."""
+    rows = {"t.csv": b"text\n%s\n%s\n", "t.jsonl": b'{"text": "%s"}\n{"text": "%s"}\n'}
+    own, other = "a \ufffd b".encode(), "c \ufffd ".encode() + b"\xe9"
+    if name == "folder":
+        source = write_folder(tmp_path / "t", {"1": own, "2": other})
+    else:
+        source = tmp_path / name
+        source.write_bytes(rows.get(name, b"%s\n%s\n") % (own, other))
+    pairs, (remark,) = read(source)
+    assert [text.strip() for _, text in pairs] == ["a \ufffd b", "c \ufffd \ufffd"]
+    assert "1 documents (2) have bytes that are not utf-8" in remark
+
+
 def test_text_of_another_width_without_a_mark_is_named(tmp_path):
     folder = write_folder(tmp_path / "t", {"1": "gull".encode("utf-16-le"), "2": "wren"})
     assert "1 binary file (1)" in read(folder)[1][0]

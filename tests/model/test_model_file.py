@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 from conftest import SMALL
 
-from ae_bn import Encoder
+from ae_bn import Encoder, encoder
 from ae_bn.commands import encode
 from ae_bn.config import load_config
 from ae_bn.data.words import LETTERS_ONLY, TOKEN_PATTERN
@@ -199,8 +199,32 @@ def test_encode(run, model, folder, tmp_path, capsys, monkeypatch):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "again.csv"), table.iloc[:120])
 
 
+@pytest.mark.parametrize("out", ["codes.csv", "codes.npz", "codes.parquet"])
+@pytest.mark.parametrize("id_column, named", [([], ["a1", "2", "c"]), (["--id", "Key"], "xyz")])
+def test_codes_keep_the_names_of_a_table(run, tmp_path, monkeypatch, out, id_column, named, capsys):
+    if out.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    columns = {"ID ": ["a1", None, "c"], "key": list("xyz"), "text": ["ax bx", "words", "ax"]}
+    pd.DataFrame(columns).to_csv("t.csv", index=False)
+    for _ in range(2):  # the second replaces the first
+        command = ["--model", str(run.directory), "--text", "t.csv", "--out", out, *id_column]
+        encode.main(command)
+    told = "1 rows (row 2) have no id, and are named by their numbers"
+    assert (told in capsys.readouterr().err) == (not id_column)
+    codes = Encoder.load(run.directory).transform(columns["text"])
+    if out.endswith(".npz"):
+        with np.load(out) as arrays:
+            names, found = arrays["names"].tolist(), arrays["codes"]
+    else:
+        table = pd.read_csv(out) if out.endswith(".csv") else pd.read_parquet(out)
+        names, found = table["name"].tolist(), table.iloc[:, 1:].to_numpy(np.float32)
+    assert names == list(named)
+    np.testing.assert_array_equal(found, codes)
+
+
 def test_the_nearest_document_to_a_training_document_is_itself(
-    run, model, folder, tmp_path, capsys
+    run, model, tmp_path, capsys, monkeypatch
 ):
     corpus = experiment._corpus(run)
     row = 7
@@ -212,6 +236,19 @@ def test_the_nearest_document_to_a_training_document_is_itself(
     assert lines[0] == "1:" and len(lines) == 4
     assert lines[1].startswith("  1.000 ") and f"training document {row} " in "".join(lines)
     assert corpus.label_names[corpus.train_labels[row]] in lines[1]
+    # The codes were stored, so the next search needs no corpus.
+    assert (run.directory / "model-codes.safetensors").exists()
+    monkeypatch.setattr(encoder, "training_corpus", None)
+    with open(tmp_path / "one.txt", "a") as file:
+        file.write("?\n")
+    out = tmp_path / "similar.csv"
+    for _ in range(2):  # the second replaces the first
+        encode.main(["--model", str(run.directory), *arguments, "--out", str(out)])
+    table = pd.read_csv(out)
+    assert table["rank"].tolist()[:3] == [1, 2, 3] and len(table) == 4
+    assert f"training document {row} " in " ".join(table["similar"][:3])
+    assert table["text"][3].startswith("no word of the vocabulary") and np.isnan(table["cosine"][3])
+    assert "1 documents hold no word" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -224,6 +261,10 @@ def test_the_nearest_document_to_a_training_document_is_itself(
         (["--text", "EMPTY", "--out", "codes.npz"], "no documents"),
         (["--text", "TABLE", "--out", "codes.csv"], "row 1 .line 1. has no string 'text'"),
         (["--text", "TEXT", "--similar", "-1"], "--similar -1"),
+        (["--text", "TEXT", "--similar", "1", "--out", "codes.npz"], "in .csv for the answers"),
+        (["--text", "TEXT", "--id", "title", "--out", "codes.csv"], "only a table has a column"),
+        (["--text", "named.csv", "--id", "title", "--out", "codes.csv"], "no column 'title'"),
+        (["--text", "named.csv", "--id", "text", "--out", "codes.csv"], "column of their own"),
         (["--text", "", "--out", "codes.csv"], "name of the text is empty"),
         (["--text", "BINARY", "--out", "codes.csv"], "BINARY, line 2, is not text"),
         (["--text", "FOLDER", "--out", "codes.npz"], "left out: 1 binary file .wide"),
@@ -245,6 +286,7 @@ def test_encode_tells_mistakes(run, tmp_path, monkeypatch, arguments, words):
     (tmp_path / "FOLDER" / "wide").write_text("words", "utf-16-le")
     (tmp_path / "long.csv").write_text("text\nwords,words\n")
     (tmp_path / "unclosed.csv").write_text('text\n"words\nwords\n')
+    (tmp_path / "named.csv").write_text("text,id\nwords,a\n")
     (tmp_path / "t.jsonl").write_text('{"body": "x"}\n')
     arguments = ["t.jsonl" if argument == "TABLE" else argument for argument in arguments]
     with pytest.raises(UserError, match=words):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from test_model_file import run as run
 
 from ae_bn.commands import inspect
 from ae_bn.errors import UserError
-from ae_bn.reporting.inspection import describe_units, most_missed
+from ae_bn.reporting.inspection import Unit, describe_units, distinct, most_missed
 from ae_bn.study import run as experiment
 
 
@@ -23,6 +25,7 @@ def test_units(run, model):
         values = codes[:, unit.number]
         assert unit.dead == (np.ptp(values) == 0) and unit.active == np.mean(values > 0)
         assert unit.saturated is None
+        assert unit.dead or values[unit.examples[0]] == values.max()
         present = (corpus.test.toarray() > 0).astype(float)
         if not unit.dead:
             correlations = [
@@ -45,6 +48,14 @@ def test_a_dead_unit_is_told(run, model):
         model.autoencoder.set_state(state)
 
 
+def test_units_with_the_same_words_are_shown_once():
+    def unit(number, words):
+        return Unit(number, not words, 0.5, None, words.split(), [0])
+
+    units = [unit(0, "a b c d"), unit(1, "a b c x"), unit(2, "a b x y"), unit(3, ""), unit(4, "z")]
+    assert [unit.number for unit in distinct(units)] == [0, 2, 4]
+
+
 def test_most_missed(run, model):
     X = experiment._corpus(run).test[0]
     out = model.autoencoder.reconstruct(X)[0]
@@ -59,15 +70,25 @@ def test_most_missed(run, model):
 def test_the_program(run, model, tmp_path, capsys):
     inspect.main([str(run.directory), "--out", str(tmp_path), "--document", "3"])
     shown = capsys.readouterr().out
-    assert shown.count("\nunit ") == 4 and "test document 3 topic" in shown
-    assert shown.count("  0.") + shown.count("  1.000") >= 5 and "missed most: " in shown
+    units = re.findall(r"^unit \d: .*\n  test document \d+ topic\d: ", shown, re.M)
+    repeated = int(re.search(r"(\d) repeat words of those above", shown)[1])
+    assert len(units) + repeated + int(re.search(r"(\d) of 5 units are dead", shown)[1]) == 5
+    assert "\ntest document 3 topic" in shown and "missed most: " in shown
+    assert len(re.findall(r"^  -?[01]\.\d{3} training document ", shown, re.M)) == 5
     assert list(pd.read_csv(tmp_path / "units.csv")["number"]) == list(range(5))
     assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
     text = tmp_path / "letter.txt"
     text.write_text("common\nwords")
     arguments = ["--out", str(tmp_path), "--document"]
     inspect.main([str(run.directory), *arguments, str(text)])
-    assert "letter.txt" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "\n1: common\n" in shown and "\n2: words\n" in shown  # as ``ae-bn encode`` reads it
+    text.write_text("common\n" * 7 + "?\n")
+    inspect.main([str(run.directory), *arguments, str(text)])
+    assert "holds 3 more documents, which are not shown" in capsys.readouterr().out
+    text.write_text("?")
+    inspect.main([str(run.directory), *arguments, str(text)])
+    assert "no word of the vocabulary, so nothing is similar" in capsys.readouterr().out
     for document, words in (("24", "rows 0 to 23"), ("nowhere", "nowhere")):
         with pytest.raises(UserError, match=words):
             inspect.main([str(run.directory), *arguments, document])

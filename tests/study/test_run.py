@@ -16,6 +16,7 @@ import safetensors.numpy
 
 from ae_bn.commands import run as run_experiment
 from ae_bn.commands.command_line import run_program
+from ae_bn.commands.run import overview
 from ae_bn.config import ReferenceConfig, load_config
 from ae_bn.data.corpus import split_validation
 from ae_bn.errors import UserError
@@ -24,6 +25,8 @@ from ae_bn.model.model_file import read_contents
 from ae_bn.randomness import streams
 from ae_bn.reporting.curves import curves_table
 from ae_bn.reporting.tables import write_report
+from ae_bn.study import run as experiment
+from ae_bn.study.record import Record
 from ae_bn.study.run import (
     _identity,
     _without_nulls,
@@ -137,15 +140,66 @@ def test_references_do_not_saturate(config_file, tmp_path):
 
 def test_dry_run_lists_and_does_nothing(config_file, tmp_path, capsys):
     printed = listed(capsys, "--config", config_file, "--seeds", "5,9", "--out", tmp_path / "out")
-    assert sum(line.startswith("to do") for line in printed.splitlines()) == 12
-    assert "seed 9" in printed and not (tmp_path / "out").exists()
+    rows = [line.split() for line in printed[printed.index("to do") :].splitlines()]
+    assert rows[0] == "to do done seeds learning rates arm".split() and len(rows) == 10
+    assert rows[1][:4] == ["2", "0", "5,9", "-"] and rows[3][:3] == ["2", "0", "5,9"]
+    assert "12 runs: 0 finished or recorded, 12 to do; none is done" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_tells_the_time_that_is_left(config_file, tmp_path):
+    config = load_config(config_file, ["experiment.rate_grid=[0.1, 0.2]"])
+    runs = plan_runs(config, [1, 2, 3], tmp_path)
+    trained = [run for run in runs if not run.reference]
+    arm = trained[0].arm
+
+    class Known:
+        def results(self, identity):
+            done = [run.identity for run in trained if run.arm == arm and run.seed < 3]
+            return {"seconds": 300.0} if identity in done else None
+
+    shown = overview(runs, Known(), 2).splitlines()
+    row = next(line for line in shown if line.endswith(arm)).split()
+    assert row[:5] == ["2", "4", "1-3", "0.1", "0.2"]
+    left = (len(trained) - 4) * 300 / 2 / 60
+    assert f"{len(runs) - 4} to do, about {left:.0f} minutes with 2 processes" in shown[-1]
+
+
+def test_a_plan_needs_no_documents_that_the_record_knows(config_file, tmp_path, monkeypatch):
+    settings = ["data.source=sklearn", "data.folder=null", "experiment.references=[tfidf]"]
+    config = load_config(config_file, settings)
+    data = {**config.data.model_dump(), "encoding": "latin-1"}
+    del data["stem"]  # a file of before there was this setting
+    counts = {**data, "input": "as_is"}
+    record = Record(tmp_path / "none")
+    for number, each in enumerate((data, counts)):
+        documents = {"source": "sklearn cache", "fingerprint": "ab"[number] * 64}
+        record.lines[str(number)] = {"config": {"data": each}, "data": documents}
+    monkeypatch.setattr(experiment, "_prepare_corpus", None)
+    runs = plan_runs(config, [1], tmp_path, record)
+    assert [run.data_fingerprint[0] for run in runs] == ["b", *"a" * (len(runs) - 1)]
+    assert runs[0].corpus is None and runs[0].source == "sklearn cache"
+    # Documents that are neither recorded nor here are those of runs that are to do.
+    def missing(data):
+        asked.append(data)
+        raise UserError("no network")
+
+    asked: list = []
+    monkeypatch.setattr(experiment, "_prepare_corpus", missing)
+    other = config.replace({"data.vocabulary_size": 7})
+    runs = plan_runs(other, [1], tmp_path, record)
+    assert {(run.source, run.data_fingerprint) for run in runs} == {("unknown", "")}
+    assert len(asked) == 1
+    with pytest.raises(UserError, match="no network"):
+        plan_runs(other, [1], tmp_path)
+    for change in ({"source": "auto"}, {"vocabulary_size": 7}):
+        assert record.documents(config.data.model_copy(update=change)) is None
 
 
 def test_seeds_count_up_from_the_first(config_file, tmp_path, capsys):
     settings = ["training.seed=40", "experiment.references=[]"]
     printed = listed(capsys, "--config", config_file, "--set", *settings, "--out", tmp_path)
-    for seed in (40, 41, 42):
-        assert printed.count(f", seed {seed}\n") == 4
+    assert printed.count("  40-42  ") == 4
 
 
 def test_same_seed_same_numbers_alone_or_after_others(config_file, tmp_path):

@@ -1,0 +1,96 @@
+"""How many dimensions do codes use after masking, and after dropout of hidden units?
+
+    python experiments/code_dimensions.py
+
+With a linear output, dropping each of the code's units z_j with probability p adds
+
+    p / (1 - p) sum_j E[z_j^2] |w_j|^2,    w_j the unit's row of the decoder,
+
+to the expected squared error.  This is least, for a given reconstruction, where units repeat one
+another.  So codes should use fewer dimensions.  The program trains a network for each loss, with BN
+and without, with no dropout, masking .5 and hidden dropout .5, and measures the codes of the
+training documents at the lowest validation loss:
+
+- *dimensions*: (sum of l)^2 / sum of l^2, of the eigenvalues l of the codes' covariance.  It is the
+  number of units if they are uncorrelated with equal variance, and 1 if all are proportional.
+- *penalty*: the sum above without p / (1 - p), as a share of the documents' squared length.
+
+It writes ``results/code_dimensions/results.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from same_weights import BN, RATES, prepare
+
+from ae_bn.commands.command_line import OneLineParser, check_positive, run_program
+from ae_bn.files import atomic_write
+
+FOLDER = Path("results", "code_dimensions")
+DROPOUT = {
+    "none": {},
+    "masking .5": {"model.dropout.input": 0.5},
+    "hidden .5": {"model.dropout.hidden": 0.5},
+}
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(
+        description=(__doc__ or "").split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    options = parser.parse_args(arguments)
+    check_positive(options, "seeds")
+    return options
+
+
+def dimensions(codes: np.ndarray) -> float:
+    """Return the participation ratio of the covariance's eigenvalues of codes, (n, n_units)."""
+    covariance = np.cov(codes.T.astype(np.float64))
+    return float(np.trace(covariance) ** 2 / np.sum(covariance**2))
+
+
+def measure(loss: str, seed: int, bn: str, dropout: str) -> dict:
+    """Return dimensions and metrics of one arm."""
+    from ae_bn.randomness import streams
+    from ae_bn.study.compiled import compiled
+    from ae_bn.training import fit
+
+    prepared = prepare(loss, seed)
+    X, X_valid = prepared.X, prepared.X_valid
+    config = prepared.config.replace({"model.batch_norm.hidden": BN[bn], **DROPOUT[dropout]})
+    with compiled(config, X.shape[1]) as autoencoder:
+        stream = streams(seed)
+        rate, probabilities = config.training.learning_rate, config.model.dropout
+        autoencoder.initialize(X, stream, rate, probabilities)
+        fit(autoencoder, X, X_valid, config.training, stream.order)
+        codes, state = autoencoder.encode(X), autoencoder.get_state()
+        metrics = prepared.meter(codes, autoencoder.encode(X_valid))
+    energies = np.mean(np.square(codes, dtype=np.float64), axis=0)  # of units
+    rows = np.square(state["layer2.W"], dtype=np.float64).sum(axis=1)
+    length = np.square(X.data, dtype=np.float64).sum() / X.shape[0]
+    arm = {"loss": loss, "seed": seed, "bn": bn, "dropout": dropout}
+    return {**arm, "dimensions": dimensions(codes), "penalty": energies @ rows / length, **metrics}
+
+
+def main(arguments: list[str]) -> None:
+    options = parse_arguments(arguments)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    found = []
+    for arm in itertools.product(RATES, range(1, options.seeds + 1), BN, DROPOUT):
+        found.append(measure(*arm))
+        print(*found[-1].values(), sep=", ", flush=True)
+        with atomic_write(FOLDER / "results.csv") as file:
+            pd.DataFrame(found).to_csv(file, index=False, float_format="%.5g")
+    print(f"\n{FOLDER}/results.csv is written")
+
+
+if __name__ == "__main__":
+    run_program(main, f"the runs that are done are in {FOLDER}/results.csv")
