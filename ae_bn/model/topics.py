@@ -208,6 +208,11 @@ class TopicModel(Autoencoder):
         kl = kl_divergence(mean.z, log_variance.z, self.prior).mean()
         return layers[-1].loss(LOSSES[self.config.loss], words, target, weights) + kl
 
+    def posterior(self, X) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and log variance of q, (n, n_topics) each, for documents, (n, n_words)."""
+        mean, log_variance = zip(*(self._posterior(*arrays) for arrays in self._chunks(X)))
+        return np.concatenate(mean), np.concatenate(log_variance)
+
     def losses(self, X) -> np.ndarray:
         """Return the loss (3) of each document, (n,), with population statistics.
 
@@ -217,6 +222,11 @@ class TopicModel(Autoencoder):
             The documents.
         """
         return np.concatenate([self._losses(*arrays) for arrays in self._chunks(X)])
+
+    @cached_property
+    def _posterior(self):
+        mean, log_variance, _ = self._whole[-3:]
+        return theano.function(self._inputs, [mean.z, log_variance.z], name="posterior")
 
     @cached_property
     def _losses(self):
