@@ -431,7 +431,7 @@ class Config(Section):
         """Return a copy with some settings, named like ``model.dropout.input``, changed."""
         tree = self.model_dump()
         for key, value in settings.items():
-            _assign(tree, key, value)
+            _assign(tree, key, copy.deepcopy(value))
         return _validate(tree)
 
     def run_settings(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -45,8 +45,9 @@ def save_model(pipeline: Pipeline, path) -> None:
     Parameters
     ----------
     pipeline : sklearn.pipeline.Pipeline
-        Two steps: a `TfidfVectorizer` that splits words as `ae_bn.choosing.text_vectoriser` does,
-        and a `BatchNormAutoencoder`, `LinearDenoiser` or `TruncatedSVD`.
+        Two steps: a `TfidfVectorizer` or `CountVectorizer` that splits words as
+        `ae_bn.choosing.text_vectoriser` does, and a `BatchNormAutoencoder`, `TopicAutoencoder`,
+        `LinearDenoiser` or `TruncatedSVD`.
     path : path-like
         The file to write, usually called ``model.safetensors``.
 
@@ -56,18 +57,23 @@ def save_model(pipeline: Pipeline, path) -> None:
         If the file cannot hold a step or an option of the vectoriser, or cannot be written.
     """
     steps = [step for _, step in getattr(pipeline, "steps", [])]
-    if len(steps) != 2 or not isinstance(steps[0], TfidfVectorizer):
+    if len(steps) != 2 or not isinstance(steps[0], CountVectorizer):
         kinds = ", ".join(type(step).__name__ for step in steps) or type(pipeline).__name__
         raise UserError(
-            f"a file cannot hold {kinds}: give a pipeline of a TfidfVectorizer and a model"
+            f"a file cannot hold {kinds}: give a pipeline of a TfidfVectorizer or CountVectorizer "
+            "and a model"
         )
     vectoriser, model = steps
     check_is_fitted(vectoriser)
     _check_options(vectoriser)
-    words, idf = vectoriser.get_feature_names_out().tolist(), np.asarray(vectoriser.idf_, float)
+    words = vectoriser.get_feature_names_out().tolist()
+    form, idf = "as_is", np.ones(len(words))
+    if isinstance(vectoriser, TfidfVectorizer):
+        form = "sublinear_tfidf" if vectoriser.sublinear_tf else "tfidf"
+        idf = np.asarray(vectoriser.idf_, float)
     vocabulary = Vocabulary(words, idf, "texts", fingerprint([words, idf.tolist()]))
     data = {
-        "data.input": "sublinear_tfidf" if vectoriser.sublinear_tf else "tfidf",
+        "data.input": form,
         "data.stop_words": "english" if vectoriser.stop_words == "english" else "none",
         "data.vocabulary_size": len(words),
     }
@@ -86,11 +92,11 @@ def save_model(pipeline: Pipeline, path) -> None:
     else:
         raise UserError(
             f"a file cannot hold {type(model).__name__}: give a BatchNormAutoencoder, "
-            "LinearDenoiser or TruncatedSVD"
+            "TopicAutoencoder, LinearDenoiser or TruncatedSVD"
         )
 
 
-def _check_options(vectoriser: TfidfVectorizer) -> None:
+def _check_options(vectoriser: CountVectorizer) -> None:
     """Raise a UserError for the first option that the file cannot hold."""
     for name, value in vectoriser.get_params().items():
         if name in FREE:

@@ -267,13 +267,13 @@ def perplexity(losses: np.ndarray, lengths: np.ndarray) -> float:
 
     Parameters
     ----------
-    losses : ndarray, (n,)
+    losses : array_like, (n,)
         The loss of each document, reconstruction and KL; with population statistics, see the
         module's docstring.
-    lengths : ndarray, (n,)
+    lengths : array_like, (n,)
         The numbers of words of the documents.
     """
-    return _exp(losses.sum(dtype=float) / lengths.sum(dtype=float))
+    return _exp(np.sum(losses, dtype=float) / np.sum(lengths, dtype=float))
 
 
 def document_perplexity(losses: np.ndarray, lengths: np.ndarray) -> float:

@@ -27,7 +27,9 @@ from ae_bn.model.topics import kind
 from ae_bn.randomness import streams
 
 # Words 0 and 1 occur only together, 0 and 2 never, 3 everywhere, 4 nowhere, 5 by chance.
-X = csr_matrix(np.array([[3, 1, 0, 1, 0, 1], [1, 2, 0, 1, 0, 0], [0, 0, 5, 2, 0, 1], [0, 0, 1, 1, 0, 0]]))
+X = csr_matrix(
+    np.array([[3, 1, 0, 1, 0, 1], [1, 2, 0, 1, 0, 0], [0, 0, 5, 2, 0, 1], [0, 0, 1, 1, 0, 0]])
+)
 
 
 def pair(i, j, X=X):
@@ -88,7 +90,9 @@ def test_diversity_by_hand():
 
 
 def test_active_topics_by_hand():
-    means = np.array([[0.0, 5, 1], [0.1, 5, -1], [0.0, 5, 1], [0.1, 5, -1]])  # variances .0025, 0, 1
+    means = np.array(
+        [[0.0, 5, 1], [0.1, 5, -1], [0.0, 5, 1], [0.1, 5, -1]]
+    )  # variances .0025, 0, 1
     assert active_topics(means) == 1
     assert active_topics(means, least=0.002) == 2
 

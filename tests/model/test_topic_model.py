@@ -59,7 +59,10 @@ def randomize(topics):
 
 def test_kl_divergence_against_integration(float64):
     """For each topic by quadrature, and the sum over topics."""
-    mean, log_variance = np.array([[0.3, -2.0, 4.0], [0, 0, 0]]), np.array([[-1.0, 0.5, 2], [0] * 3])
+    mean, log_variance = (
+        np.array([[0.3, -2.0, 4.0], [0, 0, 0]]),
+        np.array([[-1.0, 0.5, 2], [0] * 3]),
+    )
     prior = laplace_prior(3, 0.2)
 
     def integral(m, log_v):
