@@ -22,14 +22,16 @@ from typing import Any, Iterable, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, issparse
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, normalize
 from tqdm import tqdm
 
+from ae_bn.config import load_config
 from ae_bn.data.sources import index_labels
-from ae_bn.data.words import checked_texts, split_words
+from ae_bn.data.words import checked_texts, split_words, weigh
 from ae_bn.denoiser import LinearDenoiser
 from ae_bn.errors import UserError
 from ae_bn.estimator import BatchNormAutoencoder
@@ -42,7 +44,7 @@ MOST_HELD_OUT = 2000
 FEWEST_DOCUMENTS = 50
 FEWEST_HALVED = 5  # held-out documents that have two words, which two halves need
 NEAREST = 0.1  # share of the second halves among which a first half has to find its own
-EPOCHS = 60  # of an autoencoder from random weights, at most
+EPOCHS = 60  # of an autoencoder, at most
 BASELINE = "TF-IDF"
 PRECISION, OTHER_HALF = "precision", "other half"  # the criterion with labels, and without
 
@@ -60,6 +62,9 @@ def choose(
     *,
     n_components: int = 128,
     words: int = 2000,
+    token_pattern: str | None = None,
+    ngram_range: tuple[int, int] = (1, 1),
+    min_df: float = 1,
     seed: int = 1,
     verbose: bool = False,
 ) -> Choice:
@@ -77,6 +82,13 @@ def choose(
         where one of these is smaller.
     words : int
         The size of the vocabulary: the most frequent words, without English stop words.
+    token_pattern : str, optional
+        A regular expression that finds the words of lower-case text, as in a `TfidfVectorizer`.  If
+        it is not given, words are two or more letters of any script without digits beside them.
+    ngram_range : tuple of int
+        The least and the largest number of words that are counted as one.
+    min_df : int or float
+        The smallest number of fit documents, or share of them, that a word is in.
     seed : int
         The seed of everything that is random.
     verbose : bool
@@ -97,7 +109,9 @@ def choose(
     UserError
         If a parameter is invalid, or there are too few documents, words or labels.
     """
-    comparison = Comparison(texts, labels, words=words, seed=seed)
+    _check_whole(1, words=words)
+    vectoriser = text_vectoriser(words, token_pattern, ngram_range, min_df)
+    comparison = Comparison(list(checked_texts(texts)), labels, vectoriser, seed)
     candidates = comparison.candidates(n_components, seed)
     bar = tqdm(candidates.items(), unit=" candidates", disable=not verbose)
     table = ranked([comparison.fit(name, transformer) for name, transformer in bar])
@@ -109,22 +123,27 @@ class Comparison:
 
     Parameters
     ----------
-    texts, labels, words, seed
+    documents : list of str or csr_matrix
+        The documents as texts, or as word counts, (n, n_columns).
+    labels, seed
         See `choose`.
+    vectoriser : TfidfVectorizer or CountWeights
+        What turns the documents into TF-IDF rows.
 
     Attributes
     ----------
-    vectoriser : TfidfVectorizer
+    vectoriser : TfidfVectorizer or CountWeights
         The vectoriser, fitted on the fit documents.
     X : csr_matrix of float32, (n_fit, n_words)
         The TF-IDF rows of the fit documents.
     """
 
-    def __init__(self, texts: Iterable[str], labels=None, *, words: int = 2000, seed: int = 1):
-        _check_whole(1, words=words)
+    def __init__(self, documents, labels, vectoriser, seed: int = 1):
         _check_whole(0, seed=seed)
-        texts = _checked_texts(texts)
-        rng, n = streams(int(seed)).split, len(texts)
+        n = documents.shape[0] if issparse(documents) else len(documents)
+        if n < FEWEST_DOCUMENTS:
+            raise UserError(f"{n} documents: give at least {FEWEST_DOCUMENTS}")
+        rng = streams(int(seed)).split
         order = rng.permutation(n)
         n_held_out = min(MOST_HELD_OUT, round(HELD_OUT * n))
         held_out, fit = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
@@ -134,12 +153,12 @@ class Comparison:
             if np.ptp(numbers[fit]) == 0:
                 raise UserError("labels: all documents have one label: leave the labels out")
             self._labels = numbers[fit], numbers[held_out]
-        self.vectoriser = text_vectoriser(words)
+        self.vectoriser = vectoriser
         try:
-            self.X = self.vectoriser.fit_transform([texts[row] for row in fit])
+            self.X = self.vectoriser.fit_transform(_rows(documents, fit))
         except ValueError as error:
             raise UserError(f"no vocabulary from these texts ({error})") from None
-        self._held_out = self.vectoriser.transform([texts[row] for row in held_out])
+        self._held_out = self.vectoriser.transform(_rows(documents, held_out))
         self._halves = split_in_halves(self._held_out, rng)
         if labels is None and self._halves[0].shape[0] < FEWEST_HALVED:
             raise UserError(
@@ -161,11 +180,19 @@ class Comparison:
         monitor = "loss" if self._labels is None else "precision"
 
         def autoencoder(**parameters):
-            return BatchNormAutoencoder(
-                [k], monitor=monitor, random_state=int(seed), **parameters
-            )
+            return BatchNormAutoencoder([k], monitor=monitor, random_state=int(seed), **parameters)
 
         from_random = {"start": "random", "epochs": EPOCHS}
+        # Unlike the estimator's defaults: units are hardly cut off, and small minibatches are fast.
+        start = {"masking": 0.9, "offset": 2.0}
+        from_denoiser = {
+            "input_dropout": 0.9,
+            "learning_rate": 0.0003,
+            "batch_size": 100,
+            "epochs": EPOCHS,
+            "patience": 10,
+            "settings": {"model.denoiser_start": start, "training.plateau": None},
+        }
         return {
             BASELINE: FunctionTransformer(accept_sparse=True),
             "SVD": TruncatedSVD(k, random_state=int(seed)),
@@ -177,7 +204,7 @@ class Comparison:
                 batch_norm=False, input_dropout=0.5, **from_random
             ),
             "autoencoder, hidden BN, masking 0.7": autoencoder(**from_random),
-            "denoiser, then hidden BN, masking 0.9": autoencoder(),  # the estimator's defaults
+            "denoiser, then hidden BN, masking 0.9": autoencoder(**from_denoiser),
         }
 
     def fit(self, name: str, transformer) -> dict:
@@ -216,22 +243,66 @@ class Comparison:
         return figures
 
 
-def text_vectoriser(words: int) -> TfidfVectorizer:
+def text_vectoriser(
+    words: int,
+    token_pattern: str | None = None,
+    ngram_range: tuple[int, int] = (1, 1),
+    min_df: float = 1,
+) -> TfidfVectorizer:
     """Return a vectoriser that makes the rows that the experiments use, and `Encoder` too.
 
     Parameters
     ----------
-    words : int
-        The size of the vocabulary.
+    words, token_pattern, ngram_range, min_df
+        See `choose`.
     """
+    try:  # the checks of the settings of a run
+        given = {"token_pattern": token_pattern, "ngram_range": list(ngram_range), "min_df": min_df}
+        load_config().replace({f"data.{name}": value for name, value in given.items()})
+    except TypeError:
+        raise UserError(
+            f"ngram_range={ngram_range!r:.60}: give two numbers, such as (1, 2)"
+        ) from None
+    own = {"lowercase": False, "tokenizer": split_words, "token_pattern": None}  # lower-case words
     return TfidfVectorizer(
-        lowercase=False,  # split_words does it
-        tokenizer=split_words,
-        token_pattern=None,
+        **(own if token_pattern is None else {"token_pattern": token_pattern}),
+        ngram_range=tuple(ngram_range),
+        min_df=min_df,
         stop_words="english",
         max_features=words,
         dtype=np.float32,
     )
+
+
+class CountWeights(TransformerMixin, BaseEstimator):
+    """TF-IDF rows of a matrix of word counts, in place of a vectoriser of texts.
+
+    Parameters
+    ----------
+    names : list of str
+        The word of each column.
+    words : int
+        The size of the vocabulary: the most frequent words.
+    """
+
+    def __init__(self, names, words=2000):
+        self.names = names
+        self.words = words
+
+    def fit(self, X, y=None):
+        """Choose the words of counts, csr_matrix (n, n_columns), and find their idf."""
+        total = np.asarray(X.sum(axis=0)).ravel()
+        self.columns_ = np.sort(np.argsort(-total, kind="stable")[: self.words])
+        self.idf_ = TfidfTransformer().fit(X[:, self.columns_]).idf_
+        return self
+
+    def transform(self, X):
+        """Return the rows of counts, csr_matrix (n, n_columns)."""
+        return weigh(X[:, self.columns_], "tfidf", self.idf_)
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the words of the rows."""
+        return np.array(self.names, dtype=object)[self.columns_]
 
 
 def split_in_halves(X: csr_matrix, rng: np.random.Generator) -> tuple[csr_matrix, csr_matrix]:
@@ -314,11 +385,9 @@ def _check_whole(least: int, **values: Any) -> None:
             raise UserError(f"{name}={value!r:.60}: give a whole number from {least}")
 
 
-def _checked_texts(texts) -> list[str]:
-    texts = list(checked_texts(texts))
-    if len(texts) < FEWEST_DOCUMENTS:
-        raise UserError(f"{len(texts)} documents: give at least {FEWEST_DOCUMENTS}")
-    return texts
+def _rows(documents, rows: np.ndarray):
+    """Return some documents, of a list or a matrix."""
+    return documents[rows] if issparse(documents) else [documents[row] for row in rows]
 
 
 def _label_numbers(labels, n: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, Union
@@ -32,6 +33,7 @@ from typing_extensions import Annotated
 from ae_bn import choices
 from ae_bn.errors import UserError
 
+LONGEST_NGRAM = 5  # words
 LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
 OTHER_VERSION = (
     "another version of ae_bn wrote the pickle: fit again, or load a model.safetensors instead"
@@ -95,6 +97,9 @@ class DataConfig(Section):
     encoding: str
     remove: List[Literal["headers", "footers", "quotes"]]
     stop_words: Literal["english", "smart", "none"]
+    token_pattern: Optional[str]
+    ngram_range: Optional[List[int]]
+    min_df: Optional[Union[int, float]]
     stem: Optional[Literal["porter"]]
     vocabulary_size: int = Field(ge=1)
     input: Literal["binary", "tfidf", "sublinear_tfidf", "log_count", "as_is"]
@@ -107,9 +112,41 @@ class DataConfig(Section):
             raise ValueError("source folder and a path in data.folder go together")
         if (self.source in ("table", "matrix")) != (self.file is not None):
             raise ValueError("source table or matrix and a path in data.file go together")
-        if self.source == "matrix" and self.stem is not None:
-            raise ValueError("source matrix has its words already: set data.stem=null")
+        for setting in ("stem", "token_pattern", "ngram_range", "min_df"):
+            if self.source == "matrix" and getattr(self, setting) is not None:
+                raise ValueError(f"source matrix has its words already: set data.{setting}=null")
         return self
+
+    @field_validator("token_pattern")
+    @classmethod
+    def _check_token_pattern(cls, pattern):
+        try:
+            groups = re.compile(pattern or "").groups
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"{pattern!r:.60} is no regular expression ({error})") from None
+        if groups > 1 or pattern == "":
+            raise ValueError(f"{pattern!r:.60}: give a pattern of a word, with at most one group")
+        return pattern
+
+    @field_validator("ngram_range")
+    @classmethod
+    def _check_ngram_range(cls, lengths):
+        if lengths is None:
+            return None
+        if len(lengths) != 2 or not 1 <= lengths[0] <= lengths[1] <= LONGEST_NGRAM:
+            raise ValueError(
+                f"{lengths}: give the least and the largest number of words, such as [1, 2]; the "
+                f"largest is {LONGEST_NGRAM}"
+            )
+        return lengths
+
+    @field_validator("min_df")
+    @classmethod
+    def _check_min_df(cls, least):
+        is_share = isinstance(least, float)
+        if least is not None and not (0 < least <= 1 if is_share else least >= 1):
+            raise ValueError(f"{least}: give a number of documents from 1, or a share such as 0.01")
+        return least
 
     @field_validator("encoding")
     @classmethod
@@ -309,6 +346,9 @@ class PublishedConfig(Section):
     source: str
 
 
+BAND = ("_p15", "_p50", "_p85")  # ends of the names of the curves of a band
+
+
 class FigureConfig(Section):
     """A figure; which keys go with which kind: ``ae_bn.reporting.figures``."""
 
@@ -332,6 +372,13 @@ class FigureConfig(Section):
     @property
     def file_name(self) -> str:
         return f"{self.name or self.kind}.png"
+
+    @property
+    def all_curves(self) -> list[str]:
+        """The names of the curves that the figure is drawn from."""
+        if self.kind == "bands":
+            return [name + end for name in self.curves or () for end in BAND]
+        return [*(self.curves or ()), *(["valid_loss"] if self.kind == "paths" else [])]
 
 
 class ReferenceConfig(Section):

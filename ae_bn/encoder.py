@@ -18,7 +18,6 @@ The codes equal those of Theano up to rounding.  The tests compare the two for e
 
 from __future__ import annotations
 
-from numbers import Integral
 from pathlib import Path
 from typing import Callable, Iterable, NamedTuple
 
@@ -92,7 +91,8 @@ class Encoder:
     def __init__(self, contents: Contents, path: Path | None = None):
         self.config, self.words, self.idf = contents.config, contents.words, contents.idf
         self.token_pattern = contents.token_pattern
-        self.path, self._contents, self._neighbours = path, contents, None
+        self.path, self._contents = path, contents
+        self._neighbours: Neighbours | None = None
         model = self.config.model
         plans = plan_layers(model, len(self.words))[: model.encoder_depth]
         self.layers = [
@@ -197,7 +197,6 @@ class Encoder:
             )
         return out
 
-
     def store(self, texts: Iterable[str], names: Iterable[str] | None = None) -> Path:
         """Store the codes of documents beside the model's file, for `similar`.
 
@@ -226,7 +225,7 @@ class Encoder:
         names = list(map(str, range(1, len(texts) + 1) if names is None else names))
         if len(names) != len(texts):
             raise UserError(f"{len(names)} names for {len(texts)} texts: give one for each")
-        return self._store(self.vectorise(texts), names, list(map(beginning, texts)))
+        return self.store_rows(self.vectorise(texts), names, list(map(beginning, texts)))
 
     def store_training_documents(self) -> Path:
         """Store the codes of the documents that trained the model, if its corpus is available.
@@ -241,9 +240,20 @@ class Encoder:
         corpus = training_corpus(self._contents)
         rows = range(corpus.train.shape[0])
         names = [corpus.name_of("training", row) for row in rows]
-        return self._store(corpus.train, names, [corpus.main_words("training", r) for r in rows])
+        return self.store_rows(
+            corpus.train, names, [corpus.main_words("training", row) for row in rows]
+        )
 
-    def _store(self, X, names: list, texts: list) -> Path:
+    def store_rows(self, X: csr_matrix, names: list, texts: list) -> Path:
+        """Do the same as `store` for documents that are the network's input, (n, n_words).
+
+        Parameters
+        ----------
+        X : csr_matrix, (n, n_words)
+            The documents.
+        names, texts : list of str, (n,)
+            The name of each document, and what to show of it.
+        """
         known = np.flatnonzero(np.diff(X.indptr))
         chosen = ([of_all[row] for row in known] for of_all in (names, texts))
         self._neighbours = Neighbours(self.encode(X[known]), *chosen)
@@ -279,7 +289,7 @@ class Encoder:
 
     def similar_to(self, X: csr_matrix, n: int = 5) -> list[list[Similar]]:
         """Return the same as `similar` for the network's input, csr_matrix (n_texts, n_words)."""
-        if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
             raise UserError(f"n={n!r:.60}: give a whole number from 1")
         if self._neighbours is None:
             self._neighbours = Neighbours.read(self._file(), self.config.model.code_units)

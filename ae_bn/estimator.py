@@ -88,10 +88,11 @@ class BatchNormAutoencoder(Transformer):
     denoiser (`ae_bn.denoiser`), with squared error, a linear output and masking .9.  For binary
     input use ``loss="cross_entropy"`` and ``output_activation="sigmoid"``.
 
-    None stands for the default in ``ae_bn/defaults.yaml``, which explains all settings, except for
-    what ``start`` decides: without a value of their own, ``input_dropout`` is .9, ``batch_size``
-    400, ``epochs`` 1000, ``patience`` 30 and ``training.plateau`` ``{"factor": 0.5, "patience": 8}``
-    if training starts from the denoiser.  If it starts from random weights, ``input_dropout`` is .7.
+    None stands for the default in ``ae_bn/defaults.yaml``, which explains all settings.  ``start``
+    decides some of them.  If training starts from the denoiser, settings that are not given have
+    these values: ``input_dropout`` .9, ``batch_size`` 400, ``epochs`` 1000, ``patience`` 30, and
+    ``training.plateau`` ``{"factor": 0.5, "patience": 8}``.  If it starts from random weights,
+    ``input_dropout`` is .7.
 
     Fitting again with another ``learning_rate``, dropout rate, ``batch_size``, ``epochs``,
     ``patience``, ``validation_fraction`` or ``random_state`` does not compile again.
@@ -446,8 +447,8 @@ class BatchNormAutoencoder(Transformer):
         missing = model.needed_by_denoiser_start()
         if model.layers[-1] > min(n, n_words):
             missing.append(
-                f"no more units than training documents and words, and has {model.layers[-1]} units "
-                f"for {n} documents of {n_words} words"
+                f"no more units than training documents and words, not {model.layers[-1]} for "
+                f"{n} documents of {n_words} words"
             )
         if missing and start == "denoiser":
             raise UserError(f"a start from the linear denoiser needs {missing[0]}")

@@ -51,7 +51,9 @@ class Neighbours:
 
     def __init__(self, codes: np.ndarray, names: Sequence[str], texts: Sequence[str]):
         self.codes = codes
-        self.names, self.texts = ([" ".join(t.split()) for t in of_all] for of_all in (names, texts))
+        self.names, self.texts = (
+            [" ".join(t.split()) for t in of_all] for of_all in (names, texts)
+        )
         scaled = _scaled(codes)
         self._mean = scaled.mean(axis=0) if len(scaled) else 0
         self._known = _scaled(scaled - self._mean)  # (n, n_units)
@@ -121,7 +123,9 @@ class Neighbours:
         if set(found) != {"codes", "names", "texts"} or not fits or facts.get("format") != FORMAT:
             raise UserError(f"{path} holds no codes of {n_units} units: store them again")
         if facts.get("model") != read_checksum(model):
-            raise UserError(f"{path} holds the codes of another model: remove it, or store codes again")
+            raise UserError(
+                f"{path} holds the codes of another model: remove it, or store codes again"
+            )
         arrays, _ = read_arrays(path, found)
         names, texts = _as_lines(arrays["names"]), _as_lines(arrays["texts"])
         if not len(names) == len(texts) == shape[0] or not np.isfinite(arrays["codes"]).all():

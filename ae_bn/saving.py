@@ -10,6 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ae_bn.choosing import CountWeights
 from ae_bn.config import load_config
 from ae_bn.data.words import split_words
 from ae_bn.denoiser import LinearDenoiser
@@ -23,16 +24,16 @@ from ae_bn.model.model_file import Vocabulary, write_linear, write_parameters
 HELD: dict[str, list] = {
     "analyzer": ["word"],
     "binary": [False],
-    "ngram_range": [(1, 1)],
     "norm": ["l2"],
     "preprocessor": [None],
     "strip_accents": [None],
     "sublinear_tf": [False, True],
-    "tokenizer": [split_words],
+    "tokenizer": [None, split_words],
     "use_idf": [True],
 }
+OF_COUNTS = {"binary": [False, True]}  # of a CountVectorizer
 FREE = set(
-    "decode_error dtype encoding input lowercase max_df max_features min_df smooth_idf "
+    "decode_error dtype encoding input lowercase max_df max_features min_df ngram_range smooth_idf "
     "stop_words token_pattern vocabulary".split()
 )
 
@@ -45,9 +46,8 @@ def save_model(pipeline: Pipeline, path) -> None:
     Parameters
     ----------
     pipeline : sklearn.pipeline.Pipeline
-        Two steps: a `TfidfVectorizer` or `CountVectorizer` that splits words as
-        `ae_bn.choosing.text_vectoriser` does, and a `BatchNormAutoencoder`, `TopicAutoencoder`,
-        `LinearDenoiser` or `TruncatedSVD`.
+        Two steps: a `TfidfVectorizer`, a `CountVectorizer` or `ae_bn.choosing.CountWeights`, and a
+        `BatchNormAutoencoder`, `TopicAutoencoder`, `LinearDenoiser` or `TruncatedSVD`.
     path : path-like
         The file to write, usually called ``model.safetensors``.
 
@@ -57,7 +57,7 @@ def save_model(pipeline: Pipeline, path) -> None:
         If the file cannot hold a step or an option of the vectoriser, or cannot be written.
     """
     steps = [step for _, step in getattr(pipeline, "steps", [])]
-    if len(steps) != 2 or not isinstance(steps[0], CountVectorizer):
+    if len(steps) != 2 or not isinstance(steps[0], (CountVectorizer, CountWeights)):
         kinds = ", ".join(type(step).__name__ for step in steps) or type(pipeline).__name__
         raise UserError(
             f"a file cannot hold {kinds}: give a pipeline of a TfidfVectorizer or CountVectorizer "
@@ -65,18 +65,13 @@ def save_model(pipeline: Pipeline, path) -> None:
         )
     vectoriser, model = steps
     check_is_fitted(vectoriser)
-    _check_options(vectoriser)
     words = vectoriser.get_feature_names_out().tolist()
-    form, idf = "as_is", np.ones(len(words))
-    if isinstance(vectoriser, TfidfVectorizer):
-        form = "sublinear_tfidf" if vectoriser.sublinear_tf else "tfidf"
-        idf = np.asarray(vectoriser.idf_, float)
+    data: dict = {"data.input": "tfidf"}
+    if isinstance(vectoriser, CountVectorizer):
+        data = _settings(vectoriser)
+    idf = np.asarray(getattr(vectoriser, "idf_", np.ones(len(words))), float)
     vocabulary = Vocabulary(words, idf, "texts", fingerprint([words, idf.tolist()]))
-    data = {
-        "data.input": form,
-        "data.stop_words": "english" if vectoriser.stop_words == "english" else "none",
-        "data.vocabulary_size": len(words),
-    }
+    data["data.vocabulary_size"] = len(words)
     path = Path(path)
     if isinstance(model, BatchNormAutoencoder):
         check_is_fitted(model)
@@ -96,17 +91,40 @@ def save_model(pipeline: Pipeline, path) -> None:
         )
 
 
-def _check_options(vectoriser: CountVectorizer) -> None:
-    """Raise a UserError for the first option that the file cannot hold."""
+def _settings(vectoriser: CountVectorizer) -> dict:
+    """Return a vectoriser's options as settings, or raise a UserError for the first that has none.
+
+    The vocabulary holds no stop words, so the list matters only to sequences of words.
+    """
+    is_tfidf = isinstance(vectoriser, TfidfVectorizer)
+    held = HELD if is_tfidf else {**HELD, **OF_COUNTS}
     for name, value in vectoriser.get_params().items():
         if name in FREE:
             continue
-        if value not in HELD[name]:
-            held = [getattr(v, "__name__", repr(v)) for v in HELD[name]]
+        if value not in held[name]:
+            values = [getattr(v, "__name__", repr(v)) for v in held[name]]
             raise UserError(
                 f"a file cannot hold {name}={value!r:.60} of the vectoriser: "
-                f"give {' or '.join(held)}"
+                f"give {' or '.join(values)}"
             )
-    both = sorted((vectoriser.get_stop_words() or frozenset()) & set(vectoriser.vocabulary_))
+    own_words = vectoriser.tokenizer is None
+    if own_words and not vectoriser.lowercase:
+        raise UserError("a file cannot hold lowercase=False of the vectoriser: give True")
+    lengths = list(vectoriser.ngram_range)
+    stop_words = vectoriser.get_stop_words() or frozenset()
+    if lengths != [1, 1] and vectoriser.stop_words not in (None, "english"):
+        raise UserError(
+            "a file cannot hold stop_words of your own together with ngram_range: give "
+            "stop_words='english' or None"
+        )
+    both = sorted(stop_words & set(vectoriser.vocabulary_))
     if both:
         raise UserError(f"the stop word {both[0]!r} is also in the vocabulary: remove one")
+    of_counts = "binary" if vectoriser.binary else "as_is"
+    of_tfidf = "sublinear_tfidf" if is_tfidf and vectoriser.sublinear_tf else "tfidf"
+    return {
+        "data.input": of_tfidf if is_tfidf else of_counts,
+        "data.stop_words": "english" if vectoriser.stop_words == "english" else "none",
+        "data.token_pattern": vectoriser.token_pattern if own_words else None,
+        "data.ngram_range": None if lengths == [1, 1] else lengths,
+    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -134,7 +132,7 @@ class TopicAutoencoder(BatchNormAutoencoder):
         self.verbose = verbose
 
     @property
-    def _recipes(self) -> dict:
+    def _recipes(self) -> dict:  # type: ignore[override]
         heads = "shift" if self.head_batch_norm else None
         return {self.start: {"model.topics": {"heads": heads}, **RECIPE}}
 
@@ -156,7 +154,7 @@ class TopicAutoencoder(BatchNormAutoencoder):
         Parameters
         ----------
         n : int
-            The number of words of each topic; at most all words.
+            The number of words of each topic, at most all.
         words : sequence of str, optional
             The names of the columns of X, such as a vectoriser's ``get_feature_names_out()``.  By
             default ``feature_names_in_``, if `fit` had names, and otherwise the columns' numbers.
@@ -167,8 +165,8 @@ class TopicAutoencoder(BatchNormAutoencoder):
             For each topic, n words, the first one first.
         """
         check_is_fitted(self)
-        if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
-            raise UserError(f"n={n!r:.60}: give a whole number from 1")
+        if n not in range(1, self.n_features_in_ + 1):
+            raise UserError(f"n={n!r:.60}: give a whole number from 1 to {self.n_features_in_}")
         if words is None:
             words = getattr(self, "feature_names_in_", range(self.n_features_in_))
         if len(words) != self.n_features_in_:

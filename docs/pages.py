@@ -11,8 +11,10 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 import ae_bn
+from ae_bn.commands.run import duration
 from ae_bn.config import DEFAULTS, Config, load_config
 from ae_bn.evaluation.metrics import METRICS
+from ae_bn.study.arms import expand_arms
 
 ROOT = Path(__file__).resolve().parent.parent
 CORES = 2  # of the machine that the pages of experiments give times for
@@ -162,8 +164,8 @@ def experiment_pages() -> dict[str, str]:
     pages["experiments/index"] = "\n\n".join(
         [
             "# Experiments",
-            "Each experiment is a file in `configs/`, and `make NAME` runs it. The times were "
-            f"measured on {CORES} cores when the published results were made.",
+            "Each experiment is a file in `configs/`, and `make NAME` runs it. The times are for "
+            f"{CORES} cores, if all runs take as long as those that are done.",
             table(["experiment", "question", "runs and time"], rows),
             "\n".join(["```{toctree}", ":hidden:", *paths, "```"]) + "\n",
         ]
@@ -198,14 +200,20 @@ def experiment_page(path: Path) -> str:
 
 
 def cost(name: str) -> str:
-    """Return how many runs an experiment has and how long they trained, from ``results.csv``."""
+    """Return how many runs an experiment has and how long they train, judged by those done."""
     path = ROOT / "results" / name / "results.csv"
     if not path.exists():
         return "not run yet"
     runs = pd.read_csv(path).drop_duplicates("run").dropna(subset=["seconds"])
-    minutes = runs["seconds"].sum() / 60 / CORES
-    time = f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.0f} hours"
-    return f"{len(runs)} runs, {time} of training"
+    config = load_config(ROOT / "configs" / f"{name}.yaml")
+    experiment, key, numbers = config.experiment, "training.learning_rate", {}
+    for arm in expand_arms(config):
+        fixed = any(key in experiment.factors[f][level] for f, level in arm.levels.items())
+        numbers[arm.name] = experiment.seeds * (1 if fixed else max(1, len(experiment.rate_grid)))
+    means = runs.groupby("arm")["seconds"].mean()
+    seconds = sum(number * means.get(arm, means.mean()) for arm, number in numbers.items())
+    time, n = duration(seconds / CORES), sum(numbers.values())
+    return f"{len(runs)} of {n} runs are done; all together train for about {time}"
 
 
 def api_pages() -> dict[str, str]:

@@ -31,6 +31,7 @@ from ae_bn.errors import UserError
 from ae_bn.files import atomic_write
 from ae_bn.reporting.answers import Answers
 from ae_bn.reporting.interactive import page
+from ae_bn.reporting.predictions import FRESH
 from ae_bn.reporting.sentences import AnswerNumbers, Experiment, ExperimentNumbers
 from ae_bn.reporting.settings import BLOCKS
 from ae_bn.reporting.tables import (
@@ -229,7 +230,8 @@ def main(arguments: list[str]) -> int:
     if not options.results.is_dir():
         raise UserError(f"--results {options.results}: no such directory")
     experiments = rebuild(options.results)
-    sections = [make_section(*named) for named in experiments.items() if named[0] not in BLOCKS]
+    in_answers = {*BLOCKS, FRESH}
+    sections = [make_section(*one) for one in experiments.items() if one[0] not in in_answers]
     known = sorted(path.stem for path in HERE.parent.glob("configs/*.yaml"))
     first, rest, figures = make_answers(options.results)
     not_run = [name for name in known if name not in experiments]

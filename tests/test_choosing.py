@@ -7,16 +7,22 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, save_npz
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import NMF, TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import ae_bn
 from ae_bn import Encoder, LinearDenoiser, choosing, commands
-from ae_bn.choosing import Comparison, other_half_found, split_in_halves, text_vectoriser
+from ae_bn.choosing import (
+    Comparison,
+    CountWeights,
+    other_half_found,
+    split_in_halves,
+    text_vectoriser,
+)
 from ae_bn.errors import UserError
 
 TOPICS = {
@@ -92,7 +98,7 @@ def test_other_half_found(wrap):
 def test_the_best_by_construction_wins_with_and_without_labels():
     texts, labels = corpus(480, topics=MANY)
     for given in (labels, None):
-        comparison = Comparison(texts, given)
+        comparison = Comparison(texts, given, text_vectoriser(2000))
         candidates = {"noise": Noise(), "topics": by_topic(comparison, MANY)}
         table = choosing.ranked([comparison.fit(*pair) for pair in candidates.items()])
         assert choosing.best(table) == "topics"
@@ -106,12 +112,12 @@ def test_the_best_by_construction_wins_with_and_without_labels():
 
 def test_held_out_documents_and_labels_are_not_learned_from():
     texts, labels = corpus()
-    comparison, noise = Comparison(texts, labels), Noise()
+    comparison, noise = Comparison(texts, labels, text_vectoriser(2000)), Noise()
     row = comparison.fit("noise", noise)
     n = len(texts)
     assert noise.X_.shape[0] == len(noise.y_) == n - round(choosing.HELD_OUT * n)
     np.testing.assert_array_equal(noise.X_.toarray(), comparison.X.toarray())
-    unlabelled = Comparison(texts)
+    unlabelled = Comparison(texts, None, text_vectoriser(2000))
     assert unlabelled.fit("noise", noise)["other half"] == row["other half"]
     assert noise.y_ is None
     # Vocabulary and idf come from the fit documents: a held-out document's own word is unknown.
@@ -122,7 +128,7 @@ def test_held_out_documents_and_labels_are_not_learned_from():
         for i, t in enumerate(texts)
     ]
     assert marked != texts
-    known = Comparison(marked, labels).vectoriser.vocabulary_
+    known = Comparison(marked, labels, text_vectoriser(2000)).vectoriser.vocabulary_
     assert not any(word.startswith("only") for word in known)
 
 
@@ -153,7 +159,8 @@ def only(monkeypatch):
 @pytest.mark.parametrize("labelled", [True, False])
 def test_candidates(labelled):
     texts, labels = corpus()
-    candidates = Comparison(texts, labels if labelled else None).candidates(500, 3)
+    comparison = Comparison(texts, labels if labelled else None, text_vectoriser(2000))
+    candidates = comparison.candidates(500, 3)
     assert {"TF-IDF", "SVD", "linear denoiser, masking 0.9"} <= set(candidates)
     trained = [c for c in candidates.values() if isinstance(c, ae_bn.BatchNormAutoencoder)]
     assert [c._configured("random").model.batch_norm.hidden for c in trained] == [False, True, True]
@@ -185,14 +192,25 @@ def test_choose(only, monkeypatch, tmp_path):
         lambda: ae_bn.BatchNormAutoencoder([4], epochs=2, random_state=1),
     ],
 )
-@pytest.mark.parametrize("options", [{}, {"sublinear_tf": True, "min_df": 2, "stop_words": None}])
-def test_a_file_gives_the_codes_of_the_pipeline(tmp_path, model, options):
+@pytest.mark.parametrize(
+    "vectoriser",
+    [
+        text_vectoriser(2000),
+        text_vectoriser(2000).set_params(sublinear_tf=True, min_df=2, stop_words=None),
+        text_vectoriser(2000, r"\b[a-z]\w+", (1, 2), 2),
+        TfidfVectorizer(),
+        TfidfVectorizer(ngram_range=(2, 3), stop_words="english"),
+        CountVectorizer(),
+        CountVectorizer(binary=True, token_pattern=r"(\w)\w+", stop_words=["ship"]),
+    ],
+)
+def test_a_file_gives_the_codes_of_the_pipeline(tmp_path, model, vectoriser):
     texts, _ = corpus()
-    vectoriser = text_vectoriser(2000).set_params(**options)
+    texts = [f"{text} the x11 md5" for text in texts]
     pipeline = make_pipeline(vectoriser, model() if callable(model) else model).fit(texts)
     path = tmp_path / "model.safetensors"
     ae_bn.save_model(pipeline, path)
-    some = [*texts[:5], "", "Ship SHIP the unknown, ship", "wave wave"]
+    some = [*texts[:5], "", "Ship SHIP the unknown, ship", "wave wave", "the X11, of MD5"]
     found, expected = Encoder.load(path).transform(some), pipeline.transform(some)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -200,8 +218,13 @@ def test_a_file_gives_the_codes_of_the_pipeline(tmp_path, model, options):
 @pytest.mark.parametrize(
     "steps, named",
     [
-        ([TfidfVectorizer(), TruncatedSVD(2)], "tokenizer=None"),
-        ([text_vectoriser(9).set_params(ngram_range=(1, 2)), TruncatedSVD(2)], "ngram_range"),
+        ([TfidfVectorizer(tokenizer=str.split), TruncatedSVD(2)], "tokenizer="),
+        ([TfidfVectorizer(lowercase=False), TruncatedSVD(2)], "lowercase=False"),
+        ([CountVectorizer(analyzer="char"), TruncatedSVD(2)], "analyzer='char'"),
+        (
+            [TfidfVectorizer(ngram_range=(1, 2), stop_words=["ship"]), TruncatedSVD(2)],
+            "stop_words of your own",
+        ),
         ([text_vectoriser(9).set_params(norm="l1"), TruncatedSVD(2)], "norm='l1'"),
         ([text_vectoriser(9).set_params(binary=True), TruncatedSVD(2)], "binary=True"),
         ([text_vectoriser(9).set_params(use_idf=False), TruncatedSVD(2)], "use_idf=False"),
@@ -230,6 +253,11 @@ def test_a_file_cannot_hold(tmp_path, steps, named):
         ({"labels": [*[1.0, 2.0] * 29, 1.0, float("nan")]}, r"labels\[59\] is missing"),
         ({"labels": list(range(60))}, "60 different ones"),
         ({"words": 0}, "words=0"),
+        ({"ngram_range": (2, 1)}, "ngram_range"),
+        ({"ngram_range": 2}, "ngram_range=2: give two numbers"),
+        ({"token_pattern": "("}, "token_pattern.*no regular expression"),
+        ({"min_df": 0}, "min_df"),
+        ({"min_df": 61}, "no vocabulary"),
         ({"n_components": 2.5}, "n_components=2.5"),
         ({"seed": -1}, "seed=-1"),
     ],
@@ -314,6 +342,50 @@ def test_command_reads_lines_and_tables(capsys, monkeypatch, two, tmp_path):
     frame.to_csv(tmp_path / "table.csv", index=False)
     code, out, err = fit(capsys, monkeypatch, tmp_path / "table.csv", "--out", tmp_path / "b")
     assert not code and "90 documents, 3 labels" in err and "30 documents of the test part" in err
+
+
+def test_command_reads_counts(capsys, monkeypatch, two, tmp_path):
+    texts, labels = corpus()
+    counter = CountVectorizer()
+    X, words = counter.fit_transform(texts).astype(float), counter.get_feature_names_out()
+    save_npz(tmp_path / "m.npz", X)
+    (tmp_path / "m.words.txt").write_text("\n".join(words), "utf-8")
+    (tmp_path / "m.labels.txt").write_text("\n".join(labels))
+    command = tmp_path / "m.npz", "--out", tmp_path / "of counts", "--words", 20
+    code, out, err = fit(capsys, monkeypatch, *command, "--components", 4)
+    assert not code and "120 documents, 3 labels" in err
+    encoder = Encoder.load(tmp_path / "of counts" / "model.safetensors")
+    assert len(encoder.words) == 20 and encoder.similar(texts[:1])[0][0].name == "1"
+    assert (tmp_path / "of counts" / "map.html").read_text().count("<title>sea: ") == 40
+    for option in (["--ngrams", 2], ["--id", "x"]):
+        code, _, err = fit(capsys, monkeypatch, *command, *option)
+        assert code == 2 and "a matrix has its words already" in err
+
+
+def test_counts_are_weighed_as_texts_are():
+    texts, _ = corpus()
+    X = text_vectoriser(2000).fit(texts[:80]).transform(texts).toarray()
+    counter = CountVectorizer().fit(texts)
+    counts, names = counter.transform(texts), counter.get_feature_names_out().tolist()
+    weights = CountWeights(names).fit(counts[:80])
+    np.testing.assert_allclose(weights.transform(counts).toarray(), X, rtol=1e-6)
+    few = CountWeights(names, 10).fit(counts[:80]).get_feature_names_out()
+    total = dict(zip(names, counts[:80].toarray().sum(axis=0)))
+    rest = max(total[name] for name in names if name not in few)
+    assert len(few) == 10 and min(total[name] for name in few) >= rest
+
+
+def test_command_keeps_words_with_digits(capsys, monkeypatch, two, tmp_path):
+    texts, _ = corpus()
+    rows = {"key": range(100, 220), "text": [f"{text} x11 md5sum" for text in texts]}
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    words = ["--token-pattern", r"\b\w\w+\b", "--ngrams", 2, "--min-df", 5, "--id", "key"]
+    code, _, err = fit(capsys, monkeypatch, tmp_path / "t.csv", "--out", tmp_path / "a", *words)
+    assert not code, err
+    encoder = Encoder.load(tmp_path / "a" / "model.safetensors")
+    assert {"x11", "x11 md5sum"} <= set(encoder.words)
+    assert encoder.vectorise(["X11  MD5sum"]).nnz == 3
+    assert encoder.similar(rows["text"][:1])[0][0].name == "100"
 
 
 def test_command_refuses(capsys, monkeypatch, two, folder, tmp_path):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 import shlex
 from pathlib import Path
-from textwrap import indent
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ from ae_bn.commands import COMMANDS
 from ae_bn.config import Config, _keys, load_config
 from ae_bn.data.corpus import load_corpus
 from ae_bn.evaluation.metrics import METRICS
-from ae_bn.model.autoencoder import Autoencoder, forward
+from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.model_file import write_model
 from ae_bn.reporting.tables import check_report
 from ae_bn.study.arms import expand_arms
@@ -69,11 +67,6 @@ def test_walk_through(float64, monkeypatch):
     monkeypatch.chdir(ROOT)
     names = run("docs/walk_through.md", {})
     assert names["result"].best_epoch > 0
-
-
-def test_readme_shows_forward():
-    shown, _ = blocks("README.md", "python")
-    assert indent(shown.lstrip("\n"), "    ") in inspect.getsource(forward)
 
 
 def test_readme_estimator(float64, texts):

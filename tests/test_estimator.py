@@ -148,7 +148,14 @@ def test_partial_fit_with_another_optimiser_starts_it_anew(small, documents):
     """The state of one optimiser means nothing to another."""
     after_fit = clone(small).set_params(optimizer="nesterov", learning_rate=0.01)
     small.partial_fit(documents)
-    for name in ("parameters_", "_fitted", "start_", "_training_state", "n_iter_", "n_features_in_"):
+    for name in (
+        "parameters_",
+        "_fitted",
+        "start_",
+        "_training_state",
+        "n_iter_",
+        "n_features_in_",
+    ):
         setattr(after_fit, name, getattr(small, name))
     after_fit._training_state = None
     small.set_params(optimizer="nesterov", learning_rate=0.01)

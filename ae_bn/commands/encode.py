@@ -87,7 +87,8 @@ def parse_arguments(arguments):
         raise UserError(f"--out {options.out}: this is a folder: name a file")
     if options.out is not None and options.out.exists() and not holds_codes(options.out):
         raise UserError(
-            f"--out {options.out}: this file exists, holds no codes or answers and would be lost: name another"
+            f"--out {options.out}: this file exists, holds no codes or answers and would be lost: "
+            "name another"
         )
     if options.similar < 0:
         raise UserError(f"--similar {options.similar}: give 1 or more")

@@ -6,8 +6,9 @@ From the command line::
     ae-bn fit titles.csv --out chosen --words 5000
 
 The text is one of these: a folder (every file in it is a document; folders inside it are labels);
-a table as for ``ae-bn encode`` with a column ``text`` and perhaps ``label``; any other file,
-with one document per line.  `ae_bn.choosing` explains how the candidates are compared.  FOLDER gets
+a table as for ``ae-bn encode`` with a column ``text`` and perhaps ``label``; a matrix of word
+counts as `ae_bn.data.counts.read_counts` reads it (.npz); any other file, with one document per
+line.  `ae_bn.choosing` explains how the candidates are compared.  FOLDER gets
 these files::
 
     table.csv, table.md   a row per candidate, the best first
@@ -29,12 +30,14 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from ae_bn.commands.command_line import OneLineParser, check_positive, path
-from ae_bn.data.documents import printable
+from ae_bn.data.documents import printable, suffix_of
 from ae_bn.errors import UserError
 
 STATE = "fit.json"
+MAIN = 8  # words that stand for a document of a matrix
 
 
 def parse_arguments(arguments):
@@ -42,7 +45,7 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("text", metavar="TEXT", help="a folder, a table or a file of lines")
+    parser.add_argument("text", metavar="TEXT", help="a folder, a table, a matrix or lines")
     parser.add_argument(
         "--out", required=True, type=path, metavar="FOLDER", help="folder for the results"
     )
@@ -50,6 +53,17 @@ def parse_arguments(arguments):
         "--components", type=int, default=128, metavar="N", help="number of units of a code"
     )
     parser.add_argument("--words", type=int, default=2000, metavar="N", help="size of vocabulary")
+    parser.add_argument(
+        "--token-pattern",
+        metavar="REGEX",
+        help="what a word is in lower-case text, such as '\\b\\w\\w+\\b'; if not given, letters",
+    )
+    parser.add_argument(
+        "--ngrams", type=int, default=1, metavar="N", help="most words that are counted as one"
+    )
+    parser.add_argument(
+        "--min-df", type=int, default=1, metavar="N", help="fewest documents that a word is in"
+    )
     parser.add_argument("--seed", type=int, default=1, help="seed of everything that is random")
     parser.add_argument(
         "--id", metavar="COLUMN", help="column of a table with the documents' names, instead of id"
@@ -57,10 +71,58 @@ def parse_arguments(arguments):
     parser.add_argument("--encoding", default="utf-8", help="encoding of the text")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
-    check_positive(options, "components", "words")
+    check_positive(options, "components", "words", "ngrams", "min_df")
     if options.seed < 0:
         raise UserError(f"--seed {options.seed}: give 0 or more")
     return options
+
+
+class Input(NamedTuple):
+    """The documents of a command."""
+
+    documents: Any  # list of str, or csr_matrix of counts
+    names: list  # of str
+    texts: list  # of str; empty for counts
+    labels: list  # of str; empty without labels
+    remarks: list  # of str
+    vectoriser: Any  # not fitted
+    digest: str  # of everything that decides the results
+
+
+def read_input(options) -> Input:
+    """Read the documents that the options name."""
+    import ae_bn
+    from ae_bn.choosing import CountWeights, text_vectoriser
+    from ae_bn.config import check_encoding
+    from ae_bn.data.counts import read_matrix
+    from ae_bn.data.sources import read_labelled
+    from ae_bn.files import fingerprint, user_path
+
+    settings: list = [ae_bn.__version__, options.components, options.words, options.seed]
+    if suffix_of(options.text) == ".npz":
+        if (options.token_pattern, options.ngrams, options.min_df, options.id) != (
+            None,
+            1,
+            1,
+            None,
+        ):
+            raise UserError(
+                f"{printable(options.text)}: a matrix has its words already: leave out "
+                "--token-pattern, --ngrams, --min-df and --id"
+            )
+        matrix = read_matrix(user_path(options.text).absolute())
+        names = list(map(str, range(1, matrix.X.shape[0] + 1)))
+        labels = [matrix.label_names[label] for label in matrix.labels if matrix.label_names]
+        vectoriser = CountWeights(matrix.words, options.words)
+        content = [array.tolist() for array in (matrix.X.data, matrix.X.indices, matrix.X.indptr)]
+        digest = fingerprint([*settings, matrix.words, labels, content])
+        return Input(matrix.X, names, [], labels, matrix.remarks, vectoriser, digest)
+    encoding = check_encoding(options.encoding)
+    names, texts, labels, remarks = read_labelled(options.text, encoding, options.id)
+    words = options.token_pattern, (1, options.ngrams), options.min_df
+    vectoriser = text_vectoriser(options.words, *words)
+    digest = fingerprint([*settings, texts, labels, words])
+    return Input(texts, names, texts, labels, remarks, vectoriser, digest)
 
 
 def claim(out: Path, text: str, input_digest: str) -> None:
@@ -99,27 +161,20 @@ def claim(out: Path, text: str, input_digest: str) -> None:
 def main(arguments: list[str]) -> None:
     """Fit the candidates that are not finished, and write the results of the best one."""
     options = parse_arguments(arguments)
-
-    import ae_bn
-    from ae_bn.config import check_encoding
-    from ae_bn.data.sources import read_labelled
-    from ae_bn.files import atomic_write, fingerprint
-
-    encoding = check_encoding(options.encoding)
-    names, texts, labels, remarks = read_labelled(options.text, encoding, options.id)
-    for remark in remarks:
+    given = read_input(options)
+    for remark in given.remarks:
         print(remark, file=sys.stderr)
-    n_labels = len(set(labels))
-    print(f"{len(texts)} documents, {n_labels or 'no'} labels", file=sys.stderr)
+    labels, n_labels = given.labels, len(set(given.labels))
+    print(f"{len(given.names)} documents, {n_labels or 'no'} labels", file=sys.stderr)
     if n_labels == 1:
         print("all documents have one label, which is ignored", file=sys.stderr)
         labels = []
 
     from ae_bn.choosing import BASELINE, Comparison, best, criterion, ranked
+    from ae_bn.files import atomic_write
 
-    settings = [options.components, options.words, options.seed]
-    comparison = Comparison(texts, labels or None, words=options.words, seed=options.seed)
-    claim(options.out, options.text, fingerprint([ae_bn.__version__, texts, labels, settings]))
+    comparison = Comparison(given.documents, labels or None, given.vectoriser, options.seed)
+    claim(options.out, options.text, given.digest)
     table = ranked(_rows(comparison, options))
     chosen, column = best(table), criterion(table)
     with atomic_write(options.out / "table.csv") as file:
@@ -135,7 +190,7 @@ def main(arguments: list[str]) -> None:
     model = options.out / "model.safetensors"
     with atomic_write(model, "wb") as file, open(_path(options.out, chosen), "rb") as written:
         shutil.copyfileobj(written, file)
-    _describe(model, names, texts, labels, options)
+    _describe(model, given, labels, options)
     print(f"the model, its codes, table.csv, table.md, map.html and words.md are in {options.out}")
 
 
@@ -167,20 +222,27 @@ def _rows(comparison, options) -> list[dict]:
     return rows
 
 
+def _main_words(x, words: list) -> str:
+    """Return the words of most weight of a document, csr_matrix (1, n_words)."""
+    return " ".join(words[x.indices[i]] for i in (-x.data).argsort(kind="stable")[:MAIN])
+
+
 def _path(out: Path, name: str) -> Path:
     """Return the file of a candidate's model."""
     return out / "candidates" / f"{re.sub('[^a-z0-9.]+', '-', name.lower())}.safetensors"
 
 
-def _describe(model: Path, names: list, texts: list, labels: list, options) -> None:
+def _describe(model: Path, given: Input, labels: list, options) -> None:
     """Write the codes of the documents, the map and the words of a model."""
     from ae_bn.encoder import Encoder
     from ae_bn.files import atomic_write
+    from ae_bn.neighbours import beginning
     from ae_bn.reporting.own_text import map_page, words_table
 
     encoder = Encoder.load(model)
-    encoder.store(texts, names)
-    X = encoder.vectorise(texts)
+    X = given.vectoriser.transform(given.documents)
+    texts = given.texts or [_main_words(x, encoder.words) for x in X]
+    encoder.store_rows(X, given.names, list(map(beginning, texts)))
     codes = encoder.encode(X)
     with atomic_write(options.out / "words.md") as file:
         file.write(words_table(codes, X, encoder.words))

@@ -29,6 +29,7 @@ from ae_bn.errors import UserError
 
 SHOWN = 5  # documents of a text
 
+
 def parse_arguments(arguments):
     parser = OneLineParser(
         description=(__doc__ or "").split("\n\n")[0],
@@ -125,14 +126,18 @@ def main(arguments: list[str]) -> None:
         if not found:
             print("  no word of the vocabulary, so nothing is similar")
         print("given and reconstructed weights of words,")
-        for name, misses in zip(("missed most", "added most"), most_missed(model, x, options.words)):
+        for name, misses in zip(
+            ("missed most", "added most"), most_missed(model, x, options.words)
+        ):
             words = [f"{m.word} {m.given:.2f} {m.reconstructed:.2f}" for m in misses]
             print(f"{name}: {', '.join(words)}")
 
-    table = pd.DataFrame([
+    table = pd.DataFrame(
+        [
             {**u._asdict(), "words": " ".join(u.words), "examples": " ".join(map(str, u.examples))}
             for u in units
-        ])
+        ]
+    )
     with atomic_write(out / "units.csv") as file:
         table.to_csv(file, index=False)
     figure = draw_map(model, corpus)

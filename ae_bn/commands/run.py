@@ -62,7 +62,9 @@ def parse_arguments(arguments):
         action="store_true",
         help="record the finished runs and write their tables, without training",
     )
-    parser.add_argument("--dry-run", action="store_true", help="list the arms, and what is left to train")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the arms, and what is left to train"
+    )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return parser.parse_args(arguments)
 
@@ -108,7 +110,7 @@ def overview(runs: list, record, jobs: int) -> str:
     jobs : int
         The number of processes that will train.
     """
-    found = {
+    found: dict = {
         run.identity: record.results(run.identity) or (run.read_metrics() if run.finished else None)
         for run in runs
     }
@@ -117,7 +119,8 @@ def overview(runs: list, record, jobs: int) -> str:
         if found[run.identity] and not run.reference:
             seconds.setdefault(run.arm, []).append(found[run.identity]["seconds"])
     of_all = [value for values in seconds.values() for value in values]
-    rows, left = [["to do", "done", "seeds", "learning rates", "arm"]], 0.0
+    rows: list = [["to do", "done", "seeds", "learning rates", "arm"]]
+    left = 0.0
     for arm in dict.fromkeys(run.arm for run in runs):
         own = [run for run in runs if run.arm == arm]
         to_do = sum(not found[run.identity] for run in own)
@@ -133,7 +136,7 @@ def overview(runs: list, record, jobs: int) -> str:
     lines += ["", f"{n} runs: {done} finished or recorded, {n - done} to do"]
     if n > done and of_all:
         lines[-1] += (
-            f", about {duration(left / jobs)} with {jobs} processes (as long as those that are done)"
+            f", about {duration(left / jobs)} with {jobs} processes (as those that are done)"
         )
     elif n > done:
         lines[-1] += "; none is done, so nothing says how long they take"
@@ -201,7 +204,9 @@ def main(arguments: list[str]) -> int:
     with atomic_write(directory / "results.csv") as file:
         table.to_csv(file, index=False)
     shown = set(table_rows(table, experiment)["run"])
-    curves = curves_table([run for run in runs if run.identity in shown], record)
+    curves = curves_table(
+        [run for run in runs if run.identity in shown], record, experiment.report.figures
+    )
     with atomic_write(directory / "curves.csv") as file:
         curves.to_csv(file, index=False, float_format="%.6g")
     results, curves = read_tables(directory, experiment)

@@ -277,8 +277,10 @@ def _vectorise(texts: Texts | Counts, config) -> Corpus:
 
 
 def _count(texts: Texts, config) -> Counts:
-    split = word_splitter(config.stop_words, config.stem)
-    chooser = CountVectorizer(analyzer=split, max_features=config.vocabulary_size)
+    pattern = config.token_pattern or TOKEN_PATTERN
+    split = word_splitter(config.stop_words, config.stem, pattern, config.ngram_range)
+    least, most = config.min_df or 1, config.vocabulary_size
+    chooser = CountVectorizer(analyzer=split, min_df=least, max_features=most)
     try:
         words = chooser.fit(texts.train).get_feature_names_out().tolist()
     except ValueError as error:
@@ -327,6 +329,9 @@ def _cache_key(texts: Texts | Counts, config) -> str:
     settings = [config.stop_words, config.vocabulary_size, config.input, pattern]
     if config.stem is not None:  # keeps keys from before this setting valid
         settings.append(config.stem)
+    words = [config.token_pattern, config.ngram_range, config.min_df]
+    if words != [None] * len(words):
+        settings.append(words)
     key = json.dumps([CACHE_FORMAT, settings, content])
     return hashlib.sha256(key.encode()).hexdigest()
 

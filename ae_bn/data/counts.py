@@ -9,6 +9,7 @@ import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix, load_npz
@@ -79,6 +80,43 @@ def read_counts(config, progress) -> Counts:
         If a file cannot be read or does not match the others.
     """
     path = user_path(config.file).absolute()
+    X, words, label_names, labels, remarks = read_matrix(path)
+    train, test, train_labels, test_labels = hold_out(X, labels, config.test_fraction, progress)
+    return Counts(
+        train,
+        test,
+        train_labels.tolist(),
+        test_labels.tolist(),
+        label_names,
+        words,
+        f"matrix {printable(path)}",
+        tuple(remarks),
+    )
+
+
+class Matrix(NamedTuple):
+    """A matrix of counts, and what the files beside it say."""
+
+    X: csr_matrix  # of float64, (n, n_words)
+    words: list  # of str
+    label_names: list  # of str; empty without labels
+    labels: np.ndarray  # of int, (n,): indices of the label names
+    remarks: list  # of str
+
+
+def read_matrix(path: Path) -> Matrix:
+    """Read a whole matrix of counts and the two files beside it, see `read_counts`.
+
+    Parameters
+    ----------
+    path : Path
+        The absolute path of ``NAME.npz``.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be read or does not match the others.
+    """
     X = _read_matrix(path)
     n, n_words = X.shape
     remarks = _missing_files(path)
@@ -96,18 +134,7 @@ def read_counts(config, progress) -> Counts:
             f"{len(unread)} words, such as {unread[0]!r:.40}, that `ae-bn encode` finds in no text"
         )
     named = _read_lines(path.with_suffix(".labels.txt"), n, "rows")
-    label_names, labels = index_labels(named or [], n)
-    train, test, train_labels, test_labels = hold_out(X, labels, config.test_fraction, progress)
-    return Counts(
-        train,
-        test,
-        train_labels.tolist(),
-        test_labels.tolist(),
-        label_names,
-        words,
-        f"matrix {printable(path)}",
-        tuple(remarks),
-    )
+    return Matrix(X, words, *index_labels(named or [], n), remarks)
 
 
 def _missing_files(path: Path) -> list[str]:

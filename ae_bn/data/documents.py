@@ -59,9 +59,7 @@ class Document(NamedTuple):
     text: str
 
 
-def read_documents(
-    source: str, encoding: str = "utf-8", id_column: str | None = None
-) -> Documents:
+def read_documents(source: str, encoding: str = "utf-8", id_column: str | None = None) -> Documents:
     """Return an iterator that reads the documents of a source one by one, in order.
 
     Parameters
@@ -70,8 +68,8 @@ def read_documents(
         The documents, which can be in three kinds of source.  In a folder, every file at any
         depth is a document; linked folders are read, hidden files (their names begin with a dot)
         and binary files are left out.  A table has a required column text and optional columns
-        label, part and id: a ``.csv`` or ``.tsv`` with a header, a ``.jsonl`` or ``.ndjson`` with an
-        object per line, a ``.json`` with an array of objects, or a ``.parquet`` (which needs the
+        label, part and id: a ``.csv`` or ``.tsv`` with a header, a ``.jsonl`` or ``.ndjson`` with
+        an object per line, a ``.json`` with an array of objects, or a ``.parquet`` (which needs the
         package pyarrow).  Any other file, or ``-`` for standard input, has a document per line.
         Tables and files of lines may be compressed (``.gz``, ``.bz2``, ``.xz``).
     encoding : str

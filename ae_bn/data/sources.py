@@ -456,5 +456,5 @@ def read_labelled(source: str, encoding: str, id_column: str | None = None) -> L
     labels = labels if any(labels) else []
     if len(kept) < len(texts):
         remarks.append(f"left out: {len(texts) - len(kept)} documents of the test part")
-    columns = ([column[row] for row in kept if column] for column in (names, texts, labels))
-    return Labelled(*columns, remarks)
+    names, texts = ([column[row] for row in kept] for column in (names, texts))
+    return Labelled(names, texts, [labels[row] for row in kept if labels], remarks)

@@ -16,7 +16,7 @@ import re
 import unicodedata
 from array import array
 from functools import lru_cache
-from typing import Callable, Iterable, Iterator, Mapping
+from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags
@@ -81,10 +81,13 @@ def split_words(text: str, token_pattern: str = TOKEN_PATTERN) -> list[str]:
     ----------
     text : str
         The text to split.
-    token_pattern : {TOKEN_PATTERN, LETTERS_ONLY}
+    token_pattern : str
         The pattern of a word.  `LETTERS_ONLY` cuts words at their marks; earlier models were
-        trained with it.
+        trained with it.  Any other regular expression finds words in the lower-case text, as that
+        of a `TfidfVectorizer` does.
     """
+    if token_pattern not in (TOKEN_PATTERN, LETTERS_ONLY):
+        return re.findall(token_pattern, text.lower())
     if text.isascii() or token_pattern == LETTERS_ONLY:
         return _find[LETTERS_ONLY](text.lower())
     text = unicodedata.normalize("NFC", text.translate(_plain).lower())
@@ -149,11 +152,15 @@ def has_letters_only(text: str) -> bool:
 
 
 def word_splitter(
-    stop_words: str = "none", stem: str | None = None, token_pattern: str = TOKEN_PATTERN
+    stop_words: str = "none",
+    stem: str | None = None,
+    token_pattern: str = TOKEN_PATTERN,
+    ngram_range: Sequence[int] | None = None,
 ) -> Callable[[str], list[str]]:
     """Return a function that splits a text into words, without stop words, and stems them.
 
     Stop words are left out before the other words are stemmed, as Chen and Zaki (2017) do.
+    Sequences of words are taken from what is left.
 
     Parameters
     ----------
@@ -162,8 +169,11 @@ def word_splitter(
         ``python-rake``, which lacks a few words of KATE's own list, such as ``dont``.
     stem : {"porter"}, optional
         The stemmer: NLTK's Porter stemmer, which KATE used.
-    token_pattern : {TOKEN_PATTERN, LETTERS_ONLY}
+    token_pattern : str
         The pattern of a word, see `split_words`.
+    ngram_range : sequence of two int, optional
+        The least and the largest number of words in a sequence, which counts as one word with
+        blanks inside.  If it is not given, words are single.
 
     Returns
     -------
@@ -180,7 +190,14 @@ def word_splitter(
 
     def split(text):
         words = split_words(text, token_pattern)
-        return [stemmed(word) for word in words if word not in left_out]
+        return ngrams([stemmed(word) for word in words if word not in left_out])
+
+    def ngrams(words):
+        if ngram_range is None:
+            return words
+        lengths = range(ngram_range[0], ngram_range[1] + 1)
+        starts = ((n, start) for n in lengths for start in range(len(words) - n + 1))
+        return [" ".join(words[start : start + n]) for n, start in starts]
 
     return split
 

@@ -13,8 +13,8 @@ in [-1, 1]; -1 where i and j never occur together, 0 for independent words, 1 fo
 only together.  If both occur in all documents, it is 0.  A topic's coherence is the mean over all
 pairs of its top words.
 
-**Diversity.**  `unique_share` and `overlap` tell whether topics differ, which coherence does not: 50
-copies of one good topic are coherent.
+**Diversity.**  `unique_share` and `overlap` tell whether topics differ, which coherence does not:
+50 copies of one good topic are coherent.
 
 **Fit.**  `perplexity` is exp of the loss per word.  It needs population statistics.  The statistics
 of a minibatch of test documents depend on its other documents, so a document would have as many

@@ -10,8 +10,9 @@ decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
     words          the vocabulary, in the order of the rows of layer1.W
     idf            inverse document frequencies, in the same order
     token_pattern  the regular expression that cuts lower-case text into words (composed accents,
-                   no soft hyphens inside; see `ae_bn.data.words`); if the config has data.stem,
-                   stop words are left out next, and the others are stemmed
+                   no soft hyphens inside; see `ae_bn.data.words`; or as it is, if it is the
+                   config's data.token_pattern); if the config has data.stem or data.ngram_range,
+                   stop words are left out next, the others are stemmed, and sequences are made
     source         where the training documents came from
     fingerprint    of the training documents (`ae_bn.data.corpus.Corpus`)
 
@@ -111,16 +112,17 @@ def vectorise(
         The model's inverse document frequencies.
     data : DataConfig
         The settings of the data that the model was trained on.
-    token_pattern : {TOKEN_PATTERN, LETTERS_ONLY}
+    token_pattern : str
         The pattern that cut its training documents into words, see `ae_bn.data.words.split_words`.
 
     Returns
     -------
     csr_matrix of float32, (n_texts, n_words)
     """
-    # Without stems no stop word is in the vocabulary, unless it is a matrix's, whose words stay.
-    stop_words = data.stop_words if data.stem else "none"
-    split = word_splitter(stop_words, data.stem, token_pattern)
+    # Of single words that are not stemmed, no stop word is in the vocabulary, unless it is a
+    # matrix's, whose words stay.
+    stop_words = data.stop_words if data.stem or data.ngram_range else "none"
+    split = word_splitter(stop_words, data.stem, token_pattern, data.ngram_range)
     return weigh(count_words(texts, words, split), data.input, idf)
 
 
@@ -235,7 +237,7 @@ def write_parameters(
         "config": config.run_settings(),
         "words": corpus.words,
         "idf": corpus.idf.tolist(),
-        "token_pattern": TOKEN_PATTERN,
+        "token_pattern": config.data.token_pattern or TOKEN_PATTERN,
         "source": corpus.source,
         "fingerprint": corpus.fingerprint,
     }
@@ -329,9 +331,13 @@ def read_model(path: Path) -> Model:
 def _checked_facts(path):
     try:
         facts = _Facts.model_validate(read_facts(path))
-        if facts.format != FORMAT or facts.token_pattern not in (TOKEN_PATTERN, LETTERS_ONLY):
+        if facts.format != FORMAT:
             raise ValueError("of another version")
         config = complete(facts.config)
+        patterns = [config.data.token_pattern]
+        patterns = [TOKEN_PATTERN, LETTERS_ONLY] if patterns == [None] else patterns
+        if facts.token_pattern not in patterns:
+            raise ValueError("of another version")
         words = facts.words
         if not words or len(set(words)) < len(words) or not all(type(w) is str for w in words):
             raise ValueError("no vocabulary")

@@ -19,9 +19,9 @@ logits z, whose mean and log variance are two *heads*, each g and h, on top of l
     z           = mean + sqrt(v) * epsilon,     epsilon ~ Normal(0, I)          (1)
     theta       = softmax(z)                                                    (2)
 
-A few documents repeat a word a thousand times.  The logarithm keeps their heads in range, where x
-itself would lead to variances that overflow.  Equation (1) is the reparametrisation of Kingma and Welling (2014, arXiv 1312.6114): z is drawn
-from q, and its gradient reaches both heads.
+Equation (1) is the reparametrisation of Kingma and Welling (2014, arXiv 1312.6114): z is drawn
+from q, and its gradient reaches both heads.  The encoder reads log(1 + x), not x: a few documents
+repeat a word a thousand times, and their log variances would be so large that v overflows.
 
 **The loss** is minus the evidence lower bound.  For every theta, log p(x) >= E_q[log p(x | theta)]
 - KL(q || p), so with one draw of epsilon a document's loss is ::
@@ -168,8 +168,8 @@ def _dropped(out, noise):
 class TopicModel(Autoencoder):
     """ProdLDA, untrained until `ae_bn.training.fit` trains it; see the module's docstring.
 
-    Parameters and functions are those of `Autoencoder`.  `encode` returns theta, `decode` the words'
-    probabilities for a theta, and `evaluate` the loss (3), the mean over the documents.
+    Parameters and functions are those of `Autoencoder`.  `encode` returns theta, `decode` the
+    probabilities of the words for a theta, and `evaluate` the loss (3), the mean over documents.
 
     Attributes
     ----------
@@ -197,10 +197,9 @@ class TopicModel(Autoencoder):
         if noise is None:
             epsilon = self._epsilon[:n]
         else:
-            size = (n, self.config.topics.number)
-            epsilon = noise.random.normal(
-                size, ndim=2, nstreams=MASK_STREAMS, dtype=theano.config.floatX
-            )
+            size = (n, self.layers[-1].projection.shape[0])
+            kind = dict(nstreams=MASK_STREAMS, dtype=theano.config.floatX)
+            epsilon = noise.random.normal(size, ndim=2, **kind)
         return forward(x, layers, epsilon, population, noise)
 
     def _loss(self, layers, signals, target, weights=None):

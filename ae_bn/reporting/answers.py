@@ -101,6 +101,9 @@ class Answers:
             "codes": draw_codes(self.runs[masked]),
             "settings": draw_settings(self.chosen[self.chosen["pooled"]], shown),
         }
+        path = self.results / "closed_form" / "results.csv"
+        if path.exists():
+            figures["closed_form"] = draw_closed_form(self.runs, pd.read_csv(path))
         for name, figure in figures.items():
             with atomic_write(self.results / "answers" / f"{name}.png", "wb") as file:
                 save(figure, file, dpi=200 if name == "first" else 100)
@@ -273,4 +276,39 @@ def draw_settings(chosen: pd.DataFrame, shown: list[tuple[str, str]]) -> Figure:
         axis.grid(axis="x", alpha=0.3)
     axes[0, 0].set_yticks(np.arange(len(names) + 1), [*names, "mean, over settings"])
     axes[0, 0].set_ylim(len(names) + 0.6, -0.6)
+    return figure
+
+
+def draw_closed_form(runs: pd.DataFrame, closed_form: pd.DataFrame) -> Figure:
+    """Draw codes over the masking: the linear denoiser's, and the network's with BN and without.
+
+    The network has squared error on 20 Newsgroups and a learning rate of 0.0005, and each metric
+    is read at its own best validation epoch.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        See `ae_bn.reporting.settings.read_blocks`.
+    closed_form : DataFrame
+        ``results.csv`` of the experiment ``closed_form``.
+    """
+    network = runs["setting"].eq("20 Newsgroups, squared error") & runs["about"].eq(MASKING)
+    network = runs[network & runs["learning_rate"].eq(0.0005)]
+    lines = {"closed form, no network": (closed_form, "arm", "0.5")}
+    for bn, label in (("none", "network without BN"), ("hidden", "network with BN")):
+        lines[label] = (network[network["bn"] == bn], "dropout", BN_COLORS[bn])
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    for axis, metric in zip(axes, ("probe_accuracy", "centred_precision")):
+        for label, (rows, level, color) in lines.items():
+            if level == "dropout":
+                rows = rows[rows["snapshot"] == OWN_EPOCH[metric]]
+            names = rows[level].replace("no masking", "none")
+            points = rows.groupby(names.map(MASKINGS))[metric].agg(["mean", "min", "max"])
+            style = "o--" if level == "arm" else "o-"
+            axis.plot(points["mean"], style, markersize=4, color=color, label=label)
+            axis.vlines(points.index, points["min"], points["max"], color=color)
+        axis.set(xlabel="masking", ylabel=title(metric))
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False, fontsize=8)
     return figure

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ae_bn.config import FigureConfig
 from ae_bn.study.record import Record
 from ae_bn.study.run import Run, outcome
 
 
-def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
-    """Return all curves of the runs, means over seeds point by point.
+def curves_table(
+    runs: list[Run], record: Record | None = None, figures: list[FigureConfig] | None = None
+) -> pd.DataFrame:
+    """Return curves of the runs, means over seeds point by point.
 
     They are the columns of the history over the epoch and of the observations over the step, and
     the ``spectra``: {name: {"x": [...], "y": [...]}}.
@@ -21,6 +24,8 @@ def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
         The finished and failed runs, one per arm and seed.  Failed runs have no curves.
     record : Record, optional
         The record, for runs whose directory was deleted.
+    figures : list of FigureConfig, optional
+        The figures whose curves are wanted; without it, all curves are.
 
     Returns
     -------
@@ -28,9 +33,12 @@ def curves_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame:
         A row per point: ``arm``, ``curve``, ``x`` (mean), ``n`` (seeds that go so far), ``mean``,
         and the range over seeds, ``low`` and ``high``.
     """
+    wanted = None if figures is None else {name for f in figures for name in f.all_curves}
     seeds = {}  # (arm, curve): a list of (x, y), one per seed
     for run in runs:
         for curve, xy in _curves(outcome(run, record)).items():
+            if wanted is not None and curve not in wanted:
+                continue
             seeds.setdefault((run.arm, curve), []).append(np.array(xy, dtype=float))
     parts = []
     for (arm, curve), pairs in seeds.items():

@@ -38,7 +38,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from ae_bn.config import ExperimentConfig, FigureConfig, check_name
+from ae_bn.config import BAND, ExperimentConfig, FigureConfig, check_name
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.files import atomic_write
@@ -301,7 +301,7 @@ def _draw_bands(trained, references, curves, experiment, config):
         layout="constrained",
     )
     for row_axes, (name, label) in zip(axes, config.curves.items()):
-        points = {end: _curve(curves, name + end) for end in ("_p15", "_p50", "_p85")}
+        points = {end: _curve(curves, name + end) for end in BAND}
         for axis, arm in zip(row_axes, arms):
             low, middle, high = (ours[ours["arm"] == arm] for ours in points.values())
             axis.fill_between(

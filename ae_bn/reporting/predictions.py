@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ae_bn.config import Config
 from ae_bn.reporting.effects import EFFECTS
 from ae_bn.reporting.estimates import CONFIDENCE
 from ae_bn.reporting.settings import HIDDEN, MASKING, NONE
 
-EARLIER = {"core", "core_hidden_dropout"}  # the experiments of the earlier seeds
+FRESH = "fresh_seeds"  # the experiment
+EARLIER = "20 Newsgroups"  # the name of the settings of the earlier seeds
 # The epoch at which each metric is read.
 EPOCHS = {"log_loss": "loss", "probe_accuracy": "accuracy", "centred_precision": "precision"}
 # Effect, its dropout where it is taken at several, and metrics.
@@ -47,50 +47,45 @@ class Prediction(NamedTuple):
     metric: str
     loss: str
     earlier: np.ndarray  # (n,), the effect by seed
-    fresh: np.ndarray  # (m,), the same; empty before the fresh seeds are trained
+    fresh: np.ndarray  # (m,), the same
     deviation: float = np.nan  # of a seed, s above
     freedom: int = 0  # degrees of freedom, k above
 
-    def interval(self, m: int) -> tuple[float, float]:
-        """Return the limits between which the mean over m fresh seeds is predicted."""
-        error = self.deviation * np.sqrt(1 / len(self.earlier) + 1 / m)
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The limits between which the mean over the fresh seeds is predicted."""
+        error = self.deviation * np.sqrt(1 / len(self.earlier) + 1 / len(self.fresh))
         half = stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom) * error
         return float(self.earlier.mean() - half), float(self.earlier.mean() + half)
 
     @property
     def holds(self) -> bool:
         """Whether the mean over the fresh seeds lies between the limits."""
-        low, high = self.interval(len(self.fresh))
+        low, high = self.interval
         return bool(low <= self.fresh.mean() <= high)
 
 
-def predictions(runs: pd.DataFrame, fresh: pd.DataFrame | None, config: Config) -> list[Prediction]:
-    """Return the predictions, at the learning rates of the fresh seeds.
+def predictions(runs: pd.DataFrame, fresh: pd.DataFrame) -> list[Prediction]:
+    """Return the predictions, at the learning rate that the fresh seeds have with each loss.
 
     Parameters
     ----------
     runs : DataFrame
         The runs of the settings, see `ae_bn.reporting.settings.read_blocks`.
-    fresh : DataFrame or None
-        The table of the experiment ``fresh_seeds``, or None before it is trained.
-    config : Config
-        Its settings.
+    fresh : DataFrame
+        ``results.csv`` of the experiment `FRESH`.  Seeds that lack an arm are left out.
     """
     found = []
-    runs = runs[runs["name"].eq("20 Newsgroups")]
-    if fresh is not None:
-        fresh = fresh.assign(log_loss=100 * np.log(fresh["test_loss"]))
-    for loss, settings in config.experiment.factors["loss"].items():
-        rate = settings["training.learning_rate"]
-        of_loss = runs[runs["loss"].eq(loss) & runs["learning_rate"].eq(rate)]
+    runs = runs[runs["name"] == EARLIER]
+    fresh = fresh.assign(log_loss=100 * np.log(fresh["test_loss"]))
+    for loss, seen in fresh.groupby("loss"):
+        alike = runs["loss"].eq(loss) & runs["learning_rate"].isin(seen["learning_rate"])
         for effect, dropout, metrics in PREDICTED:
             about = HIDDEN if "hidden dropout" in effect else MASKING
-            earlier = of_loss[of_loss["about"] == about]
-            seen = None if fresh is None else fresh[fresh["loss"] == loss]
+            earlier = runs[alike & runs["about"].eq(about)]
             for metric in metrics:
-                before = _by_seed(earlier, effect, dropout, metric)
-                after = np.empty(0) if seen is None else _by_seed(seen, effect, dropout, metric)
-                found.append(Prediction(effect, dropout, metric, loss, before, after))
+                before, after = (_by_seed(t, effect, dropout, metric) for t in (earlier, seen))
+                found.append(Prediction(effect, dropout, metric, str(loss), before, after))
     return [_with_deviation(one, found) for one in found]
 
 

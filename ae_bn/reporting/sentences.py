@@ -37,6 +37,7 @@ from ae_bn.reporting.estimates import (
     title,
     verdict,
 )
+from ae_bn.reporting.predictions import FRESH, Prediction, predictions
 from ae_bn.reporting.settings import BLOCKS, HIDDEN
 from ae_bn.reporting.tables import (
     Table,
@@ -242,8 +243,9 @@ class AnswerNumbers(Sentences):
 
     functions = (
         "effect", "agree", "levels", "test_documents", "answers_table", "all_effects",
-        "settings_table", "image", "experiments", "has", "hidden_settings", "losses", "recipe",
-        "recipe_scores", "score", "scored", "seeds", "settings",
+        "settings_table", "image", "experiments", "has", "predicted", "predictions_table",
+        "hidden_settings", "losses", "recipe", "recipe_scores", "score", "scored", "seeds",
+        "settings",
     )  # fmt: skip
 
     def __init__(self, answers: Answers):
@@ -345,6 +347,29 @@ class AnswerNumbers(Sentences):
                 rows.append([setting, str(seeds), *cells])
         header = ["setting", "seeds", *(f"{name}: {title(metric)}" for name, metric in keys)]
         return markdown(Table("", header, rows))
+
+    def predicted(self) -> list[Prediction]:
+        """Return the predictions for fresh seeds and what these gave; none before they ran."""
+        path = self.answers.results / FRESH / "results.csv"
+        if not path.exists():
+            return []
+        fresh = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        return predictions(self.answers.runs, fresh)
+
+    def predictions_table(self) -> str:
+        """Return the table of all predictions for fresh seeds."""
+        shown = []
+        for one in self.predicted():
+            low, high, mean = (number(v, one.metric) for v in (*one.interval, one.fresh.mean()))
+            effect = one.effect + (
+                f", {one.dropout.replace('none', 'no masking')}" * bool(one.dropout)
+            )
+            seeds = f"{len(one.earlier)}, {len(one.fresh)}"
+            holds = "yes" if one.holds else "**no**"
+            row = [effect, one.loss, title(one.metric), f"{low} to {high}", mean, seeds, holds]
+            shown.append(row)
+        header = ["effect", "loss", "metric", "predicted", "fresh seeds", "n", "holds"]
+        return markdown(Table("", header, shown))
 
     def image(self, name: str, caption: str) -> str:
         """Return an image of the answers with its caption."""

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.datasets import _twenty_newsgroups as sklearn_newsgroups
-from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
 from ae_bn.data import corpus as data
 from ae_bn.data import sources as texts
@@ -43,6 +43,9 @@ DEFAULTS = {
     "remove": ["headers", "footers", "quotes"],
     "stop_words": "english",
     "stem": None,
+    "token_pattern": None,
+    "ngram_range": None,
+    "min_df": None,
     "vocabulary_size": 2000,
     "input": "tfidf",
     "test_fraction": 0.2,
@@ -415,6 +418,30 @@ def test_without_stems_a_corpus_keeps_its_place_in_the_cache(tiny):
     digests = {stem: data._cache_key(found, make_config(stem=stem)) for stem in (None, "porter")}
     assert digests[None] == "05cc7f29ee9556f9171c9e12c7b5c18af25d76317fd17f022f013163fdd57a22"
     assert digests["porter"] != digests[None]
+
+
+def test_words_may_be_those_of_scikit_learn(tiny):
+    pattern = r"\b\w\w+\b"
+    tiny.token_pattern, tiny.ngram_range, tiny.min_df = pattern, [1, 2], 2
+    tiny.input = "as_is"
+    write_folder(Path(tiny.folder), {"train/fish/5": "the X11 of hake hake", "train/fish/6": "x11"})
+    corpus = data.load_corpus(tiny)
+    train = data.find_texts(tiny, print).train
+    expected = CountVectorizer(
+        token_pattern=pattern, ngram_range=(1, 2), min_df=2, stop_words="english"
+    )
+    counts = expected.fit_transform(train).toarray()
+    assert corpus.words == expected.get_feature_names_out().tolist()
+    assert {"x11", "hake hake"} <= set(corpus.words) and "wren" in corpus.words
+    np.testing.assert_array_equal(corpus.train.toarray(), counts)
+    some = ["the hake the hake X11", "of hake, cod"]
+    found = vectorise(some, corpus.words, corpus.idf, tiny, pattern).toarray()
+    np.testing.assert_array_equal(found, expected.transform(some).toarray())
+    keys = {
+        data._cache_key(data.find_texts(tiny, print), SimpleNamespace(**{**vars(tiny), **change}))
+        for change in ({}, {"token_pattern": None}, {"ngram_range": None}, {"min_df": None})
+    }
+    assert len(keys) == 4
 
 
 def test_texts_for_a_matrix_keep_their_stop_words():

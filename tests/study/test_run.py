@@ -179,6 +179,7 @@ def test_a_plan_needs_no_documents_that_the_record_knows(config_file, tmp_path, 
     runs = plan_runs(config, [1], tmp_path, record)
     assert [run.data_fingerprint[0] for run in runs] == ["b", *"a" * (len(runs) - 1)]
     assert runs[0].corpus is None and runs[0].source == "sklearn cache"
+
     # Documents that are neither recorded nor here are those of runs that are to do.
     def missing(data):
         asked.append(data)
