@@ -69,7 +69,7 @@ def decoder(config: ModelConfig, parameters: dict) -> Decoder:
     plan, number = plans[-1], len(plans)
     if plan.over is not None:
         raise UserError(f"batch_norm.over {plan.over}: the output is not linear, so it has no rows")
-    own = {name: parameters.get(f"layer{number}.{name}") for name in (*plan.arrays, "W")}
+    own: dict = {name: parameters.get(f"layer{number}.{name}") for name in plan.arrays}
     W = parameters["layer1.W"].T if own["W"] is None else own["W"]
     slope, bias = np.ones(plan.n_out), np.zeros(plan.n_out)
     if plan.scale:

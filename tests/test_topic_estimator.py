@@ -132,5 +132,5 @@ def test_faults_of_documents(fitted):
     for n in (0, 16, 2.5, "all"):
         with pytest.raises(UserError, match="whole number from 1 to 15"):
             model.top_words(n)
-    with pytest.raises(UserError, match="one for each column, 15"):
+    with pytest.raises(UserError, match="one for each of 15 columns"):
         model.top_words(3, words[1:])
