@@ -260,6 +260,7 @@ class ModelConfig(Section):
             "tied false": not self.tied,
             "denoiser_start null": self.denoiser_start is None,
             "competition null": self.competition is None,
+            "batch_norm.over null": self.batch_norm.over is None,
         }
         for need, holds in needed.items():
             if not holds:

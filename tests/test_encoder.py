@@ -68,7 +68,7 @@ def configs(draw):
     changes.update({f"model.batch_norm.{name}": draw(v) for name, v in BATCH_NORMS.items()})
     if changes["model.topics"]:
         changes.update({"model.loss": "multinomial", "model.tied": False})
-        changes["model.competition"] = None
+        changes.update({"model.competition": None, "model.batch_norm.over": None})
     if changes["model.loss"] == "cross_entropy":
         changes["model.output_activation"] = "sigmoid"
     if changes["model.loss"] == "multinomial":

@@ -25,7 +25,7 @@ occurs.  In a minibatch of one document, h is 0 for every word, whatever the doc
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Iterable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -34,6 +34,10 @@ from scipy.special import softmax
 from ae_bn.config import ModelConfig
 from ae_bn.errors import UserError
 from ae_bn.model.layers import plan_layers
+
+if TYPE_CHECKING:
+    from ae_bn.data.corpus import Corpus
+    from ae_bn.model.topics import TopicModel
 
 TOP = 10  # words of a topic that are read
 WIDTH = 20  # words of a sliding window
@@ -289,6 +293,41 @@ def document_perplexity(losses: np.ndarray, lengths: np.ndarray) -> float:
     """
     some = lengths > 0
     return _exp(np.mean(losses[some].astype(float) / lengths[some]))
+
+
+def topic_metrics(model: TopicModel, corpus: Corpus, valid_rows: np.ndarray) -> dict:
+    """Return the metrics of a trained topic model, see `ae_bn.evaluation.metrics.METRICS`.
+
+    Parameters
+    ----------
+    model : TopicModel
+        The model, with population statistics.
+    corpus : Corpus
+        Its documents, as counts.
+    valid_rows : ndarray of int
+        The training documents that were held out for validation.
+    """
+    rows_and_bias = decoder(model.config, model.get_state())
+    tops = {kind: top_words(topic_rows(rows_and_bias, kind)) for kind in ROWS}
+    words = np.concatenate(list(tops.values()))
+    train, valid, test = (
+        in_documents(X, words) for X in (corpus.train, corpus.train[valid_rows], corpus.test)
+    )
+    losses, lengths = model.losses(corpus.test), np.asarray(corpus.test.sum(axis=1)).ravel()
+    raw, centred = tops["raw"], tops["centred"]
+    return {
+        "perplexity": perplexity(losses, lengths),
+        "document_perplexity": document_perplexity(losses, lengths),
+        "npmi": float(npmi(train, raw).mean()),
+        "centred_npmi": float(npmi(train, centred).mean()),
+        "softmax_npmi": float(npmi(train, tops["softmax"]).mean()),
+        "valid_npmi": float(npmi(valid, raw).mean()),
+        "test_npmi": float(npmi(test, raw).mean()),
+        "unique_words": unique_share(raw),
+        "centred_unique_words": unique_share(centred),
+        "overlap": overlap(raw),
+        "active_topics": active_topics(model.posterior(corpus.test)[0]),
+    }
 
 
 def _exp(value):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -9,6 +11,7 @@ from scipy.sparse import csr_matrix
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation import topics
+from ae_bn.evaluation.metrics import METRICS
 from ae_bn.evaluation.topics import (
     Decoder,
     active_topics,
@@ -157,3 +160,24 @@ def test_layer_normalization_has_no_rows():
     config = config.replace({"model.batch_norm.top": True})
     with pytest.raises(UserError, match="has no rows"):
         decoder(config.model, {"layer1.W": np.zeros((12, 3))})
+
+
+def test_metrics_of_a_model(float32, documents):
+    """Each is that of its own function, and has a title."""
+    config = load_config(None, ["model.layers=[3]", *MODELS["topics, output BN"]]).model
+    model = kind(config)(config, "sgd", 12, "symbolic")
+    model.initialize(documents, streams(1), 0.1, config.dropout)
+    model.update_population_statistics(documents)
+    corpus = SimpleNamespace(train=documents[:30], test=documents[30:])
+    found = topics.topic_metrics(model, corpus, np.arange(10))
+    assert set(found) <= set(METRICS)
+    top = top_words(topic_rows(decoder(config, model.get_state())))
+    for name, X in (
+        ("npmi", corpus.train),
+        ("valid_npmi", documents[:10]),
+        ("test_npmi", corpus.test),
+    ):
+        assert found[name] == pytest.approx(npmi(in_documents(X, top), top).mean())
+    total = model.evaluate(corpus.test) * 10
+    assert found["perplexity"] == pytest.approx(np.exp(total / corpus.test.sum()), rel=1e-5)
+    assert found["unique_words"] == unique_share(top) and found["overlap"] == overlap(top)
