@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import theano
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.feature_extraction.text import CountVectorizer
@@ -13,10 +14,15 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ae_bn import Encoder, TopicAutoencoder, save_model
+from ae_bn.config import load_config
+from ae_bn.data.corpus import split_validation
 from ae_bn.data.words import split_words
 from ae_bn.errors import UserError
 from ae_bn.evaluation.topics import in_documents, npmi, perplexity
 from ae_bn.model.model_file import read_model
+from ae_bn.randomness import streams
+from ae_bn.study.compiled import compiled
+from ae_bn.training import fit
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +140,19 @@ def test_faults_of_documents(fitted):
             model.top_words(n)
     with pytest.raises(UserError, match="one for each of 15 columns"):
         model.top_words(3, words[1:])
+
+
+def test_it_is_the_same_training_as_a_run(fitted):
+    """The defaults are those of `configs/topics.yaml`, output BN with scale and no dropout."""
+    model, X, _ = fitted
+    X = csr_matrix(X, dtype=theano.config.floatX)
+    settings = ["model.batch_norm.top=true", "model.layers=[8]", "training.learning_rate=0.02"]
+    settings += ["model.topics={number: 3, alpha: 0.1, heads: shift}", "training.batch_size=30"]
+    config = load_config("configs/topics.yaml", [*settings, "training.epochs=60"])
+    stream = streams(1)
+    rows, valid_rows = split_validation(300, config.data.validation_fraction, stream.split)
+    with compiled(config, 15) as topics:
+        topics.initialize(X[rows], stream, 0.02, config.model.dropout)
+        result = fit(topics, X[rows], X[valid_rows], config.training, stream.order)
+        losses = [epoch.valid_loss for epoch in result.history[: model.n_iter_]]
+        assert [epoch.valid_loss for epoch in model.history_] == losses

@@ -169,7 +169,8 @@ class TopicModel(Autoencoder):
     """ProdLDA, untrained until `ae_bn.training.fit` trains it; see the module's docstring.
 
     Parameters and functions are those of `Autoencoder`.  `encode` returns theta, `decode` the
-    probabilities of the words for a theta, and `evaluate` the loss (3), the mean over documents.
+    probabilities of the words for a theta, `reconstruct` those for each document's theta, and
+    `evaluate` the loss (3), the mean over documents.
 
     Attributes
     ----------
@@ -206,6 +207,10 @@ class TopicModel(Autoencoder):
         mean, log_variance, words = signals[-3:]
         kl = kl_divergence(mean.z, log_variance.z, self.prior).mean()
         return layers[-1].loss(LOSSES[self.config.loss], words, target, weights) + kl
+
+    def reconstruct(self, X) -> np.ndarray:
+        """Return the probabilities of the words, dense (n, n_words), for theta of documents X."""
+        return self.decode(self.encode(X))
 
     def posterior(self, X) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and log variance of q, (n, n_topics) each, for documents, (n, n_words)."""

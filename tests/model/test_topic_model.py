@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
+from ae_bn.evaluation import curvature
 from ae_bn.model.autoencoder import CHUNK
 from ae_bn.model.topics import TopicModel, kl_divergence, laplace_prior, sample
 from ae_bn.randomness import streams
@@ -237,6 +238,7 @@ def test_evaluation_takes_the_same_draws_for_every_part(float64, counts):
     np.testing.assert_allclose(theta.sum(axis=1), 1)
     assert (topics.decode(theta[:2]) > 0).all()
     np.testing.assert_allclose(topics.decode(theta[:2]).sum(axis=1), 1)
+    np.testing.assert_array_equal(topics.reconstruct(X[:2]), topics.decode(theta[:2]))
 
 
 def test_dropout_is_of_the_last_layer_and_of_theta(float64, counts):
@@ -291,3 +293,14 @@ def test_it_finds_planted_topics(counts):
 def test_settings_that_do_not_go_together(setting, message):
     with pytest.raises(UserError, match=message):
         model(*setting)
+
+
+def test_there_is_no_curvature():
+    config = load_config().replace({"model": model().model_dump()})
+    config = config.replace(
+        {
+            "evaluation.curvature": dict(epochs=[0], documents=9, eigenvalues=1, draws=1, steps=2),
+        }
+    )
+    with pytest.raises(UserError, match="topic model .* no Hessian: set model.topics to null"):
+        curvature.check(config, 100)
