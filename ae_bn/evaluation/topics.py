@@ -159,6 +159,7 @@ def in_windows(texts: Iterable[Sequence[int]], words, width: int = WIDTH) -> Occ
     """Count the sliding windows with pairs of words.
 
     A text of L words has L - width + 1 windows of consecutive words; a shorter text is one window.
+    gensim's CoherenceModel has the same windows, but forgets a word in a window that repeats it.
 
     Parameters
     ----------

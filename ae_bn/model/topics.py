@@ -59,6 +59,7 @@ et al. 2020, arXiv 2004.12585).
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import NamedTuple
 
@@ -104,7 +105,7 @@ def kl_divergence(mean, log_variance, prior: Prior):
         The prior p.
     """
     spread = (T.exp(log_variance) + T.sqr(mean)) / prior.variance
-    return 0.5 * (spread - 1 + np.log(prior.variance) - log_variance).sum(axis=1)
+    return 0.5 * (spread - 1 + math.log(prior.variance) - log_variance).sum(axis=1)
 
 
 def sample(mean, log_variance, epsilon):

@@ -181,3 +181,14 @@ def test_metrics_of_a_model(float32, documents):
     total = model.evaluate(corpus.test) * 10
     assert found["perplexity"] == pytest.approx(np.exp(total / corpus.test.sum()), rel=1e-5)
     assert found["unique_words"] == unique_share(top) and found["overlap"] == overlap(top)
+
+
+def test_windows_as_gensim():
+    """gensim 4.3.3, c_npmi; of texts that repeat no word, where its count of windows is exact."""
+    rng = np.random.default_rng(0)
+    texts = [rng.permutation(60)[:n] for n in rng.integers(3, 60, 400)]
+    expected = {20: [-0.0097010864, -0.0279327658, -0.0282210591]}
+    expected[5] = [-0.0503482540, -0.0592578692, -0.0306415125]
+    top = np.arange(12).reshape(3, 4)
+    for width, values in expected.items():
+        np.testing.assert_allclose(npmi(in_windows(texts, top, width), top), values, atol=1e-9)

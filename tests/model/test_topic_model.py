@@ -78,6 +78,11 @@ def test_kl_divergence_against_integration(float64):
     np.testing.assert_allclose(kl_divergence(*same, prior).eval(), 0, atol=1e-12)
 
 
+def test_single_precision_stays(float32, counts):
+    topics = started(model(*OUTPUTS["scale and shift"]), counts.astype("float32"))
+    assert {d.dtype for d in [topics._batch_loss, *topics._gradients]} == {"float32"}
+
+
 @pytest.mark.parametrize("number, alpha", [(2, 1.0), (5, 0.02), (50, 0.3)])
 def test_the_prior_is_the_curvature_of_the_dirichlet_at_its_mode(number, alpha):
     """In the basis of the logits, by differences; along 1, where theta is constant, it is flat."""
