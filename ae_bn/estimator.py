@@ -27,7 +27,7 @@ from ae_bn.randomness import streams
 from ae_bn.scikit_learn import DTYPES, Transformer, validate_data
 from ae_bn.study.compiled import compiled
 from ae_bn.theano_setup import require_compiler
-from ae_bn.training import SNAPSHOTS, Epoch, check_batch_size, fit
+from ae_bn.training import SNAPSHOTS, Epoch, check_batch_size, codes_observer, fit
 
 SETTINGS = {  # the name of each parameter in a config
     "layers": "model.layers",
@@ -156,7 +156,7 @@ class BatchNormAutoencoder(Transformer):
     start_ : {"denoiser", "random"}
         Where training started.
     history_ : list of ae_bn.training.Epoch
-        The losses of every epoch.  With a ``monitor`` that uses labels, ``codes`` of an epoch has
+        The losses of every epoch.  With a ``monitor`` that uses labels, ``metrics`` of an epoch has
         its accuracy and precision.
     best_epoch_ : int
         The kept epoch, counted from 1.
@@ -244,7 +244,7 @@ class BatchNormAutoencoder(Transformer):
         X_train, X_valid, training = X[rows], X[valid_rows], config.training
         _check_values(X, config)
         _check_minibatches(X_train, config)
-        meter = None
+        observers: list = []
         if labels is not None:
             if np.ptp(labels[rows]) == 0:
                 raise UserError(
@@ -253,17 +253,24 @@ class BatchNormAutoencoder(Transformer):
                 )
             activation = config.model.hidden_activation
             meter = PathMeter(labels[rows], labels[valid_rows], activation)
+            observers.append(codes_observer(meter, X_train, X_valid))
         model = compiled(config, X.shape[1])
         with model as autoencoder, self._progress(training.epochs, "epoch") as bar:
 
-            def report(epoch):
+            def report(autoencoder, epoch):
                 losses = {"train": epoch.train_loss, "valid": epoch.valid_loss}
                 bar.set_postfix(losses, refresh=False)
                 bar.update()
 
             autoencoder.initialize(X_train, random, training.learning_rate, config.model.dropout)
             result = fit(
-                autoencoder, X_train, X_valid, training, random.order, report, measure_codes=meter
+                autoencoder,
+                X_train,
+                X_valid,
+                training,
+                random.order,
+                observers=[*observers, report],
+                snapshots={"loss", self.monitor},
             )
         if self.monitor not in result.snapshots:
             raise UserError(_no_finite_loss(config))

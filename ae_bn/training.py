@@ -12,10 +12,10 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, Iterable, Iterator, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -31,10 +31,13 @@ from ae_bn.model.layers import standardises_minibatches
 # Each snapshot keeps the epoch with the largest value of its function (the first of equals).
 SNAPSHOTS: dict[str, Callable[[Epoch], float | None]] = {
     "loss": lambda epoch: -epoch.valid_loss,
-    "accuracy": lambda epoch: epoch.codes.get("valid_accuracy"),
-    "precision": lambda epoch: epoch.codes.get("valid_centred_precision"),
+    "accuracy": lambda epoch: epoch.metrics.get("valid_accuracy"),
+    "precision": lambda epoch: epoch.metrics.get("valid_centred_precision"),
     "last": lambda epoch: epoch.epoch,
 }
+
+# A function that is called after every epoch; it returns metrics, plain values, or None.
+Observer = Callable[[Autoencoder, "Epoch"], "dict | None"]
 
 
 class Epoch(NamedTuple):
@@ -43,8 +46,8 @@ class Epoch(NamedTuple):
     epoch: int  # from 1
     train_loss: float  # of the minibatches, noise on, while the weights moved
     valid_loss: float  # population statistics, nothing dropped
-    seconds: float  # since training began, validation included, metrics of codes left out
-    codes: dict = {}  # what ``measure_codes`` returned after this epoch
+    seconds: float  # trained so far, validation included, observers and checkpoints left out
+    metrics: dict  # what the observers returned after this epoch
 
     @property
     def finite(self) -> bool:
@@ -58,120 +61,96 @@ class Snapshot(NamedTuple):
     state: dict  # see `Autoencoder.get_state`
 
 
-class Result(NamedTuple):
-    """What `fit` returns."""
-
-    history: list  # of Epoch
-    observations: list  # of dict, see `ae_bn.evaluation.observations`, with their step
-    measurements: list  # what ``measure`` returned, from epoch 0
-    snapshots: dict  # of Snapshot, by name; empty if no epoch had finite losses
-    diverged: bool  # the loss stopped being a finite number
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch with the lowest validation loss; 0 if none was finite."""
-        return self.snapshots["loss"].epoch if self.snapshots else 0
-
-
 @dataclass
 class Progress:
-    """The progress of training.  With the autoencoder's state it decides how training continues."""
+    """How training went so far.  With the autoencoder's state it decides how training continues."""
 
     order: dict  # state of the stream of orders before this epoch's permutation
     losses: list = field(default_factory=list)  # of this epoch's minibatches so far
     history: list = field(default_factory=list)  # of Epoch
-    observations: list = field(default_factory=list)  # of dict
-    measurements: list = field(default_factory=list)  # one per epoch, from 0
-    best_epochs: dict = field(default_factory=dict)  # of int, by snapshot
+    observations: list = field(default_factory=list)  # of dict, see `observe`, with their step
+    snapshots: dict = field(
+        default_factory=dict
+    )  # of Snapshot; empty if no epoch had finite losses
     seconds: float = 0.0  # trained so far
 
     @property
     def diverged(self) -> bool:
+        """Whether the loss stopped being a finite number."""
         return bool(self.history) and not self.history[-1].finite
 
-    def ended(self, config: TrainingConfig) -> bool:
-        epochs, best = len(self.history), self.best_epochs.get("loss", 0)
-        return self.diverged or epochs == config.epochs or epochs - best >= config.patience
-
-    def end_epoch(self, epoch: Epoch, order: np.random.Generator) -> None:
-        """Add an epoch to the history, and go on to the next one's order."""
-        self.history.append(epoch)
-        self.order, self.losses = dict(order.bit_generator.state), []
-
-    def improved(self, snapshots) -> list[str]:
-        """Return the names of the snapshots whose best epoch is now the last one; record this."""
-        last, better = self.history[-1], []
-        if not last.finite:
-            return []
-        for name in snapshots:
-            value, best = SNAPSHOTS[name](last), self.best_epochs.get(name)
-            highest = None if best is None else SNAPSHOTS[name](self.history[best - 1])
-            if value is not None and (highest is None or value > highest):
-                self.best_epochs[name] = last.epoch
-                better.append(name)
-        return better
-
-
-class Clock:
-    """A clock of the seconds of training, which continues from an earlier process.
-
-    Parameters
-    ----------
-    seconds : float
-        The seconds of training in earlier processes.
-    """
-
-    def __init__(self, seconds: float):
-        self._began = time.perf_counter() - seconds
-
     @property
-    def seconds(self) -> float:
-        """The seconds trained so far."""
-        return time.perf_counter() - self._began
+    def best_epoch(self) -> int:
+        """The epoch with the lowest validation loss; 0 if none was finite."""
+        return self.snapshots["loss"].epoch if "loss" in self.snapshots else 0
+
+    def ended(self, config: TrainingConfig) -> bool:
+        epochs = len(self.history)
+        patient = epochs - self.best_epoch < config.patience
+        return self.diverged or epochs == config.epochs or not patient
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Do not count what is inside the ``with`` block."""
+    def timed(self) -> Iterator[None]:
+        """Add the seconds inside the ``with`` block to those of training."""
         start = time.perf_counter()
         yield
-        self._began += time.perf_counter() - start
+        self.seconds += time.perf_counter() - start
+
+    def end_epoch(self, valid_loss: float, order: np.random.Generator) -> Epoch:
+        """Add an epoch to the history and return it; go on to the next one's order."""
+        number, train_loss = len(self.history) + 1, float(np.mean(self.losses))
+        self.history.append(Epoch(number, train_loss, valid_loss, self.seconds, {}))
+        self.order, self.losses = dict(order.bit_generator.state), []
+        return self.history[-1]
+
+    def keep_best(self, autoencoder: Autoencoder, names: Iterable[str]) -> None:
+        """Keep the autoencoder's state as every named snapshot for which the last epoch is best."""
+        last = self.history[-1]
+        for name in names if last.finite else ():
+            value, best = SNAPSHOTS[name](last), self.snapshots.get(name)
+            highest = best and SNAPSHOTS[name](self.history[best.epoch - 1])
+            if value is not None and (highest is None or value > highest):
+                self.snapshots[name] = Snapshot(last.epoch, autoencoder.get_state())
 
 
+@dataclass(frozen=True)
 class Checkpoint:
     """A file with the state of training; resumed training gives the same numbers.
 
-    Parameters
+    Attributes
     ----------
     path : Path or None
         The file.  If it is None, nothing is saved.
     identity : str
         A string that identifies the run.  A checkpoint with another identity is not used.
-    autoencoder : Autoencoder
-        The autoencoder that is trained.
     """
 
-    def __init__(self, path: Path | None, identity: str, autoencoder: Autoencoder):
-        self.path, self.identity, self.autoencoder = path, identity, autoencoder
+    path: Path | None = None
+    identity: str = ""
 
-    def save(self, progress: Progress, states: dict[str, dict]) -> None:
-        """Write the progress, the autoencoder's state, and the states of the snapshots by name."""
+    def save(self, autoencoder: Autoencoder, progress: Progress) -> None:
+        """Write the state of the autoencoder, and the progress with the states of its snapshots."""
         if self.path is None:
             return
-        arrays = self.autoencoder.get_state(training=True)
-        for snapshot, state in states.items():
-            arrays.update((f"{snapshot}.{name}", value) for name, value in state.items())
-        write_arrays(self.path, arrays, {"identity": self.identity, **asdict(progress)})
+        arrays = autoencoder.get_state(training=True)
+        facts = {**vars(progress), "identity": self.identity, "snapshots": {}}
+        for name, (epoch, state) in progress.snapshots.items():
+            facts["snapshots"][name] = epoch
+            arrays.update((f"{name}.{key}", value) for key, value in state.items())
+        write_arrays(self.path, arrays, facts)
 
     def resume(
-        self, order: np.random.Generator, config: TrainingConfig
-    ) -> tuple[Progress, dict[str, dict]]:
-        """Load the checkpoint into the autoencoder; return the progress and the snapshots' states.
+        self, autoencoder: Autoencoder, order: np.random.Generator, config: TrainingConfig
+    ) -> Progress:
+        """Load the checkpoint into the autoencoder, and return the progress.
 
         If there is no usable checkpoint, the autoencoder is unchanged and training starts from the
         beginning.
 
         Parameters
         ----------
+        autoencoder : Autoencoder
+            The autoencoder, initialised.
         order : numpy Generator
             The generator of the order of the documents; its state is loaded too.
         config : TrainingConfig
@@ -179,35 +158,37 @@ class Checkpoint:
         """
         start = Progress(dict(order.bit_generator.state))
         if self.path is None or not self.path.exists():
-            return start, {}
+            return start
         try:
-            return self._read(self.path, order, config)
+            return self._read(self.path, autoencoder, order, config)
         except UserError as error:
             print(f"training from the start, because {error}", flush=True)
-            return start, {}
+            return start
 
-    def _read(self, path, order, config):
-        """Return progress and snapshots, and change the autoencoder if all of the file is good."""
-        facts = read_facts(path)
+    def _read(self, path, autoencoder, order, config):
+        """Return the progress, and change the autoencoder if all of the file is good."""
+        facts, state = read_facts(path), autoencoder.get_state()
         if facts.pop("identity", None) != self.identity:
             raise UserError(f"{path} is of another run or of other versions")
         try:
-            progress = Progress(**facts)
-            progress.history = [Epoch(*epoch) for epoch in progress.history]
-            order.bit_generator.state = progress.order
-            progress.ended(config)
-            epochs = progress.best_epochs
+            epochs = facts.pop("snapshots")
             if not set(epochs) <= set(SNAPSHOTS):
                 raise ValueError("unknown snapshots")
+            progress = Progress(**facts)
+            progress.history = [Epoch(*epoch) for epoch in progress.history]
             for epoch in epochs.values():
                 progress.history[epoch - 1]
+            order.bit_generator.state = progress.order
+            progress.ended(config)
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({error})") from None
-        whole, state = self.autoencoder.get_state(training=True), self.autoencoder.get_state()
+        whole = autoencoder.get_state(training=True)
         expected = {**whole, **{f"{s}.{name}": v for s in epochs for name, v in state.items()}}
         arrays, _ = read_arrays(path, kinds(expected))
-        self.autoencoder.set_state({name: arrays[name] for name in whole}, training=True)
-        return progress, {s: {name: arrays[f"{s}.{name}"] for name in state} for s in epochs}
+        autoencoder.set_state({name: arrays[name] for name in whole}, training=True)
+        for s, epoch in epochs.items():
+            progress.snapshots[s] = Snapshot(epoch, {name: arrays[f"{s}.{name}"] for name in state})
+        return progress
 
 
 def fit(
@@ -216,12 +197,10 @@ def fit(
     X_valid: csr_matrix,
     config: TrainingConfig,
     order: np.random.Generator,
-    report: Callable[[Epoch], object] | None = None,
-    measure: Callable[[int], object] | None = None,
-    measure_codes: Callable[[np.ndarray, np.ndarray], dict] | None = None,
-    checkpoint: Path | None = None,
-    identity: str = "",
-) -> Result:
+    observers: Iterable[Observer] = (),
+    snapshots: Iterable[str] = ("loss",),
+    checkpoint: Checkpoint = Checkpoint(),
+) -> Progress:
     """Train an initialised autoencoder; leave it as it was after the epoch of the lowest loss.
 
     Every epoch visits the training documents in a new random order.  A remainder that does not
@@ -249,25 +228,17 @@ def fit(
         The settings of the training.
     order : numpy Generator
         The generator that draws the order of the documents.
-    report : function, optional
-        The function that is called with every `Epoch` that this call trains, after it is trained.
-    measure : function, optional
-        The function that is called before training with 0, and after every epoch with the epoch's
-        number, once the population statistics are computed.  Its results, plain values, are kept
-        in checkpoints.  Its time is not counted.
-    measure_codes : function, optional
-        The function that is called every ``path_epochs`` with the codes of the training and of the
-        validation documents.  It returns metrics, as `ae_bn.evaluation.codes.PathMeter` does, which
-        are kept in `Epoch.codes`.  Its time is not counted.  Without it, the only snapshot is that
-        of the lowest loss.
-    checkpoint : Path, optional
-        The file of the checkpoint.  Without it, nothing is saved.
-    identity : str
-        A string that identifies the run.  A checkpoint with another identity is not used.
+    observers : iterable of function
+        The functions that are called with the autoencoder and the `Epoch` after every epoch that
+        this call trains.  What they return is added to ``metrics`` of the epoch.
+    snapshots : iterable of str
+        The names of the snapshots to keep, from `SNAPSHOTS`.
+    checkpoint : Checkpoint
+        The checkpoint.  Without one, nothing is saved.
 
     Returns
     -------
-    Result
+    Progress
 
     Raises
     ------
@@ -275,69 +246,69 @@ def fit(
         If there are fewer training documents than ``batch_size``, or if Batch Normalization has
         minibatches of one document.
     """
-    n, batch_size = X_train.shape[0], config.batch_size
-    check_batch_size(n, batch_size, autoencoder.config)
-    kept = Checkpoint(checkpoint, identity, autoencoder)
-    progress, states = kept.resume(order, config)
-    clock = Clock(progress.seconds)
-    snapshots = ["loss"] if measure_codes is None else list(SNAPSHOTS)
-
-    def save():
-        progress.seconds = clock.seconds
-        kept.save(progress, states)
-
-    def observe_step():
-        step = len(progress.history) * (n // batch_size) + len(progress.losses)
-        if config.observe_steps and step % config.observe_steps == 0:
-            observed = observe(autoencoder, X_train[:CHUNK])
-            progress.observations.append({"step": step, **observed})
-
-    def codes_of(epoch):
-        if measure_codes is None or not epoch.finite or epoch.epoch % config.path_epochs:
-            return {}
-        return measure_codes(autoencoder.encode(X_train), autoencoder.encode(X_valid))
-
-    def measure_epoch(number):
-        if measure is not None:
-            with clock.paused():
-                progress.measurements.append(measure(number))
-
+    check_batch_size(X_train.shape[0], config.batch_size, autoencoder.config)
+    progress = checkpoint.resume(autoencoder, order, config)
     with held_back(signal.SIGINT, signal.SIGTERM) as arrived:
-        if measure is not None and not progress.measurements:
-            autoencoder.update_population_statistics(X_train)
-            measure_epoch(0)
         while not progress.ended(config):
-            autoencoder.set_learning_rate(learning_rate(config, progress.history))
-            order.bit_generator.state = progress.order
-            shuffled = shuffled_batches(X_train, order.permutation(n), batch_size)
-            for batch in islice(shuffled, len(progress.losses), None):
-                if arrived:
-                    save()
-                    raise KeyboardInterrupt
-                observe_step()
-                progress.losses.append(float(autoencoder.train(batch)))
-            autoencoder.update_population_statistics(X_train)
-            valid_loss, train_loss = autoencoder.evaluate(X_valid), float(np.mean(progress.losses))
-            epoch = Epoch(len(progress.history) + 1, train_loss, valid_loss, clock.seconds)
-            with clock.paused():
-                epoch = epoch._replace(codes=codes_of(epoch))
-            progress.end_epoch(epoch, order)
-            if report is not None:
-                report(epoch)
-            measure_epoch(epoch.epoch)
-            for snapshot in progress.improved(snapshots):
-                states[snapshot] = autoencoder.get_state()
+            with progress.timed():
+                _train_epoch(autoencoder, X_train, config, order, progress, arrived)
+            if arrived:
+                checkpoint.save(autoencoder, progress)
+                raise KeyboardInterrupt
+            with progress.timed():
+                autoencoder.update_population_statistics(X_train)
+                valid_loss = autoencoder.evaluate(X_valid)
+            epoch = progress.end_epoch(valid_loss, order)
+            for observer in observers:
+                epoch.metrics.update(observer(autoencoder, epoch) or {})
+            progress.keep_best(autoencoder, snapshots)
             if epoch.epoch % config.checkpoint_epochs == 0 or progress.ended(config):
-                save()
-    if "loss" in states:
-        autoencoder.set_state(states["loss"])
-    return Result(
-        progress.history,
-        progress.observations,
-        progress.measurements,
-        {name: Snapshot(progress.best_epochs[name], state) for name, state in states.items()},
-        progress.diverged,
-    )
+                checkpoint.save(autoencoder, progress)
+    if progress.snapshots:
+        autoencoder.set_state(progress.snapshots["loss"].state)
+    return progress
+
+
+def _train_epoch(autoencoder, X, config, order, progress, arrived) -> None:
+    """Train on the rest of this epoch's minibatches, until a signal arrives."""
+    autoencoder.set_learning_rate(learning_rate(config, progress.history))
+    order.bit_generator.state = progress.order
+    shuffled = shuffled_batches(X, order.permutation(X.shape[0]), config.batch_size)
+    before = len(progress.history) * (X.shape[0] // config.batch_size)  # steps of earlier epochs
+    for batch in islice(shuffled, len(progress.losses), None):
+        if arrived:
+            return
+        step = before + len(progress.losses)
+        if config.observe_steps and step % config.observe_steps == 0:
+            progress.observations.append({"step": step, **observe(autoencoder, X[:CHUNK])})
+        progress.losses.append(float(autoencoder.train(batch)))
+
+
+def codes_observer(
+    measure: Callable[[np.ndarray, np.ndarray], dict],
+    X_train: csr_matrix,
+    X_valid: csr_matrix,
+    every: int = 1,
+) -> Observer:
+    """Return an observer that measures the codes after every few epochs.
+
+    Parameters
+    ----------
+    measure : function
+        The function that is called with the codes of the training and of the validation documents.
+        It returns metrics, as `ae_bn.evaluation.codes.PathMeter` does.
+    X_train, X_valid : csr_matrix, (n_train, n_words) and (n_valid, n_words), floatX
+        The documents.
+    every : int
+        The number of epochs between measurements.
+    """
+
+    def observe_codes(autoencoder, epoch):
+        if not epoch.finite or epoch.epoch % every:
+            return {}
+        return measure(autoencoder.encode(X_train), autoencoder.encode(X_valid))
+
+    return observe_codes
 
 
 def learning_rate(config: TrainingConfig, history: list[Epoch]) -> float:

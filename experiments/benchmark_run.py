@@ -54,7 +54,8 @@ autoencoder = compiled(config, corpus.train.shape[1])
 if hasattr(autoencoder, "__enter__"):
     autoencoder = autoencoder.__enter__()
 more, path = {}, []
-if "measure_codes" in inspect.signature(training.fit).parameters:
+known = inspect.signature(training.fit).parameters
+if "observers" in known or "measure_codes" in known:
     from ae_bn.evaluation.codes import PathMeter, snapshot_metrics
     from ae_bn.evaluation.probes import Split
 
@@ -66,7 +67,11 @@ if "measure_codes" in inspect.signature(training.fit).parameters:
         path.append(time.perf_counter() - start)
         return metrics
 
-    more["measure_codes"] = measured
+    if "observers" in known:
+        more["observers"] = [training.codes_observer(measured, X_train, X_valid)]
+        more["snapshots"] = training.SNAPSHOTS
+    else:
+        more["measure_codes"] = measured
 
 def train(config):
     autoencoder.initialize(X_train, streams(1), 0.001, config.model.dropout)

@@ -30,8 +30,9 @@ from ae_bn.reporting.effects import (
 )
 from ae_bn.reporting.estimates import estimate, number, title, verdict
 from ae_bn.reporting.settings import BLOCKS, MASKING, NONE, read_blocks
+from ae_bn.study.plan import Run, plan_runs
 from ae_bn.study.record import Record
-from ae_bn.study.run import Run, plan_runs, results_of
+from ae_bn.study.results import results_of
 from ae_bn.study.sweep import sweep
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -45,7 +45,7 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds")
     parser.add_argument("--epochs", type=int, default=60, help="epochs from the same weights")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
@@ -163,26 +163,28 @@ def draw(table: pd.DataFrame) -> None:
     """Draw centred precision and accuracy over epochs, a line for each continuation."""
     from matplotlib.figure import Figure
 
-    from ae_bn.reporting.figures import BN_COLORS
+    from ae_bn.reporting.figures import BN_COLORS, save
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
     columns = {"valid_centred_precision": "centred precision", "valid_accuracy": "accuracy"}
     rows = table[table["start"] == "none"]
     for row, (column, label) in zip(axes, columns.items()):
-        for panel, (loss, of_loss) in zip(row, rows.groupby("loss")):
+        for panel, (_, of_loss) in zip(row, rows.groupby("loss")):
             for (bn, masking), arm in of_loss.groupby(["bn", "masking"]):
                 line = arm.groupby("epoch")[column].mean()
                 style = "--" if masking else "-"
                 name = ("hidden BN" if bn == "hidden" else "no BN") + ", masking .5" * bool(masking)
                 panel.plot(line.index, line, style, color=BN_COLORS[bn], label=name)
-            panel.set(title=loss if row is axes[0] else None, ylabel=f"validation {label}")
+            panel.set_ylabel(f"validation {label}")
             panel.grid(alpha=0.3)
+    for panel, (loss, _) in zip(axes[0], rows.groupby("loss")):
+        panel.set_title(f"{loss}: masking leaves, BN stays", fontsize=10, loc="left")
     for panel in axes[1]:
         panel.set_xlabel("epochs from the same weights")
     axes[0, 0].legend()
     with atomic_write(FOLDER / "same_weights.png", "wb") as file:
-        figure.savefig(file, format="png", dpi=150)
+        save(figure, file, dpi=110)
 
 
 def main(arguments: list[str]) -> None:

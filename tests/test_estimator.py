@@ -378,7 +378,7 @@ def test_labels_choose_the_epoch_and_nothing_else(labelled, monitor):
     other = clone(model).set_params(monitor=monitor).fit(X, y)
     assert [e[:3] for e in other.history_] == [e[:3] for e in model.history_]
     assert model.best_epoch_ == 1 + np.argmin([e.valid_loss for e in model.history_])
-    values = [epoch.codes[MONITORED[monitor]] for epoch in other.history_]
+    values = [epoch.metrics[MONITORED[monitor]] for epoch in other.history_]
     assert other.best_epoch_ == 1 + np.argmax(values) != model.best_epoch_
     # The parameters are those that training had at the end of that epoch.
     short = clone(model).set_params(epochs=int(other.best_epoch_)).fit(X)

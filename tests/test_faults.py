@@ -33,10 +33,10 @@ from ae_bn.errors import UserError
 from ae_bn.files import fingerprint, read_json
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.randomness import streams
-from ae_bn.study import run as experiment
-from ae_bn.study.run import plan_runs, results_table
+from ae_bn.study.plan import plan_runs
+from ae_bn.study.results import results_table
 from ae_bn.study.sweep import attempt, sweep
-from ae_bn.training import fit
+from ae_bn.training import Checkpoint, fit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -141,7 +141,7 @@ def test_training_goes_on_to_the_same_bits(optimizer, tmp_path, documents, monke
         stream = streams(1)
         autoencoder.initialize(documents, stream, 0.05, config.model.dropout)
         data = documents, documents, config.training, stream.order
-        result = fit(autoencoder, *data, checkpoint=checkpoint, identity="this")
+        result = fit(autoencoder, *data, checkpoint=Checkpoint(checkpoint, "this"))
         return [epoch[:3] for epoch in result.history], autoencoder.get_state(training=True)
 
     expected = fitted(None)
@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_is_not_used(damage, one, tmp_path, capsys, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(experiment, "write_model", stop)
+        patched.setattr("ae_bn.study.perform.write_model", stop)
         attempt(again)
     damage(checkpoint)
     attempt(again)

@@ -11,7 +11,7 @@ from ae_bn.data.corpus import batches, shuffled_batches
 from ae_bn.errors import UserError
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.randomness import streams
-from ae_bn.training import SNAPSHOTS, Epoch, fit, learning_rate
+from ae_bn.training import SNAPSHOTS, Epoch, codes_observer, fit, learning_rate
 
 
 def topics(n=600, n_words=60, n_topics=6, seed=0):
@@ -34,14 +34,12 @@ def train(*settings, seed=1, measure_codes=None):
     stream = streams(seed)
     rate, dropout = config.training.learning_rate, config.model.dropout
     autoencoder.initialize(X[:500], stream, rate, dropout)
-    return autoencoder, fit(
-        autoencoder,
-        X[:500],
-        X[500:],
-        config.training,
-        stream.order,
-        measure_codes=measure_codes,
-    )
+    data, more = (autoencoder, X[:500], X[500:], config.training, stream.order), {}
+    if measure_codes is not None:
+        every = config.training.path_epochs
+        more["observers"] = [codes_observer(measure_codes, X[:500], X[500:], every)]
+        more["snapshots"] = SNAPSHOTS
+    return autoencoder, fit(*data, **more)
 
 
 SETTINGS = ["training.epochs=6", "training.learning_rate=.01", "model.dropout.input=.2"]
@@ -108,14 +106,20 @@ def test_divergence_ends_training_and_is_told():
     assert not result.history[0].train_loss < np.inf
 
 
-def test_every_epoch_is_reported_once():
+def test_every_epoch_is_observed_once():
     seen = []
+
+    def observer(_, epoch):
+        seen.append(epoch)
+        return {"number": len(seen)}
+
     config = load_config(None, ["model.layers=[4]", "training.epochs=3"])
     autoencoder = Autoencoder(config.model, "adam", X.shape[1], config.theano.kernels)
     stream = streams(1)
     autoencoder.initialize(X, stream, 0.01, config.model.dropout)
-    result = fit(autoencoder, X, X, config.training, stream.order, report=seen.append)
+    result = fit(autoencoder, X, X, config.training, stream.order, [observer])
     assert seen == result.history and [epoch.epoch for epoch in seen] == [1, 2, 3]
+    assert [epoch.metrics for epoch in seen] == [{"number": n} for n in (1, 2, 3)]
 
 
 def a_path(*values):
@@ -137,7 +141,7 @@ def test_snapshots_are_the_weights_of_runs_stopped_there():
     assert set(result.snapshots) == set(SNAPSHOTS)
     assert result.snapshots["accuracy"].epoch == result.snapshots["precision"].epoch == 2
     assert result.snapshots["last"].epoch == 4
-    assert [epoch.codes["valid_accuracy"] for epoch in result.history] == [0.1, 0.3, 0.3, 0.2]
+    assert [epoch.metrics["valid_accuracy"] for epoch in result.history] == [0.1, 0.3, 0.3, 0.2]
     for name in ("accuracy", "last"):
         epoch, state = result.snapshots[name]
         stopped, _ = train(*SETTINGS, f"training.epochs={epoch}", "training.patience=99")
@@ -153,7 +157,7 @@ def test_snapshots_are_the_weights_of_runs_stopped_there():
 def test_codes_are_measured_every_so_many_epochs():
     path = a_path((0.1, 0.1), (0.2, 0.2))
     _, result = train(*SETTINGS, "training.epochs=5", "training.path_epochs=2", measure_codes=path)
-    assert [bool(epoch.codes) for epoch in result.history] == [False, True, False, True, False]
+    assert [bool(epoch.metrics) for epoch in result.history] == [False, True, False, True, False]
     assert result.snapshots["accuracy"].epoch == 4 and result.snapshots["last"].epoch == 5
 
 
@@ -165,7 +169,7 @@ def test_without_a_path_only_the_lowest_loss_is_kept():
 def test_the_learning_rate_is_cut_on_a_plateau():
     """Worked by hand: two epochs without a new lowest loss halve it; a new lowest starts over."""
     losses = [5, 4, 4.5, 4.2, 3, 3.5, 3.5, 3.5, 3.5, 2]
-    history = [Epoch(n, 0.0, loss, 0.0) for n, loss in enumerate(losses, start=1)]
+    history = [Epoch(n, 0.0, loss, 0.0, {}) for n, loss in enumerate(losses, start=1)]
     settings = ["training.learning_rate=.8", "training.plateau={factor: .5, patience: 2}"]
     config = load_config(None, settings).training
     rates = [learning_rate(config, history[:n]) for n in range(len(losses) + 1)]

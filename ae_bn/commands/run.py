@@ -171,8 +171,9 @@ def main(arguments: list[str]) -> int:
     from ae_bn.files import atomic_write
     from ae_bn.reporting.curves import curves_table
     from ae_bn.reporting.tables import check_report, read_tables, table_rows, write_report
+    from ae_bn.study.plan import plan_runs
     from ae_bn.study.record import Record
-    from ae_bn.study.run import plan_runs, record_lines, results_table
+    from ae_bn.study.results import record_lines, results_table
     from ae_bn.study.sweep import sweep
 
     config = load_config(options.config, options.set)

@@ -52,6 +52,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from ae_bn.config import Config, CurvatureConfig, ModelConfig
 from ae_bn.data.corpus import batches
 from ae_bn.errors import UserError
+from ae_bn.evaluation.probes import measured, merged
 from ae_bn.model.autoencoder import Autoencoder
 
 SEED = 0  # seed of the documents and starting vectors, the same for every run
@@ -315,6 +316,69 @@ def lanczos(operator: LinearOperator, v: np.ndarray, steps: int) -> tuple:
         off_diagonal.append(norm)
         basis[step + 1] = w / norm
     return np.array(diagonal), np.array(off_diagonal)
+
+
+class CurvatureMeter:
+    """Measures the curvature after the epochs that a config names; an observer of training.
+
+    Parameters
+    ----------
+    hessian : Hessian
+        The products for the architecture of the autoencoder.
+    X : csr_matrix, (n_train, n_words), floatX
+        The training documents.
+    batch_size : int
+        The number of documents in a minibatch.
+    settings : CurvatureConfig
+        The epochs, of which 0 is before training, and the settings of `measure`.
+    """
+
+    def __init__(self, hessian: Hessian, X: csr_matrix, batch_size: int, settings: CurvatureConfig):
+        self.hessian, self.X, self.batch_size, self.settings = hessian, X, batch_size, settings
+        self.initial: dict = {}  # the measurement before training
+
+    def start(self, autoencoder: Autoencoder) -> None:
+        """Measure the initialised autoencoder, if the config asks for epoch 0."""
+        autoencoder.update_population_statistics(self.X)
+        if 0 in self.settings.epochs:
+            self.initial = self._measured(autoencoder)
+
+    def __call__(self, autoencoder: Autoencoder, epoch) -> dict:
+        """Return the measurement after an epoch, as ``curvature``, if the config asks for it."""
+        asked = epoch.epoch in self.settings.epochs
+        return {"curvature": self._measured(autoencoder)} if asked else {}
+
+    def summary(self, autoencoder: Autoencoder, progress) -> dict:
+        """Return the curvature's part of a run's metrics, see `summarize`.
+
+        Parameters
+        ----------
+        autoencoder : Autoencoder
+            The autoencoder.
+        progress : ae_bn.training.Progress
+            Its training.  The kept epoch is measured here if it was not measured in training.
+        """
+        measurements = {0: self.initial}
+        measurements.update((e.epoch, e.metrics.get("curvature")) for e in progress.history)
+        measurements = {epoch: m for epoch, m in measurements.items() if m}
+        reasons = [m for m in measurements.values() if "reason" in m]
+        good = {epoch: m for epoch, m in measurements.items() if "reason" not in m}
+
+        def spectra():
+            best = good.get(progress.best_epoch)
+            if best is None and progress.snapshots:
+                autoencoder.set_state(progress.snapshots["loss"].state)
+                best = self._measure(autoencoder)
+            return summarize(good, best)
+
+        return merged(*reasons, measured({"curvature": spectra}))
+
+    def _measured(self, autoencoder):
+        return measured({"curvature": lambda: self._measure(autoencoder) or {}})
+
+    def _measure(self, autoencoder):
+        state = autoencoder.get_state()
+        return measure(self.hessian, state, self.X, self.batch_size, self.settings)
 
 
 def summarize(measurements: dict, best: dict | None) -> dict:

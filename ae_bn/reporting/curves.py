@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from ae_bn.config import FigureConfig
+from ae_bn.study.plan import Run
 from ae_bn.study.record import Record
-from ae_bn.study.run import Run, outcome
+from ae_bn.study.results import outcome
 
 
 def curves_table(

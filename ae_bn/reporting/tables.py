@@ -1,7 +1,7 @@
 """Tables of an experiment, in Markdown; `ae_bn.reporting.figures` draws its figures.
 
 Everything is made from an experiment's config and the two tables that `experiments/run.py` writes,
-``results.csv`` (`ae_bn.study.run.results_table`) and ``curves.csv``
+``results.csv`` (`ae_bn.study.results.results_table`) and ``curves.csv``
 (`ae_bn.reporting.curves.curves_table`), so it can be made again without the runs.
 """
 

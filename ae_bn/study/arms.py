@@ -10,8 +10,15 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
-from ae_bn.config import ComparisonConfig, Config, ExperimentConfig, check_name
+from ae_bn.config import (
+    ComparisonConfig,
+    Config,
+    ExperimentConfig,
+    ReferenceConfig,
+    check_name,
+)
 from ae_bn.errors import UserError
+from ae_bn.evaluation.references import REFERENCES
 
 
 class Contrast(NamedTuple):
@@ -113,6 +120,38 @@ def expand_corpora(config: Config) -> list[Arm]:
             settings.update(factors[factor][level])
         corpora.append(Arm(_arm_name(levels), levels, config.replace(settings)))
     return corpora
+
+
+def reference_arm(reference: ReferenceConfig, corpus: Arm) -> Arm:
+    """Return a reference as an arm: its name, and its data as counts.
+
+    Parameters
+    ----------
+    reference : ReferenceConfig
+        The settings of the reference.
+    corpus : Arm
+        The data, one of those that `expand_corpora` returns.
+    """
+    settings: dict = {"data.input": "as_is"}
+    if reference.vocabulary_size is not None:
+        settings["data.vocabulary_size"] = reference.vocabulary_size
+    name = " / ".join([reference.name or REFERENCES[reference.kind], *corpus.levels.values()])
+    return Arm(name, corpus.levels, corpus.config.replace(settings))
+
+
+def learning_rates(config: Config, arm: Arm) -> list:
+    """Return the learning rates that an arm is run at; None is the one of its config.
+
+    Parameters
+    ----------
+    config : Config
+        The experiment.
+    arm : Arm
+        One of its arms; a level that sets a learning rate is its only one.
+    """
+    factors, key = config.experiment.factors, "training.learning_rate"
+    fixed = any(key in factors[factor][level] for factor, level in arm.levels.items())
+    return [None] if fixed else list(config.experiment.rate_grid) or [None]
 
 
 def check_distinct(arms: list[str]) -> None:

@@ -83,7 +83,7 @@ class Record:
         Parameters
         ----------
         lines : iterable of dict
-            The lines of finished runs, as `ae_bn.study.run.record_lines` makes them.
+            The lines of finished runs, as `ae_bn.study.results.record_lines` makes them.
         name : str
             The name of the experiment, which begins the names of the files.
         """

@@ -35,8 +35,10 @@ from tqdm import tqdm
 from ae_bn.errors import UserError
 from ae_bn.files import write_json
 from ae_bn.study.compiled import graph
+from ae_bn.study.perform import perform
+from ae_bn.study.plan import Run
 from ae_bn.study.record import Record
-from ae_bn.study.run import Run, perform, results_of
+from ae_bn.study.results import results_of
 from ae_bn.theano_setup import check_locks, cpu_count, require_compiler
 
 DEATHS = 3  # number of workers that may die with a run before it counts as failed

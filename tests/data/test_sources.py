@@ -21,7 +21,9 @@ from ae_bn.errors import UserError
 from ae_bn.evaluation import probes as evaluation
 from ae_bn.reporting.curves import curves_table
 from ae_bn.reporting.tables import without_labels, write_report
-from ae_bn.study.run import perform, plan_runs, results_table
+from ae_bn.study.perform import perform
+from ae_bn.study.plan import plan_runs
+from ae_bn.study.results import results_table
 
 ROWS = [dict(zip(["part", "label"], name.split("/")), text=text) for name, text in TINY.items()]
 

@@ -18,8 +18,9 @@ from ae_bn.evaluation.probes import Split
 from ae_bn.evaluation.references import REFERENCES, candidates, reference_codes
 from ae_bn.files import read_json
 from ae_bn.randomness import streams
-from ae_bn.study import run as study
-from ae_bn.study.run import _identity, perform, plan_runs
+from ae_bn.study.perform import perform
+from ae_bn.study.plan import _identity, corpus_of, plan_runs
+from ae_bn.study.references import perform_reference
 
 COUNTS = csr_matrix(np.random.default_rng(0).poisson(1.0, (20, 6)))
 FIT = np.arange(12)  # rows of the 15 training documents
@@ -146,7 +147,7 @@ def tuned(config_file, tmp_path):
 def test_each_criterion_chooses_the_best_candidate(tuned):
     perform(tuned)
     results = tuned.read_metrics()
-    of = study._corpus(tuned)
+    of = corpus_of(tuned)
     part, valid_part = split_validation(of.train.shape[0], 0.2, streams(1).split)
     found = list(reference_codes("denoiser", candidates(tuned.reference, 5), of, part, tuned.seed))
     assert len(found) == len(results["candidates"]) == 6
@@ -177,27 +178,27 @@ def test_each_criterion_chooses_the_best_candidate(tuned):
 
 
 def test_test_documents_choose_nothing(tuned, monkeypatch):
-    results = study._reference(tuned, study._corpus(tuned))
-    order = np.random.default_rng(0).permutation(len(study._corpus(tuned).test_labels))
-    of = study._corpus(tuned)
+    results = perform_reference(tuned, corpus_of(tuned))
+    order = np.random.default_rng(0).permutation(len(corpus_of(tuned).test_labels))
+    of = corpus_of(tuned)
     moved = replace(of, test=of.test[::-1], test_labels=of.test_labels[order])
-    again = study._reference(tuned, moved)
+    again = perform_reference(tuned, moved)
     for key in ("chosen", "candidates"):
         assert again[key] == results[key]
     assert again["snapshots"] != results["snapshots"]
 
 
 def test_without_labels_the_first_candidate_is_taken(tuned):
-    of = study._corpus(tuned)
+    of = corpus_of(tuned)
     labels = {name: getattr(of, name) * 0 for name in ("train_labels", "test_labels")}
-    results = study._reference(tuned, replace(of, **labels))
+    results = perform_reference(tuned, replace(of, **labels))
     assert results["chosen"].count("width 1, masking 0.2") == 3
     assert set(results["snapshots"][""]) == {"dead_units", "saturated", "mean_share"}
 
 
 def test_models_of_denoisers_encode_text(config_file, tmp_path, tuned):
     plain = references(config_file, tmp_path, "denoiser")[0]
-    of = study._corpus(tuned)
+    of = corpus_of(tuned)
     text = "ax bx bx common"
     for run, names in (
         (plain, ["model.safetensors"]),
@@ -268,5 +269,5 @@ def test_references_of_every_corpus_that_arms_have(config_file, tmp_path):
         f"{title} / {level}" for level in words for title in ("truncated SVD", "all of them")
     ]
     assert [run.levels for run in runs[::2]] == [{"words": "few"}, {"words": "all"}]
-    sizes = [study._corpus(run).train.shape[1] for run in runs]
+    sizes = [corpus_of(run).train.shape[1] for run in runs]
     assert sizes[0] == 5 and sizes[1] == sizes[2] == sizes[3] > 5

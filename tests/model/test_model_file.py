@@ -23,8 +23,8 @@ from ae_bn.errors import UserError
 from ae_bn.files import write_arrays
 from ae_bn.model import model_file
 from ae_bn.model.model_file import read_contents, read_model
-from ae_bn.study import run as experiment
-from ae_bn.study.run import perform, plan_runs
+from ae_bn.study.perform import perform
+from ae_bn.study.plan import corpus_of, plan_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -68,7 +68,7 @@ def header(path) -> dict:
 
 
 def test_a_file_alone_is_the_model(run, model, tmp_path):
-    corpus = experiment._corpus(run)
+    corpus = corpus_of(run)
     expected = run.read_metrics()["snapshots"]["loss"]["test_loss"]
     assert model.autoencoder.evaluate(corpus.test) == pytest.approx(expected, rel=1e-6)
     (tmp_path / "alone").write_bytes((run.directory / "model.safetensors").read_bytes())
@@ -99,7 +99,7 @@ def test_the_documented_reader_needs_numpy_and_safetensors_only(run, model, fold
 
 
 def test_text_becomes_the_rows_it_was_trained_on(run, model, folder):
-    corpus = experiment._corpus(run)
+    corpus = corpus_of(run)
     X = model.vectorise([path.read_text() for path in sorted(folder.glob("*/*.txt"))])
     rows = {tuple(row) for row in corpus.train.toarray()} | {
         tuple(row) for row in corpus.test.toarray()
@@ -226,7 +226,7 @@ def test_codes_keep_the_names_of_a_table(run, tmp_path, monkeypatch, out, id_col
 def test_the_nearest_document_to_a_training_document_is_itself(
     run, model, tmp_path, capsys, monkeypatch
 ):
-    corpus = experiment._corpus(run)
+    corpus = corpus_of(run)
     row = 7
     words = " ".join(corpus.words[i] for i in corpus.train[row].indices)
     (tmp_path / "one.txt").write_text(f"{words}\n")

@@ -13,11 +13,11 @@ from test_model_file import run as run
 from ae_bn.commands import inspect
 from ae_bn.errors import UserError
 from ae_bn.reporting.inspection import Unit, describe_units, distinct, most_missed
-from ae_bn.study import run as experiment
+from ae_bn.study.plan import corpus_of
 
 
 def test_units(run, model):
-    corpus = experiment._corpus(run)
+    corpus = corpus_of(run)
     codes = model.autoencoder.encode(corpus.test)
     units = describe_units(model, corpus, n_words=3)
     assert len(units) == 5
@@ -42,7 +42,7 @@ def test_a_dead_unit_is_told(run, model):
         b = state["layer1.b"].copy()
         b[2] = -1e3
         model.autoencoder.set_state({**state, "layer1.b": b})
-        unit = describe_units(model, experiment._corpus(run))[2]
+        unit = describe_units(model, corpus_of(run))[2]
         assert unit.dead and unit.active == 0 and unit.words == []
     finally:
         model.autoencoder.set_state(state)
@@ -57,7 +57,7 @@ def test_units_with_the_same_words_are_shown_once():
 
 
 def test_most_missed(run, model):
-    X = experiment._corpus(run).test[0]
+    X = corpus_of(run).test[0]
     out = model.autoencoder.reconstruct(X)[0]
     missed, added = most_missed(model, X, 4)
     row = dict(zip(model.words, X.toarray()[0]))

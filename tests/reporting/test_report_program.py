@@ -242,6 +242,7 @@ def test_the_first_screen_of_readme_is_that_of_the_report():
     report = (REPOSITORY / "results" / "REPORT.md").read_text(encoding="utf-8")
     shown = readme.split(program.BEGIN)[1].split(program.END)[0]
     shown = shown.replace("](results/REPORT.md#", "](#").replace('"results/', '"')
+    shown = shown.replace("](docs/", "](../docs/")
     assert " ".join(shown.split()) in " ".join(report.split())
 
 

@@ -12,8 +12,10 @@ from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.reporting.curves import curves_table
 from ae_bn.study import sweep as sweep_module
+from ae_bn.study.perform import perform
+from ae_bn.study.plan import plan_runs
 from ae_bn.study.record import Record
-from ae_bn.study.run import perform, plan_runs, record_lines, results_table
+from ae_bn.study.results import record_lines, results_table
 from ae_bn.study.sweep import sweep
 
 

@@ -25,15 +25,10 @@ from ae_bn.model.model_file import read_contents
 from ae_bn.randomness import streams
 from ae_bn.reporting.curves import curves_table
 from ae_bn.reporting.tables import write_report
-from ae_bn.study import run as experiment
+from ae_bn.study.perform import perform
+from ae_bn.study.plan import _identity, _without_nulls, plan_runs
 from ae_bn.study.record import Record
-from ae_bn.study.run import (
-    _identity,
-    _without_nulls,
-    perform,
-    plan_runs,
-    results_table,
-)
+from ae_bn.study.results import results_table
 from ae_bn.study.sweep import attempt
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -175,7 +170,7 @@ def test_a_plan_needs_no_documents_that_the_record_knows(config_file, tmp_path, 
     for number, each in enumerate((data, counts)):
         documents = {"source": "sklearn cache", "fingerprint": "ab"[number] * 64}
         record.lines[str(number)] = {"config": {"data": each}, "data": documents}
-    monkeypatch.setattr(experiment, "_prepare_corpus", None)
+    monkeypatch.setattr("ae_bn.study.corpora._prepare", None)
     runs = plan_runs(config, [1], tmp_path, record)
     assert [run.data_fingerprint[0] for run in runs] == ["b", *"a" * (len(runs) - 1)]
     assert runs[0].corpus is None and runs[0].source == "sklearn cache"
@@ -186,7 +181,7 @@ def test_a_plan_needs_no_documents_that_the_record_knows(config_file, tmp_path, 
         raise UserError("no network")
 
     asked: list = []
-    monkeypatch.setattr(experiment, "_prepare_corpus", missing)
+    monkeypatch.setattr("ae_bn.study.corpora._prepare", missing)
     other = config.replace({"data.vocabulary_size": 7})
     runs = plan_runs(other, [1], tmp_path, record)
     assert {(run.source, run.data_fingerprint) for run in runs} == {("unknown", "")}
