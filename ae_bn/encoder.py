@@ -154,8 +154,9 @@ class Encoder:
 
     def vectorise(self, texts: Iterable[str]) -> csr_matrix:
         """Return the network's input for raw texts, csr_matrix of float32, (n_texts, n_words)."""
+        texts, facts = checked_texts(texts), self._contents
         return vectorise(
-            checked_texts(texts), self.words, self.idf, self.config.data, self.token_pattern
+            texts, facts.words, facts.idf, facts.config.data, facts.token_pattern, facts.stop_words
         )
 
     def encode(self, X) -> np.ndarray:
@@ -218,8 +219,8 @@ class Encoder:
         Raises
         ------
         UserError
-            If ``texts`` are not texts, if there are not as many names, or if the file cannot be
-            written.
+            If ``texts`` are not texts, if there are not as many names, if no document has a word
+            of the vocabulary, or if the file cannot be written.
         """
         texts = list(checked_texts(texts))
         names = list(map(str, range(1, len(texts) + 1) if names is None else names))
@@ -255,6 +256,8 @@ class Encoder:
             The name of each document, and what to show of it.
         """
         known = np.flatnonzero(np.diff(X.indptr))
+        if not len(known):
+            raise UserError(f"none of the {X.shape[0]} documents has a word of the vocabulary")
         chosen = ([of_all[row] for row in known] for of_all in (names, texts))
         self._neighbours = Neighbours(self.encode(X[known]), *chosen)
         return self._neighbours.write(self._file())

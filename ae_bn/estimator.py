@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from ae_bn.theano_setup import require_compiler, require_theano
+
+require_theano()  # a pickle may be opened where there is none
+
+# isort: split
+
 import inspect
 import warnings
 from contextlib import contextmanager
@@ -26,7 +32,6 @@ from ae_bn.model.layers import standardises_minibatches
 from ae_bn.randomness import streams
 from ae_bn.scikit_learn import DTYPES, Transformer, validate_data
 from ae_bn.study.compiled import compiled
-from ae_bn.theano_setup import require_compiler
 from ae_bn.training import SNAPSHOTS, Epoch, check_batch_size, codes_observer, fit
 
 SETTINGS = {  # the name of each parameter in a config

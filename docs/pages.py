@@ -204,7 +204,10 @@ def cost(name: str) -> str:
     path = ROOT / "results" / name / "results.csv"
     if not path.exists():
         return "not run yet"
-    runs = pd.read_csv(path).drop_duplicates("run").dropna(subset=["seconds"])
+    runs = pd.read_csv(path).drop_duplicates("run")
+    if "seconds" not in runs:
+        return f"{len(runs)} references, which need no training"
+    runs = runs.dropna(subset=["seconds"])
     config = load_config(ROOT / "configs" / f"{name}.yaml")
     experiment, key, numbers = config.experiment, "training.learning_rate", {}
     for arm in expand_arms(config):

@@ -128,7 +128,7 @@ def run(seed: int, loss: str, epochs: int) -> list[dict]:
             rate, dropout = arm.training.learning_rate, arm.model.dropout
             autoencoder.initialize(X, stream, rate, dropout)
 
-            def measure(epoch):
+            def measure(*_):
                 return {
                     "train_loss": autoencoder.evaluate(X),
                     "valid_loss": autoencoder.evaluate(X_valid),
@@ -140,8 +140,10 @@ def run(seed: int, loss: str, epochs: int) -> list[dict]:
                 own = autoencoder.get_state()
                 return own, converted(autoencoder, own, X, BN[bn])
             autoencoder.set_state(state)
-            result = fit(autoencoder, X, X_valid, arm.training, stream.order, measure=measure)
-            return result.measurements
+            autoencoder.update_population_statistics(X)
+            measured = [measure()]
+            progress = fit(autoencoder, X, X_valid, arm.training, stream.order, [measure])
+            return measured + [epoch.metrics for epoch in progress.history]
 
     found = []
     for start, other in (("none", "hidden"), ("hidden", "none")):

@@ -18,8 +18,11 @@ from conftest import in_numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
 
-from ae_bn import Encoder, choices, neighbours
+from ae_bn import Encoder, choices, neighbours, save_model
 from ae_bn.config import BatchNormConfig, ModelConfig, load_config
 from ae_bn.data.corpus import Corpus
 from ae_bn.data.words import count_words, weigh
@@ -31,6 +34,7 @@ from ae_bn.model.model_file import read_contents, read_model, write_model
 from ae_bn.model.topics import kind
 
 WORDS = ["gull", "heron", "ship", "tide", "sail", "reef"]
+PICKLE = b"cae_bn.estimator\nBatchNormAutoencoder\n."  # refers to the estimator
 TEXTS = ["gull heron gull", "", "ship, tide & SAIL", "reef reef reef unknown", "gull ship tide"]
 # Every value of every setting of a model; a new setting has to be added, and to the encoder.
 MODELS = {
@@ -150,7 +154,7 @@ def test_no_theano_and_no_scikit_learn(file):
 import sys
 absent = "theano sklearn pandas matplotlib statsmodels joblib tqdm jinja2 filelock".split()
 sys.modules.update(dict.fromkeys(absent))
-import json, os
+import json, os, pickle
 import ae_bn
 encoder = ae_bn.Encoder.load({str(file)!r})
 print(json.dumps(encoder.transform({TEXTS!r}).tolist()))
@@ -163,6 +167,12 @@ except ae_bn.errors.UserError as error:
     assert "training needs Theano" in str(error)
 else:
     raise AssertionError("it trains")
+try:
+    pickle.loads({PICKLE!r})
+except ae_bn.errors.UserError as error:
+    assert "ae_bn.Encoder is enough" in str(error)
+else:
+    raise AssertionError("it trains")
 """
     environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     done = subprocess.run(
@@ -172,6 +182,32 @@ else:
     np.testing.assert_array_equal(
         np.float32(json.loads(done.stdout)), Encoder.load(file).transform(TEXTS)
     )
+
+
+def test_a_file_holds_the_stop_words_that_sequences_need(tmp_path):
+    """Without scikit-learn there is no other list."""
+    texts = [f"{text} the reef of tide" for text in TEXTS] * 3
+    vectoriser = TfidfVectorizer(ngram_range=(1, 2), stop_words="english")
+    pipeline = make_pipeline(vectoriser, TruncatedSVD(2, random_state=0)).fit(texts)
+    path = tmp_path / "model.safetensors"
+    save_model(pipeline, path)
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys("theano sklearn".split()))
+import json
+from ae_bn import Encoder
+encoder = Encoder.load({str(path)!r})
+print(json.dumps([encoder.words, encoder.transform({texts!r}).tolist()]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    words, codes = json.loads(done.stdout)
+    assert "reef tide" in words
+    np.testing.assert_allclose(codes, pipeline.transform(texts), atol=1e-5)
+    facts = {**read_facts(path), "stop_words": [3]}
+    write_arrays(path, read_contents(path).arrays, facts)
+    with pytest.raises(UserError, match="a stop word is no word"):
+        Encoder.load(path)
 
 
 def test_matrices_and_many_texts(file):
@@ -222,6 +258,8 @@ def test_similar_texts(file):
     for n in (0, 1.5, True):
         with pytest.raises(UserError, match="n=.*: give a whole number from 1"):
             encoder.similar(TEXTS, n)
+    with pytest.raises(UserError, match="none of the 2 documents has a word"):
+        encoder.store(["", "unknown"])
     with pytest.raises(UserError, match="2 names for 5 texts"):
         encoder.store(TEXTS, ["a", "b"])
     content = bytearray(stored.read_bytes())

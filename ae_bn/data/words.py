@@ -16,7 +16,7 @@ import re
 import unicodedata
 from array import array
 from functools import lru_cache
-from typing import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags
@@ -152,7 +152,7 @@ def has_letters_only(text: str) -> bool:
 
 
 def word_splitter(
-    stop_words: str = "none",
+    stop_words: str | Collection[str] = "none",
     stem: str | None = None,
     token_pattern: str = TOKEN_PATTERN,
     ngram_range: Sequence[int] | None = None,
@@ -164,9 +164,9 @@ def word_splitter(
 
     Parameters
     ----------
-    stop_words : {"none", "english", "smart"}
-        The words to leave out: none, scikit-learn's list, or the list of the SMART system from
-        ``python-rake``, which lacks a few words of KATE's own list, such as ``dont``.
+    stop_words : {"none", "english", "smart"} or collection of str
+        The words to leave out, or their list: none, scikit-learn's list, or the list of the SMART
+        system from ``python-rake``, which lacks a few words of KATE's own list, such as ``dont``.
     stem : {"porter"}, optional
         The stemmer: NLTK's Porter stemmer, which KATE used.
     token_pattern : str
@@ -185,7 +185,10 @@ def word_splitter(
     UserError
         If the package with the list or the stemmer is not installed.
     """
-    left_out = _stop_words(stop_words)
+    if isinstance(stop_words, str):
+        left_out = stop_words_of(stop_words)
+    else:
+        left_out = frozenset(stop_words)
     stemmed = (lambda word: word) if stem is None else _stemmer()
 
     def split(text):
@@ -202,7 +205,8 @@ def word_splitter(
     return split
 
 
-def _stop_words(name: str) -> frozenset[str]:
+def stop_words_of(name: str) -> frozenset[str]:
+    """Return the words of a list, "none", "english" or "smart", see `word_splitter`."""
     if name == "none":
         return frozenset()
     try:

@@ -13,6 +13,7 @@ decoder has no W).  Its metadata has two strings: ``facts``, a JSON object ::
                    no soft hyphens inside; see `ae_bn.data.words`; or as it is, if it is the
                    config's data.token_pattern); if the config has data.stem or data.ngram_range,
                    stop words are left out next, the others are stemmed, and sequences are made
+    stop_words     the words that are left out, where this is needed
     source         where the training documents came from
     fingerprint    of the training documents (`ae_bn.data.corpus.Corpus`)
 
@@ -47,7 +48,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.sparse import csr_matrix
 
 from ae_bn.config import Config, DataConfig, complete, load_config
-from ae_bn.data.words import LETTERS_ONLY, TOKEN_PATTERN, count_words, weigh, word_splitter
+from ae_bn.data.words import (
+    LETTERS_ONLY,
+    TOKEN_PATTERN,
+    count_words,
+    stop_words_of,
+    weigh,
+    word_splitter,
+)
 from ae_bn.errors import UserError
 from ae_bn.files import read_arrays, read_facts, read_header, user_path, write_arrays
 from ae_bn.model.layers import array_shapes
@@ -70,6 +78,7 @@ class _Facts(BaseModel):
     token_pattern: str
     source: str
     fingerprint: str
+    stop_words: list = []
 
 
 class Contents(NamedTuple):
@@ -82,6 +91,7 @@ class Contents(NamedTuple):
     fingerprint: str
     token_pattern: str
     arrays: dict  # of ndarray, as `Autoencoder.get_state`
+    stop_words: list | None = None  # of str, where encoding needs them
 
 
 class Vocabulary(NamedTuple):
@@ -99,6 +109,7 @@ def vectorise(
     idf: np.ndarray,
     data: DataConfig,
     token_pattern: str = TOKEN_PATTERN,
+    stop_words: list[str] | None = None,
 ) -> csr_matrix:
     """Return a model's input for raw texts.
 
@@ -114,16 +125,25 @@ def vectorise(
         The settings of the data that the model was trained on.
     token_pattern : str
         The pattern that cut its training documents into words, see `ae_bn.data.words.split_words`.
+    stop_words : list of str, optional
+        The words that ``data.stop_words`` names, where a file has them.
 
     Returns
     -------
     csr_matrix of float32, (n_texts, n_words)
     """
-    # Of single words that are not stemmed, no stop word is in the vocabulary, unless it is a
-    # matrix's, whose words stay.
-    stop_words = data.stop_words if data.stem or data.ngram_range else "none"
-    split = word_splitter(stop_words, data.stem, token_pattern, data.ngram_range)
+    left_out = (stop_words or data.stop_words) if _needs_stop_words(data) else "none"
+    split = word_splitter(left_out, data.stem, token_pattern, data.ngram_range)
     return weigh(count_words(texts, words, split), data.input, idf)
+
+
+def _needs_stop_words(data: DataConfig) -> bool:
+    """Return whether encoding leaves out stop words.
+
+    Of single words that are not stemmed, none is in the vocabulary, unless it is a matrix's, whose
+    words stay.
+    """
+    return bool(data.stem or data.ngram_range)
 
 
 class Model(NamedTuple):
@@ -241,6 +261,8 @@ def write_parameters(
         "source": corpus.source,
         "fingerprint": corpus.fingerprint,
     }
+    if _needs_stop_words(config.data):
+        facts["stop_words"] = sorted(stop_words_of(config.data.stop_words))
     write_arrays(path, parameters, facts)
 
 
@@ -296,6 +318,7 @@ def read_contents(path: Path) -> Contents:
         facts.fingerprint,
         facts.token_pattern,
         arrays,
+        facts.stop_words,
     )
 
 
@@ -317,7 +340,7 @@ def read_model(path: Path) -> Model:
 
     from ae_bn.model.topics import kind
 
-    config, words, idf, source, fingerprint, token_pattern, arrays = read_contents(path)
+    config, words, idf, source, fingerprint, token_pattern, arrays, _ = read_contents(path)
     dtype, floatX = str(arrays["layer1.W"].dtype), theano.config.floatX
     if dtype != floatX:
         raise UserError(f"{path} is a model in {dtype}: set THEANO_FLAGS=floatX={dtype}")
@@ -345,6 +368,8 @@ def _checked_facts(path):
             raise ValueError("idf does not fit the vocabulary")
         if not np.isfinite(facts.idf).all():
             raise ValueError("idf is not finite")
+        if not all(type(word) is str for word in facts.stop_words):
+            raise ValueError("a stop word is no word")
     except (ValidationError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
