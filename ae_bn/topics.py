@@ -78,8 +78,6 @@ class TopicAutoencoder(BatchNormAutoencoder):
 
     Attributes
     ----------
-    components_ : ndarray, (n_topics, n_words)
-        A number for each topic and word, see ``rows``.
     parameters_ : dict of str to ndarray
         W, a, b and population statistics of every layer.
     history_ : list of ae_bn.training.Epoch
@@ -143,7 +141,7 @@ class TopicAutoencoder(BatchNormAutoencoder):
 
     @property
     def components_(self) -> np.ndarray:
-        """A number for each topic and word, (n_topics, n_words)."""
+        """A number for each topic and word, ndarray (n_topics, n_words), see ``rows``."""
         check_is_fitted(self, "parameters_")
         decoder = topics.decoder(self._fitted.model, self.parameters_)
         return topics.topic_rows(decoder, self.rows)
