@@ -38,6 +38,7 @@ from ae_bn.reporting.estimates import (
     verdict,
 )
 from ae_bn.reporting.predictions import FRESH, Prediction, predictions
+from ae_bn.reporting.real_vocabulary import real_vocabulary
 from ae_bn.reporting.settings import BLOCKS, HIDDEN
 from ae_bn.reporting.tables import (
     Table,
@@ -245,7 +246,7 @@ class AnswerNumbers(Sentences):
         "effect", "agree", "levels", "test_documents", "answers_table", "all_effects",
         "settings_table", "image", "experiments", "has", "predicted", "predictions_table",
         "hidden_settings", "losses", "recipe", "recipe_scores", "score", "scored", "seeds",
-        "settings",
+        "settings", "real_vocabulary", "with_real_vocabulary",
     )  # fmt: skip
 
     def __init__(self, answers: Answers):
@@ -391,14 +392,19 @@ class AnswerNumbers(Sentences):
 
     def recipe_scores(self, purpose: str) -> str:
         """Return the scores of a recipe beside those of the references, on each corpus."""
-        scores = self._recipe(purpose).scores
-        rows = {}
-        for (corpus, arm), of in scores.iterrows():
-            interval = f" [{of['low']:.3f}, {of['high']:.3f}]" if of["n"] > 1 else ""
-            rows.setdefault(arm, {})[corpus] = f"{of['mean']:.3f}{interval}, n = {of['n']:.0f}"
-        corpora = list(dict.fromkeys(scores.index.get_level_values("corpus")))
-        shown = [[arm, *(cells.get(name, "") for name in corpora)] for arm, cells in rows.items()]
-        return markdown(Table("", ["representation", *corpora], shown))
+        return _by_corpus(self._recipe(purpose).scores.swaplevel())
+
+    def real_vocabulary(self, metric: str) -> str:
+        """Return the scores of autoencoders and tuned references with 10,000 words."""
+        return _by_corpus(real_vocabulary(self.answers.results, metric))
+
+    def with_real_vocabulary(
+        self, metric: str, representation: str, corpus: str = "20 Newsgroups"
+    ) -> str:
+        """Return one of these scores."""
+        scores = real_vocabulary(self.answers.results, metric)
+        check_name((representation, corpus), list(scores.index), self.where)
+        return f"{scores.loc[(representation, corpus), 'mean']:.3f}"
 
     def scored(self, purpose: str, arm: str, corpus: str = "20 Newsgroups") -> str:
         """Return what an arm scores for a purpose on a corpus."""
@@ -459,6 +465,17 @@ class AnswerNumbers(Sentences):
     def _recipe(self, purpose):
         check_name(purpose, self.answers.recipes, self.where)
         return self.answers.recipes[purpose]
+
+
+def _by_corpus(scores: pd.DataFrame) -> str:
+    """Return a table: a row per representation, a column per corpus."""
+    rows: dict[str, dict] = {}
+    for (name, corpus), of in scores.iterrows():
+        interval = f" [{of['low']:.3f}, {of['high']:.3f}]" if of["n"] > 1 else ""
+        rows.setdefault(name, {})[corpus] = f"{of['mean']:.3f}{interval}, n = {of['n']:.0f}"
+    corpora = list(dict.fromkeys(scores.index.get_level_values("corpus")))
+    shown = [[name, *(cells.get(corpus, "") for corpus in corpora)] for name, cells in rows.items()]
+    return markdown(Table("", ["representation", *corpora], shown))
 
 
 def split_sentences(rendered: str) -> list[str]:

@@ -1,0 +1,62 @@
+"""Codes at the number of words that users have: autoencoders beside tuned references.
+
+The autoencoders are those of the experiment ``vocabulary`` that start from the linear denoiser, at
+the learning rate that validation chose; the references those of ``references``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from ae_bn.reporting.estimates import mean_interval
+
+WORDS, UNITS, RATE, MASKING = "10,000", "48", 0.0005, "masking .9"
+REFERENCES = ["raw TF-IDF", "truncated SVD, tuned", "linear denoiser, tuned"]
+NETWORKS = {"none": "autoencoder without BN", "hidden": "autoencoder with hidden BN"}
+EPOCHS = {"probe_accuracy": "accuracy"}  # at which a metric is read; otherwise that of precision
+
+
+def real_vocabulary(results: Path, metric: str) -> pd.DataFrame:
+    """Return a metric of the test documents by representation and corpus.
+
+    Parameters
+    ----------
+    results : Path
+        The folder of all results.
+    metric : str
+
+    Returns
+    -------
+    DataFrame
+        ``n`` (seeds), ``mean``, ``low`` and ``high``, by ``representation`` and ``corpus``; no rows
+        if one of the experiments has no results.
+    """
+    paths = [results / name / "results.csv" for name in ("references", "vocabulary")]
+    columns = ["n", "mean", "low", "high"]
+    if not all(path.exists() for path in paths):
+        return pd.DataFrame(columns=columns)
+    factors = dict.fromkeys(("words", "units"), str)
+    references, networks = (
+        pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=factors) for path in paths
+    )
+    references = references[references["words"] == WORDS]
+    references = references.assign(representation=references["arm"].str.split(" / ").str[0])
+    arm: dict[str, object] = {
+        "words": WORDS,
+        "units": UNITS,
+        "start": "denoiser",
+        "masking": MASKING,
+    }
+    arm.update(learning_rate=RATE, snapshot=EPOCHS.get(metric, "precision"))
+    networks = networks[(networks[list(arm)] == pd.Series(arm)).all(axis=1)]
+    networks = networks.assign(representation=networks["bn"].map(NETWORKS))
+    found = {}
+    for name in [*REFERENCES, *NETWORKS.values()]:
+        rows = pd.concat([references, networks])
+        for corpus, of in rows[rows["representation"] == name].groupby("corpus", sort=False):
+            found[name, corpus] = [len(of), *map(float, mean_interval(of[metric]))]
+    table = pd.DataFrame.from_dict(found, orient="index", columns=columns)
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["representation", "corpus"])
+    return table
