@@ -53,7 +53,10 @@ setup(
     description="Batch Normalization and dropout in autoencoders for sparse text",
     license="MIT",
     packages=find_packages(include=["ae_bn", "ae_bn.*"]),
-    package_data={"ae_bn": ["defaults.yaml", "shared.yaml", "scipy_openblas.h"]},
+    package_data={
+        "ae_bn": ["defaults.yaml", "shared.yaml", "scipy_openblas.h"],
+        "ae_bn.kernels": ["*.cpp", "*.h"],
+    },
     entry_points={"console_scripts": ["ae-bn = ae_bn.commands:main"]},
     python_requires=">=3.8",
     install_requires=[

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import theano.sparse as sparse
 import theano.tensor as T
 from conftest import in_numpy
 from scipy.sparse import csr_matrix
+from theano.link.c.cmodule import std_include_dirs
 from theano.sandbox.rng_mrg import MRG_RandomStream
 
 from ae_bn.config import load_config
+from ae_bn.kernels import kernel
 from ae_bn.kernels.competition import Compete, CompeteGradient
 from ae_bn.kernels.kernel import Kernel
 from ae_bn.kernels.losses import Loss, Multinomial
@@ -28,9 +32,10 @@ from ae_bn.kernels.normalization import (
 )
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
+from ae_bn.kernels.retrieval import CountRelevant
 from ae_bn.kernels.rows import TakeRows
 from ae_bn.kernels.squared_error import SquaredError, SquaredErrorGradient, SquaredErrorUpdate
-from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, RowsUpdate, Update
+from ae_bn.kernels.updates import STATE, ProjectionUpdate, RowsUpdate, Update
 from ae_bn.model import losses, stages
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.fused import KERNELS
@@ -400,7 +405,7 @@ def test_take_rows(dtype):
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", STATE)
 def test_update(dtype, rule, inplace):
     rng = np.random.default_rng(0)
     op = Update(rule, hyperparameters(rule))
@@ -780,3 +785,96 @@ def test_kernels_are_in_use_and_recorded():
         if isinstance(node.op, Update)
     )
     assert Autoencoder(load_config().model, "adam", V, "symbolic").kernels == ["symbolic"]
+
+
+# The C++ files.
+
+
+def kernels_of_files() -> dict[str, type]:
+    """Return a class of kernels for every C++ file that one of them uses."""
+    found, classes = {}, [Kernel]
+    for each in classes:
+        classes += each.__subclasses__()
+        if "file" in vars(each):
+            found[each.file] = each
+    return found
+
+
+def nodes():
+    """Return a node of every kernel in float32, with all parts that a property can switch on."""
+    scalar, x, vector = T.fscalar, T.fmatrix, T.fvector
+    standardisation = Standardisation(True, True, 1e-3, False)
+    csr = [vector(), T.ivector(), T.ivector()]
+    layer = [x(), vector(), vector(), vector(), vector()]
+    adam = "adam", (("beta1", 0.9), ("beta2", 0.999), ("epsilon", 1e-8))
+    state = [x(), x(), x()]
+    return [
+        Normalize(standardisation, "sigmoid").make_node(*layer),
+        NormalizeGradient(standardisation, "tanh").make_node(*layer, x()),
+        LayerNormalize(standardisation, "relu").make_node(*layer[:3]),
+        LayerNormalizeGradient(standardisation, "relu").make_node(*layer[:3], x()),
+        Statistics().make_node(x()),
+        Loss(standardisation, "linear", "cross_entropy").make_node(*layer, *csr, vector()),
+        Multinomial().make_node(x(), *csr),
+        Mask().make_node(T.imatrix(), scalar(), x()),
+        TakeRows().make_node(x(), T.ivector()),
+        Product().make_node(x(), x()),
+        Project().make_node(*csr, x()),
+        ProjectTransposed().make_node(*csr, x(), T.lscalar()),
+        Compete(6, 6.26).make_node(x()),
+        CompeteGradient(6, 6.26).make_node(x(), x(), x()),
+        CountRelevant().make_node(x(), *layer[1:], T.ivector(), T.ivector(), T.lscalar()),
+        SquaredError().make_node(x(), x(), vector(), *csr),
+        SquaredErrorGradient().make_node(scalar(), x(), x(), vector(), *csr),
+        Update(*adam).make_node(scalar(), scalar(), x(), *state),
+        RowsUpdate(*adam).make_node(scalar(), scalar(), T.ivector(), x(), *state),
+        ProjectionUpdate(*adam).make_node(scalar(), scalar(), *csr, x(), *state),
+        SquaredErrorUpdate(*adam).make_node(
+            scalar(), scalar(), scalar(), x(), vector(), *csr, *state
+        ),
+    ]
+
+
+def test_the_compiler_has_no_warning(tmp_path):
+    """Of unused functions only: a file need not use all that the headers have."""
+    source = ["#include <Python.h>\n#include <numpy/arrayobject.h>\n"]
+    made = nodes()
+    assert {node.op.file for node in made} == set(kernels_of_files())
+    shared = {node.op.c_support_code(): None for node in made}
+    source.append(max(shared, key=len))  # with BLAS
+    for number, node in enumerate(made):
+        code = node.op.c_support_code_apply(node, f"kernel{number}")
+        macros = [line.split("(")[0].split()[1] for line in code.splitlines()
+                  if line.startswith("#define")]  # fmt: skip
+        source += [code, *(f"#undef {macro}\n" for macro in macros)]
+        source.append(f"void* use{number}() {{ return (void*)&kernel{number}::kernel; }}\n")
+    path = tmp_path / "kernels.cpp"
+    path.write_text("".join(source))
+    command = [theano.config.cxx, "-std=c++11", "-O0", "-fopenmp", "-Wall", "-Wextra"]
+    command += ["-Wno-unused-function", "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION"]
+    command += [flag for folder in std_include_dirs() for flag in ("-isystem", folder)]
+    done = subprocess.run(
+        [*command, "-fsyntax-only", path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr[:2000]
+
+
+def test_a_changed_file_is_compiled_again(tmp_path, monkeypatch):
+    """Also one that another file includes."""
+    shutil.copytree(kernel.FOLDER, tmp_path / "kernels")
+    keys = []
+    for name in (None, "normalize.cpp", "activation.h", "kernel.h"):
+        if name:
+            path = tmp_path / "kernels" / name
+            path.write_text(path.read_text() + "// changed\n")
+        monkeypatch.setattr(kernel, "FOLDER", tmp_path / "kernels")
+        kernel.read_source.cache_clear()
+        keys.append(Normalize(COMBINATIONS[0][0], "relu").c_code_cache_version())
+    kernel.read_source.cache_clear()
+    assert len(set(keys)) == len(keys)
+
+
+def test_no_file_is_forgotten():
+    read = "".join(map(kernel.read_source, [*kernels_of_files(), "kernel.h", "blas.h"]))
+    for path in [*kernel.FOLDER.glob("*.cpp"), *kernel.FOLDER.glob("*.h")]:
+        assert path.read_text(encoding="utf-8").splitlines()[0] in read, path.name

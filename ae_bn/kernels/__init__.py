@@ -1,6 +1,6 @@
-"""The stages, losses and updates as Ops in C, several times faster and equal up to rounding.
+"""The stages, losses and updates as Ops in C++, several times faster and equal up to rounding.
 
-Each Op has its formula, its shapes, its C source and, in ``perform``, the same computation in
+Each Op has its shapes, a C++ file with its formula and, in ``perform``, the same computation in
 NumPy.  `ae_bn.model.fused` gives the Ops the names of the symbolic stages.  The symbolic stages are
 the definition, and tests hold the Ops equal to them:
 

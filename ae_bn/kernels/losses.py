@@ -15,7 +15,7 @@ from theano.gradient import DisconnectedType, grad_undefined
 from theano.graph.basic import Apply
 
 from ae_bn.kernels.kernel import Kernel
-from ae_bn.kernels.normalization import BLOCK, CHECK, NormalizingKernel, activate
+from ae_bn.kernels.normalization import NormalizingKernel, activate
 from ae_bn.kernels.projection import checked_csr
 
 LOSSES = ["cross_entropy", "squared_error"]
@@ -56,101 +56,7 @@ class Loss(NormalizingKernel):
     """
 
     __props__ = ("standardisation", "activation", "loss", "gradients", "inplace")
-    source = (
-        BLOCK
-        + r"""
-    // The loss of the columns' block z = a h + b, and its gradient by z instead of the target.
-    static double cross_entropy(const Block& block, Row* target, const Row& weight) {
-        alignas(64) Row sum, product, share;
-        EACH_COLUMN { sum[j] = 0; product[j] = 1; share[j] = weight[j] / block.n; }
-        double value = 0;
-        for (npy_intp r = 0; r < block.n; r++) {
-            EACH_COLUMN {
-                const real z = block.a[j] * block.h[r][j] + block.b[j], t = target[r][j];
-                const real e = exponential(-std::abs(z)), inverse = 1 / (1 + e);
-                sum[j] += (z < 0 ? real(0) : z) - t * z;
-                product[j] *= 1 + e;  // of factors up to 2: one logarithm for 64 of them
-                if (gradients) target[r][j] = ((z < 0 ? e : real(1)) * inverse - t) * share[j];
-            }
-            if (r % 64 == 63 || r == block.n - 1) {
-                EACH_COLUMN { sum[j] += std::log(product[j]); product[j] = 1; }
-                for (int j = 0; j < block.width; j++) value += sum[j] * weight[j];
-                EACH_COLUMN sum[j] = 0;
-            }
-        }
-        return value;
-    }
-
-    static double squared_error(const Block& block, Row* target, const Row& weight) {
-        alignas(64) Row sum, share;
-        EACH_COLUMN { sum[j] = 0; share[j] = 2 * weight[j] / block.n; }
-        for (npy_intp r = 0; r < block.n; r++)
-            EACH_COLUMN {
-                const real z = block.a[j] * block.h[r][j] + block.b[j];
-                const real out = activate<ACTIVATION>(z), difference = out - target[r][j];
-                sum[j] += difference * difference;
-                if (gradients)
-                    target[r][j] = difference * slope<ACTIVATION>(z, out) * share[j];
-            }
-        double value = 0;
-        for (int j = 0; j < block.width; j++) value += sum[j] * weight[j];
-        return value;
-    }
-
-    static void kernel(PyArrayObject* g_, PyArrayObject* a_, PyArrayObject* b_,
-                       PyArrayObject* mean_, PyArrayObject* variance_, PyArrayObject* data,
-                       PyArrayObject* indices, PyArrayObject* indptr, PyArrayObject* weights_,
-                       PyArrayObject** value_, PyArrayObject** dg_ = 0,
-                       PyArrayObject** da_ = 0, PyArrayObject** db_ = 0) {
-"""
-        + CHECK
-        + r"""
-        Csr<real> target(data, indices, indptr, m);
-        require(target.rows == n, "g and the target must have the same number of rows");
-        Input<real> weights(weights_);
-        const bool one_weight = weights.columns == 1;
-        require(one_weight || weights.columns == m, "weights must be one, or one for each column");
-        real *out = output<real>(value_, {}), *dg = 0, *da = 0, *db = 0;
-        if (gradients) {
-            dg = inplace ? overwrite<real>(g_, dg_) : output<real>(dg_, {n, m});
-            da = output<real>(da_, {m});
-            db = output<real>(db_, {m});
-        }
-        Scratch scratch(n, 2);
-        std::vector<int> cursors(n * most_threads());  // the next word of each document
-        double value = 0;
-        #pragma omp parallel reduction(+ : value)
-        {
-            FlushDenormals flush;
-            Row* dense = scratch.mine() + n;  // target, then gradient, of one block
-            int* cursor = cursors.data() + n * thread();
-            Block block(n, m, mean.data, variance.data, a.data, b.data, scratch.mine());
-            const Share share(m, WIDTH);
-            const int *word = target.indices.data, *at = target.indptr.data;
-            for (npy_intp r = 0; r < n; r++)
-                cursor[r] = std::lower_bound(word + at[r], word + at[r + 1], share.begin) - word;
-            for (npy_intp first = share.begin; first < share.end; first += WIDTH) {
-                block.standardise(g.data, first);
-                std::fill_n((real*)dense, n * WIDTH, real(0));
-                for (npy_intp r = 0; r < n; r++) {
-                    int& k = cursor[r];
-                    for (; k < at[r + 1] && word[k] < first + block.width; k++)
-                        dense[r][word[k] - first] += target.data.data[k];
-                }
-                alignas(64) Row weight;
-                EACH_COLUMN weight[j] = weights.data[0];
-                if (!one_weight) {
-                    EACH_COLUMN weight[j] = 0;
-                    std::copy_n(weights.data + first, block.width, weight);
-                }
-                value += LOSS(block, dense, weight);
-                if (gradients) block.adjoint(dense, dg, da, db);
-            }
-        }
-        *out = value / n;
-    }
-    """
-    )
+    file = "loss.cpp"
 
     def __init__(self, standardisation, activation, loss, gradients=True, inplace=False):
         super().__init__(standardisation, activation)
@@ -246,57 +152,7 @@ class Multinomial(Kernel):
     """
 
     __props__ = ("gradients", "inplace")
-    source = r"""
-    static void kernel(PyArrayObject* z_, PyArrayObject* data, PyArrayObject* indices,
-                       PyArrayObject* indptr, PyArrayObject** value_, PyArrayObject** dz_ = 0) {
-        Input<real> z(z_);
-        const npy_intp n = z.rows, m = z.columns;
-        Csr<real> target(data, indices, indptr, m);
-        require(target.rows == n, "z and the target must have the same number of rows");
-        real *out = output<real>(value_, {}), *dz = 0;
-        if (gradients) dz = inplace ? overwrite<real>(z_, dz_) : output<real>(dz_, {n, m});
-        std::vector<double> values(n);  // added up in one order, whatever the threads
-        #pragma omp parallel
-        {
-            FlushDenormals flush;
-            const Share share(n);
-            for (npy_intp r = share.begin; r < share.end; r++) {
-                const real* row = z.data + r * m;
-                const int begin = target.indptr.data[r], end = target.indptr.data[r + 1];
-                const real* weight = target.data.data;
-                const int* word = target.indices.data;
-                double total = 0, product = 0;
-                for (int k = begin; k < end; k++) {
-                    total += weight[k];
-                    product += double(weight[k]) * row[word[k]];
-                }
-                real top = m ? row[0] : 0, sum = 0;
-                #pragma omp simd reduction(max : top)
-                for (npy_intp j = 0; j < m; j++) top = row[j] > top ? row[j] : top;
-                if (gradients) {
-                    real* d = dz + r * m;
-                    #pragma omp simd reduction(+ : sum)
-                    for (npy_intp j = 0; j < m; j++) {
-                        const real e = std::exp(row[j] - top);
-                        sum += e;
-                        d[j] = e;
-                    }
-                    const real factor = total / (double(sum) * n);
-                    #pragma omp simd
-                    for (npy_intp j = 0; j < m; j++) d[j] *= factor;
-                    for (int k = begin; k < end; k++) d[word[k]] -= weight[k] / n;
-                } else {
-                    #pragma omp simd reduction(+ : sum)
-                    for (npy_intp j = 0; j < m; j++) sum += std::exp(row[j] - top);
-                }
-                values[r] = total * (top + std::log(double(sum))) - product;
-            }
-        }
-        double value = 0;
-        for (npy_intp r = 0; r < n; r++) value += values[r];
-        *out = value / n;
-    }
-    """
+    file = "multinomial.cpp"
 
     def __init__(self, gradients=True, inplace=False):
         self.gradients, self.inplace = gradients, inplace

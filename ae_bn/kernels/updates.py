@@ -7,30 +7,14 @@ import theano.tensor as T
 from theano.graph.basic import Apply
 
 from ae_bn.kernels.kernel import Kernel
-from ae_bn.kernels.projection import WORDS, checked_csr
+from ae_bn.kernels.projection import checked_csr
 
-# The equations of `ae_bn.model.optimizers` for a single number.  p is the parameter, d its gradient
-# and rate the learning rate; STATE has the names of the state.  They are valid C++ and, with sqrt,
-# also valid Python, which `Update.perform` runs on arrays.
-RULES = {
-    "sgd": """
-        p = p - rate * d;
-    """,
-    "nesterov": """
-        v = momentum * v - rate * d;
-        p = p + momentum * v - rate * d;
-    """,
-    "adam": """
-        m = beta1 * m + (1 - beta1) * d;
-        v = beta2 * v + (1 - beta2) * (d * d);
-        p = p - rate * correction1 * m / (sqrt(v) * correction2 + epsilon);
-    """,
-}
+# The names of the state of each optimiser; update.h has its equations.
 STATE = {"sgd": "", "nesterov": "v", "adam": "mv"}
 
 
 class Update(Kernel):
-    """The new parameter and the new state, by a rule of `RULES`.
+    """The new parameter and the new state, by the rule of an optimiser.
 
     Inputs
         rate (scalar); t (scalar), the number of this step, from 1; d, p and the state, all of
@@ -41,7 +25,7 @@ class Update(Kernel):
     Parameters
     ----------
     rule : str
-        The name of the optimiser, a key of `RULES`.
+        The name of the optimiser, a key of `STATE`.
     hyperparameters : tuple of (str, float)
         The names and values of the rule's constants.
     inplace : bool
@@ -49,6 +33,7 @@ class Update(Kernel):
     """
 
     __props__ = ("rule", "hyperparameters", "inplace")
+    file = "update.cpp"
     gradient = ["d"]  # names of the inputs that give the gradient
 
     def __init__(self, rule, hyperparameters, inplace=False):
@@ -61,71 +46,14 @@ class Update(Kernel):
         """Return the form that overwrites p and the state."""
         return type(self)(self.rule, self.hyperparameters, inplace=True)
 
-    @property
-    def source(self):
-        """The C++ code: the part that all updates share, then the loop of this class."""
-        names = ["p", *STATE[self.rule]]
-        each = "".join
-        return f"""
-    static inline void step({each(f"real& {name}, " for name in names)}real d, real rate,
-                            real correction1, real correction2) {{
-        {each(f"const real {name} = {value!r};" for name, value in self.hyperparameters)}
-        using std::sqrt;
-        {RULES[self.rule]}
-    }}
-
-    // The array to write to: the input itself, or the output's storage.
-    static real* target(PyArrayObject* in, PyArrayObject** out) {{
-        if (inplace) return overwrite<real>(in, out);
-        return output<real>(out, std::vector<npy_intp>(PyArray_DIMS(in),
-                                                       PyArray_DIMS(in) + PyArray_NDIM(in)));
-    }}
-
-    #define STEP(i, d) {{ \\
-        {each(f"real {name}_i = {name}_in.data[i]; " for name in names)} \\
-        step({each(f"{name}_i, " for name in names)}d, rate, correction1, correction2); \\
-        {each(f"{name}[i] = {name}_i; " for name in names)} \\
-    }}
-
-    static void kernel(PyArrayObject* rate_, PyArrayObject* t_,
-                       {each(f"PyArrayObject* {name}_, " for name in self.gradient)}
-                       {each(f"PyArrayObject* {name}_, " for name in names)}
-                       {", ".join(f"PyArrayObject** {name}_out" for name in names)}) {{
-        const real rate = *(real*)PyArray_DATA(rate_);
-        const double t = *(real*)PyArray_DATA(t_);
-        const real correction1 = 1 / (1 - std::pow(beta1, t)),
-                   correction2 = 1 / std::sqrt(1 - std::pow(beta2, t));
-        {each(f"Input<real> {name}_in({name}_);" for name in names)}
-        {
-            each(
-                f'require(PyArray_SAMESHAPE(p_, {name}_), "p and state must be of one shape");'
-                for name in names[1:]
-            )
-        }
-        {each(f"real* {name} = target({name}_, {name}_out);" for name in names)}
-        {self.loop}
-    }}
-    """
-
-    loop = r"""
-        Input<real> d(d_);
-        require(PyArray_SAMESHAPE(p_, d_), "p and d must be of one shape");
-        const npy_intp size = PyArray_SIZE(d_);
-        #pragma omp parallel if (size > 10000)
-        {
-            FlushDenormals flush;
-            const Share share(size, 16);
-            #pragma omp simd
-            for (npy_intp i = share.begin; i < share.end; i++) STEP(i, d.data[i])
-        }
-    """
-
     def constants(self):
-        decays = dict(self.hyperparameters)
+        constants = dict(self.hyperparameters)
+        values = "".join(f"const real {name} = {value!r}; " for name, value in constants.items())
         return (
+            f"#define RULE_{self.rule}\n#define HYPERPARAMETERS {values}\n"
             f"static const bool inplace = {int(self.inplace)};\n"
-            f"static const double beta1 = {decays.get('beta1', 0)!r}, "
-            f"beta2 = {decays.get('beta2', 0)!r};"
+            f"static const double beta1 = {constants.get('beta1', 0)!r}, "
+            f"beta2 = {constants.get('beta2', 0)!r};"
         )
 
     def make_node(self, *given):
@@ -134,24 +62,27 @@ class Update(Kernel):
 
     def perform(self, node, inputs, outputs):
         rate, t, d, *values = inputs
-        decays = dict(self.hyperparameters)
-        names = ["p", *STATE[self.rule]]
-        scope = dict(
-            zip(names, values),
-            d=d,
-            rate=rate,
-            sqrt=np.sqrt,
-            **decays,
-            correction1=1 / (1 - decays.get("beta1", 0) ** float(t)),
-            correction2=1 / np.sqrt(1 - decays.get("beta2", 0) ** float(t)),
-        )
-        exec("\n".join(line.strip() for line in RULES[self.rule].splitlines()), scope)
-        for name, value, output in zip(names, values, outputs):
+        for value, new, output in zip(values, self._step(rate, t, d, *values), outputs):
             if self.inplace:
-                value[...] = scope[name]
+                value[...] = new
                 output[0] = value
             else:
-                output[0] = np.asarray(scope[name], dtype=value.dtype)
+                output[0] = np.asarray(new, dtype=value.dtype)
+
+    def _step(self, rate, t, d, p, *state):
+        """Return the new p and the new state, in NumPy."""
+        constants = dict(self.hyperparameters)
+        if self.rule == "sgd":
+            return [p - rate * d]
+        if self.rule == "nesterov":
+            momentum = constants["momentum"]
+            v = momentum * state[0] - rate * d
+            return [p + momentum * v - rate * d, v]
+        beta1, beta2 = constants["beta1"], constants["beta2"]
+        m = beta1 * state[0] + (1 - beta1) * d
+        v = beta2 * state[1] + (1 - beta2) * d**2
+        std = np.sqrt(v / (1 - beta2 ** float(t))) + constants["epsilon"]
+        return [p - rate * m / (1 - beta1 ** float(t)) / std, m, v]
 
     def infer_shape(self, fgraph, node, shapes):
         return shapes[2 + len(self.gradient) :]
@@ -167,38 +98,8 @@ class RowsUpdate(Update):
         the new p and the new state
     """
 
+    file = "rows_update.cpp"
     gradient = ["rows", "d"]
-
-    @property
-    def loop(self):
-        copies = "".join(
-            f"if (!inplace) std::copy_n({name}_in.data, size, {name});"
-            for name in ["p", *STATE[self.rule]]
-        )
-        return f"""
-        Input<int> rows(rows_);
-        Input<real> d(d_);
-        const npy_intp n_rows = PyArray_DIM(p_, 0), size = PyArray_SIZE(p_);
-        const npy_intp width = PyArray_NDIM(p_) == 2 ? p_in.columns : 1;
-        require(PyArray_NDIM(d_) == PyArray_NDIM(p_) && PyArray_DIM(d_, 0) == rows.columns
-                && PyArray_SIZE(d_) == rows.columns * width,
-                "d must have a row of p for each of rows");
-        bool in_range = true;
-        for (npy_intp k = 0; k < rows.columns; k++)
-            in_range &= rows.data[k] >= 0 && rows.data[k] < n_rows;
-        require(in_range, "row out of range");
-        {copies}
-        #pragma omp parallel if (rows.columns * width > 10000)
-        {{
-            FlushDenormals flush;
-            const Share share(rows.columns);
-            for (npy_intp k = share.begin; k < share.end; k++) {{
-                const npy_intp to = rows.data[k] * width;
-                #pragma omp simd
-                for (npy_intp j = 0; j < width; j++) STEP(to + j, d.data[k * width + j])
-            }}
-        }}
-        """
 
     def perform(self, node, inputs, outputs):
         rate, t, rows, d, *values = inputs
@@ -223,31 +124,8 @@ class ProjectionUpdate(Update):
         the new p and the new state
     """
 
+    file = "projection_update.cpp"
     gradient = ["data", "indices", "indptr", "delta"]
-    loop = r"""
-        Input<real> delta(delta_);
-        const npy_intp n_words = p_in.rows, n_units = p_in.columns;
-        const Csr<real> x(data_, indices_, indptr_, n_words);
-        require(x.rows == delta.rows, "x and delta must have the same number of rows");
-        require(delta.columns == n_units, "delta must have as many columns as W");
-        const Words x_by_word(x, n_words);
-        #pragma omp parallel
-        {
-            FlushDenormals flush;
-            std::vector<real> row(n_units);
-            real* d = row.data();
-            #pragma omp for schedule(dynamic, 64)
-            for (npy_intp word = 0; word < n_words; word++) {
-                x_by_word.multiply(word, delta, d);
-                #pragma omp simd
-                for (npy_intp j = 0; j < n_units; j++) STEP(word * n_units + j, d[j])
-            }
-        }
-    """
-
-    @property
-    def source(self):
-        return WORDS + super().source
 
     def perform(self, node, inputs, outputs):
         rate, t, data, indices, indptr, delta, W = inputs[:7]

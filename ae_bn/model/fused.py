@@ -32,7 +32,7 @@ from ae_bn.kernels.product import Product
 from ae_bn.kernels.projection import Project, ProjectTransposed
 from ae_bn.kernels.rows import TakeRows
 from ae_bn.kernels.squared_error import SquaredError, SquaredErrorGradient, SquaredErrorUpdate
-from ae_bn.kernels.updates import RULES, STATE, ProjectionUpdate, RowsUpdate, Update
+from ae_bn.kernels.updates import STATE, ProjectionUpdate, RowsUpdate, Update
 from ae_bn.model import losses, optimizers, stages
 from ae_bn.model.layers import LayerPlan
 
@@ -164,7 +164,7 @@ def _optimizer(name):
 
     A gradient x^T delta is merged into the update of its W.
     """
-    if name not in RULES:
+    if name not in STATE:
         return optimizers.OPTIMIZERS[name]
     signature = inspect.signature(optimizers.OPTIMIZERS[name]).parameters.values()
     hyperparameters = tuple(
@@ -229,7 +229,7 @@ def missing(layers, loss: str, optimizer: str) -> list[str]:
             note = f"{activation.__name__.lower()}: symbolic, it has no kernel"
             has_loss = layer is layers[-1] and of_loss
             lacking.append(f"{note}; the loss has one" if has_loss else note)
-    if optimizer not in RULES:
+    if optimizer not in STATE:
         lacking.append(f"{optimizer}: symbolic, it has no kernel")
     return [*dict.fromkeys(lacking), *missing_here()]
 

@@ -37,12 +37,16 @@ SHARED_COPY = REPOSITORY.parent / "shared" / "scikit_learn_data"
 
 
 def run(*arguments):
-    """Return the finished process of `experiments/run.py` with arguments."""
+    """Return the finished process of `experiments/run.py` with arguments, in NumPy."""
     return subprocess.run(
         [sys.executable, str(REPOSITORY / "experiments" / "run.py"), *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "THEANO_FLAGS": f"{os.environ['THEANO_FLAGS']},mode=FAST_COMPILE",
+        },
     )
 
 
