@@ -1,6 +1,7 @@
 """Batch Normalization and dropout in autoencoders for sparse text, in explicit Theano graphs.
 
-`ae_bn.BatchNormAutoencoder` is the scikit-learn estimator, which trains with Theano.
+`ae_bn.BatchNormAutoencoder` is the scikit-learn estimator, which trains with Theano, and
+`ae_bn.TopicAutoencoder` is a topic model with the same training.
 `ae_bn.LinearDenoiser` is another estimator, in closed form and without Theano.
 `ae_bn.choose` compares these and others on your text, and `ae_bn.save_model` writes a file of one.
 `ae_bn.Encoder` encodes text with a trained model and needs no Theano.
@@ -18,11 +19,13 @@ theano_setup.configure()
 
 def __getattr__(name):
     """Import a class or function, and with it Theano or SciPy, only when it is asked for."""
-    if name == "BatchNormAutoencoder":
+    if name in ("BatchNormAutoencoder", "TopicAutoencoder"):
         theano_setup.require_theano()
         from ae_bn.estimator import BatchNormAutoencoder
+        from ae_bn.topics import TopicAutoencoder
 
-        return BatchNormAutoencoder
+        estimators = BatchNormAutoencoder, TopicAutoencoder
+        return {estimator.__name__: estimator for estimator in estimators}[name]
     if name == "LinearDenoiser":
         try:
             from ae_bn.denoiser import LinearDenoiser

@@ -187,6 +187,12 @@ class DenoiserStartConfig(Section):
     offset: float
 
 
+class TopicsConfig(Section):
+    number: int = Field(ge=2)
+    alpha: float = Field(gt=0)
+    heads: Optional[Literal["shift", "scale_and_shift"]]
+
+
 class ModelConfig(Section):
     layers: List[int] = Field(min_length=1)
     tied: bool
@@ -197,6 +203,7 @@ class ModelConfig(Section):
     loss: Loss
     sampling: Optional[int] = Field(ge=1)
     competition: Optional[CompetitionConfig]
+    topics: Optional[TopicsConfig]
     batch_norm: BatchNormConfig
     dropout: DropoutConfig
 
@@ -220,6 +227,8 @@ class ModelConfig(Section):
             )
         if self.denoiser_start is not None:
             self._check_denoiser_start()
+        if self.topics is not None:
+            self._check_topics()
         if self.competition is not None:
             if self.hidden_activation != "tanh":
                 raise ValueError("competition needs hidden_activation tanh")
@@ -234,6 +243,28 @@ class ModelConfig(Section):
                 "sampling to null"
             )
         return self
+
+    @property
+    def code_units(self) -> int:
+        """The width of the codes; those of a topic model are the shares of the topics."""
+        return self.layers[-1] if self.topics is None else self.topics.number
+
+    @property
+    def encoder_depth(self) -> int:
+        """The number of layers from the documents to the codes."""
+        return len(self.layers) + (self.topics is not None)
+
+    def _check_topics(self):
+        needed = {
+            "loss multinomial": self.loss == "multinomial",
+            "tied false": not self.tied,
+            "denoiser_start null": self.denoiser_start is None,
+            "competition null": self.competition is None,
+            "batch_norm.over null": self.batch_norm.over is None,
+        }
+        for need, holds in needed.items():
+            if not holds:
+                raise ValueError(f"topics needs {need}")
 
     def _check_denoiser_start(self):
         missing = self.needed_by_denoiser_start()
@@ -448,7 +479,7 @@ class Config(Section):
         """Return a copy with some settings, named like ``model.dropout.input``, changed."""
         tree = self.model_dump()
         for key, value in settings.items():
-            _assign(tree, key, value)
+            _assign(tree, key, copy.deepcopy(value))
         return _validate(tree)
 
     def run_settings(self) -> dict[str, Any]:

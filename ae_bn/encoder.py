@@ -94,7 +94,7 @@ class Encoder:
         self.path, self._contents = path, contents
         self._neighbours: Neighbours | None = None
         model = self.config.model
-        plans = plan_layers(model, len(self.words))[: len(model.layers)]
+        plans = plan_layers(model, len(self.words))[: model.encoder_depth]
         self.layers = [
             _layer(plan, number, model.batch_norm.epsilon, contents.arrays)
             for number, plan in enumerate(plans, start=1)
@@ -188,6 +188,8 @@ class Encoder:
         dtype = self.layers[0].W.dtype
         with np.errstate(over="ignore", invalid="ignore"):  # the check below reports it
             out = X.astype(dtype)
+            if self.config.model.topics is not None:
+                out = np.log1p(out)
             for layer in self.layers:
                 out = f(layer.standardise(g(out, layer.W)), layer.a, layer.b, layer.activation)
         if not np.isfinite(out).all():
@@ -293,7 +295,7 @@ class Encoder:
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
             raise UserError(f"n={n!r:.60}: give a whole number from 1")
         if self._neighbours is None:
-            self._neighbours = Neighbours.read(self._file(), self.config.model.layers[-1])
+            self._neighbours = Neighbours.read(self._file(), self.config.model.code_units)
         found = self._neighbours.nearest(self.encode(X), int(n))
         return [similar if words else [] for similar, words in zip(found, np.diff(X.indptr))]
 

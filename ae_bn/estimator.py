@@ -169,6 +169,8 @@ class BatchNormAutoencoder(Transformer):
         The number of epochs trained, or of calls of `partial_fit`.
     """
 
+    _keys, _recipes = SETTINGS, RECIPES  # another model has others
+
     def __init__(
         self,
         layers=None,
@@ -438,13 +440,13 @@ class BatchNormAutoencoder(Transformer):
 
     @property
     def _n_features_out(self):
-        return self._fitted.model.layers[-1]
+        return self._fitted.model.code_units
 
     def _chosen_start(self, n: int, n_words: int) -> str:
         """Return where training on n documents starts, or raise a UserError if it cannot."""
         start, setting = self.start, "model.denoiser_start"
-        if start not in ("auto", *RECIPES):
-            choices = ", ".join(["auto", *RECIPES])
+        if start not in ("auto", *self._recipes):
+            choices = ", ".join(["auto", *self._recipes])
             raise UserError(f"start={start!r:.60}: choose one of {choices}")
         settings = self._settings()
         if setting in settings:
@@ -466,9 +468,9 @@ class BatchNormAutoencoder(Transformer):
 
     def _configured(self, start: str) -> Config:
         """Return the config that the parameters ask for, with a start of `RECIPES`."""
-        changes = {key: getattr(self, name) for name, key in SETTINGS.items()}
+        changes = {key: getattr(self, name) for name, key in self._keys.items()}
         changes = {key: value for key, value in changes.items() if value is not None}
-        changes = {**RECIPES[start], **changes, **self._settings()}
+        changes = {**self._recipes[start], **changes, **self._settings()}
         # A config holds plain values, not NumPy's numbers and arrays, or tuples.
         changes = {key: np.asarray(value).tolist() for key, value in changes.items()}
         return load_config().replace(changes)
@@ -480,10 +482,10 @@ class BatchNormAutoencoder(Transformer):
             raise UserError(
                 f"settings={settings!r:.60}: give a dict, such as {{'model.tied': True}}"
             )
-        parameters = inspect.signature(BatchNormAutoencoder).parameters
+        parameters = inspect.signature(type(self)).parameters
         given = {
             key: name
-            for name, key in SETTINGS.items()
+            for name, key in self._keys.items()
             if getattr(self, name) is not None
             and not np.array_equal(getattr(self, name), parameters[name].default)
         }
@@ -493,7 +495,7 @@ class BatchNormAutoencoder(Transformer):
                     f"settings: {setting!r:.60} is no setting: name one, such as 'model.layers'"
                 )
             for key, advice in WITHOUT_EFFECT.items():
-                if setting.startswith(key) and setting not in SETTINGS.values():
+                if setting.startswith(key) and setting not in self._keys.values():
                     raise UserError(f"settings: {setting!r} has no effect here: {advice}")
             for key, name in given.items():
                 if f"{key}.".startswith(f"{setting}."):
@@ -502,7 +504,7 @@ class BatchNormAutoencoder(Transformer):
 
     def _filling(self, config: Config, n: int) -> Config:
         """Lower the batch size, unless it was given, to the number of documents."""
-        given = self.batch_size is not None or SETTINGS["batch_size"] in (self.settings or {})
+        given = self.batch_size is not None or self._keys["batch_size"] in (self.settings or {})
         if given or config.training.batch_size <= n:
             return config
         return config.replace({"training.batch_size": n})
@@ -585,6 +587,8 @@ def _check_equal(before: dict, now: dict, section: str) -> None:
 def _check_values(X, config: Config) -> None:
     """Raise a UserError if the loss does not allow the values of X."""
     loss = config.model.loss
+    if loss == "multinomial" and X.nnz and X.data.min() < 0:
+        raise UserError("Negative values in X: the multinomial loss is for counts or weights")
     if loss == "cross_entropy" and X.nnz and not 0 <= X.data.min() <= X.data.max() <= 1:
         raise UserError(
             'loss="cross_entropy" is for values from 0 to 1: scale X, or use '

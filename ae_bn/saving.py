@@ -47,7 +47,7 @@ def save_model(pipeline: Pipeline, path) -> None:
     ----------
     pipeline : sklearn.pipeline.Pipeline
         Two steps: a `TfidfVectorizer`, a `CountVectorizer` or `ae_bn.choosing.CountWeights`, and a
-        `BatchNormAutoencoder`, `LinearDenoiser` or `TruncatedSVD`.
+        `BatchNormAutoencoder`, `TopicAutoencoder`, `LinearDenoiser` or `TruncatedSVD`.
     path : path-like
         The file to write, usually called ``model.safetensors``.
 
@@ -87,7 +87,7 @@ def save_model(pipeline: Pipeline, path) -> None:
     else:
         raise UserError(
             f"a file cannot hold {type(model).__name__}: give a BatchNormAutoencoder, "
-            "LinearDenoiser or TruncatedSVD"
+            "TopicAutoencoder, LinearDenoiser or TruncatedSVD"
         )
 
 

@@ -96,6 +96,12 @@ def test_your_text(float64, texts, folder, tmp_path, monkeypatch):
     assert names["codes"].shape == (2, 128)
 
 
+def test_topics(float64, texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run("docs/topics.md", texts)
+    assert names["theta"].shape == (1, 20)
+
+
 def commands():
     """Yield the page and the words of every command in a fenced block of a page."""
     for path in PAGES:

@@ -31,6 +31,7 @@ from ae_bn.files import read_facts, read_header, write_arrays
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.layers import array_shapes
 from ae_bn.model.model_file import read_contents, read_model, write_model
+from ae_bn.model.topics import kind
 
 WORDS = ["gull", "heron", "ship", "tide", "sail", "reef"]
 PICKLE = b"cae_bn.estimator\nBatchNormAutoencoder\n."  # refers to the estimator
@@ -45,6 +46,10 @@ MODELS = {
     "loss": st.sampled_from(["squared_error", "cross_entropy", "multinomial"]),
     "competition": st.sampled_from([None, {"k": 1, "alpha": 2.0}]),
     "sampling": st.sampled_from([None, 2]),
+    "topics": st.sampled_from(
+        [None] * 5
+        + [{"number": 3, "alpha": 0.1, "heads": h} for h in (None, "shift", "scale_and_shift")]
+    ),
 }
 BATCH_NORMS = {
     "hidden": st.booleans(),
@@ -65,6 +70,9 @@ def configs(draw):
     """Draw the config of any model that can be written."""
     changes = {f"model.{name}": draw(values) for name, values in MODELS.items()}
     changes.update({f"model.batch_norm.{name}": draw(v) for name, v in BATCH_NORMS.items()})
+    if changes["model.topics"]:
+        changes.update({"model.loss": "multinomial", "model.tied": False})
+        changes.update({"model.competition": None, "model.batch_norm.over": None})
     if changes["model.loss"] == "cross_entropy":
         changes["model.output_activation"] = "sigmoid"
     if changes["model.loss"] == "multinomial":
@@ -79,15 +87,15 @@ def configs(draw):
 def trained(config, seed=0) -> Autoencoder:
     """Return an autoencoder whose arrays are drawn at random, in place of training."""
     rng = np.random.default_rng(seed)
-    autoencoder = Autoencoder(config.model, "sgd", len(WORDS), "symbolic")
+    autoencoder = kind(config.model)(config.model, "sgd", len(WORDS), "symbolic")
     state = {
         name: rng.uniform(0.1, 2, array.shape)
         if "variance" in name
         else rng.normal(size=array.shape)
         for name, array in autoencoder.get_state().items()
     }
-    kind = autoencoder.get_state()["layer1.W"].dtype
-    autoencoder.set_state({name: array.astype(kind) for name, array in state.items()})
+    dtype = autoencoder.get_state()["layer1.W"].dtype
+    autoencoder.set_state({name: array.astype(dtype) for name, array in state.items()})
     return autoencoder
 
 
@@ -126,7 +134,7 @@ def test_codes_are_those_of_theano(tmp_path_factory, config):
         X = weigh(count_words(TEXTS, WORDS), config.data.input, np.linspace(1, 2, len(WORDS)))
         expected = autoencoder.encode(X)
     codes = Encoder.load(path).transform(TEXTS)
-    assert codes.dtype == np.float32 and codes.shape == (len(TEXTS), config.model.layers[-1])
+    assert codes.dtype == np.float32 and codes.shape == (len(TEXTS), config.model.code_units)
     np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-5)
 
 

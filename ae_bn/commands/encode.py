@@ -143,7 +143,7 @@ def _chunks(encoder, documents, options):
     if n == 0:
         reasons = "".join(f"; {remark}" for remark in documents.remarks)
         raise UserError(f"--text {options.text}: it holds no documents{reasons}")
-    print(f"{n} documents, {encoder.config.model.layers[-1]} units", file=sys.stderr)
+    print(f"{n} documents, {encoder.config.model.code_units} units", file=sys.stderr)
     if empty:
         print(f"{empty} documents hold no word of the vocabulary", file=sys.stderr)
     if encoder.unreachable:
@@ -163,7 +163,7 @@ def _codes(encoder, documents, options):
 
 
 def _columns(encoder) -> list[str]:
-    return [NAMES, *(f"unit{unit}" for unit in range(encoder.config.model.layers[-1]))]
+    return [NAMES, *(f"unit{unit}" for unit in range(encoder.config.model.code_units))]
 
 
 def _write_npz(out, codes) -> None:

@@ -81,6 +81,11 @@ def check(config: Config, n_train: int) -> None:
     settings = config.evaluation.curvature
     if settings is None:
         return
+    if config.model.topics is not None:
+        raise UserError(
+            "evaluation.curvature: the loss of a topic model is random, so it has no Hessian: set "
+            "model.topics to null"
+        )
     if config.model.tied:
         raise UserError(
             "evaluation.curvature: model.tied is true, and tied weights have no norm of their "

@@ -138,6 +138,63 @@ METRICS = {
         2,
         "relative eigenvalue with the statistics of BN held constant",
     ),
+    "perplexity": Metric(
+        "perplexity",
+        0,
+        "of a topic model: exp of the test loss per word, over all words of the test documents; "
+        "the loss includes KL",
+    ),
+    "document_perplexity": Metric(
+        "perplexity, per document",
+        0,
+        "exp of the mean over test documents of their loss per word",
+    ),
+    "npmi": Metric(
+        "coherence",
+        3,
+        "normalised pointwise mutual information of the 10 words with the largest numbers in a "
+        "topic, by the documents of the training part, mean over pairs and topics",
+    ),
+    "centred_npmi": Metric(
+        "coherence, centred",
+        3,
+        "coherence of topics less the mean of all topics",
+    ),
+    "softmax_npmi": Metric(
+        "coherence, softmax",
+        3,
+        "coherence by the probabilities of the words in a document of one topic alone",
+    ),
+    "valid_npmi": Metric(
+        "coherence, validation",
+        3,
+        "coherence by the validation documents",
+    ),
+    "test_npmi": Metric(
+        "coherence, test",
+        3,
+        "coherence by the test documents",
+    ),
+    "unique_words": Metric(
+        "unique words",
+        3,
+        "number of different words among the 10 words of all topics, over the number of all",
+    ),
+    "centred_unique_words": Metric(
+        "unique words, centred",
+        3,
+        "unique words of topics less the mean of all topics",
+    ),
+    "overlap": Metric(
+        "overlap",
+        3,
+        "share of the 10 words that two topics have in common, mean over all pairs of topics",
+    ),
+    "active_topics": Metric(
+        "active topics",
+        1,
+        "topics whose mean has a variance above .01 over the test documents",
+    ),
     "epochs": Metric(
         "epochs",
         1,

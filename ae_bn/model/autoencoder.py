@@ -159,7 +159,7 @@ class Autoencoder:
         self._inputs = [data, indices, indptr]
         shape = T.cast(T.stack([indptr.shape[0] - 1, n_words]), "int32")
         self._x = x = target = sparse.CSR(data, indices, indptr, shape)
-        self._whole = forward(x, self.layers, population=True)
+        self._whole = self._forward(x, self.layers, population=True)
 
         layers, weights = self.layers, None
         self._draws = theano.shared(np.zeros(2, np.int64), name="draws")
@@ -167,9 +167,8 @@ class Autoencoder:
             words = draw_words(self._draws, indices, n_words, config.sampling)
             layers, x, target = small_vocabulary(layers, words, data, indptr)
             weights = words.weights
-        self._batch = forward(x, layers, noise=self.noise)
-        loss = LOSSES[config.loss]
-        self._batch_loss = layers[-1].loss(loss, self._batch[-1], target, weights)
+        self._batch = self._forward(x, layers, noise=self.noise)
+        self._batch_loss = self._loss(layers, self._batch, target, weights)
         parameters = parameters_of(layers)
         self._gradients = gradients = T.grad(self._batch_loss, parameters)
         optimize = ops.optimizer(optimizer)
@@ -191,12 +190,14 @@ class Autoencoder:
         inputs : list of theano vectors
             ``data``, ``indices`` and ``indptr`` of the documents' csr_matrix.
         """
-        signals = forward(self._x, self.layers, population)
-        return self._clean_loss(signals), self._inputs
+        signals = self._forward(self._x, self.layers, population)
+        return self._loss(self.layers, signals, self._x), self._inputs
 
-    def _clean_loss(self, signals):
-        loss = LOSSES[self.config.loss]
-        return self.layers[-1].loss(loss, signals[-1], self._x)
+    def _forward(self, x, layers, population=False, noise=None):
+        return forward(x, layers, population, noise)
+
+    def _loss(self, layers, signals, target, weights=None):
+        return layers[-1].loss(LOSSES[self.config.loss], signals[-1], target, weights)
 
     def initialize(
         self, X: csr_matrix, streams: Streams, learning_rate: float, dropout: DropoutConfig
@@ -368,6 +369,10 @@ class Autoencoder:
                 variables["draws"] = self._draws
         return variables
 
+    @property
+    def _decoder(self):
+        return self.layers[len(self.config.layers) :]
+
     @cached_property
     def _train(self):
         return theano.function(self._inputs, self._batch_loss, updates=self._updates, name="train")
@@ -384,7 +389,7 @@ class Autoencoder:
 
     @cached_property
     def _encode(self):
-        code = self._whole[len(self.config.layers) - 1].out
+        code = self._whole[self.config.encoder_depth - 1].out
         return theano.function(self._inputs, code, name="encode")
 
     @cached_property
@@ -393,13 +398,14 @@ class Autoencoder:
 
     @cached_property
     def _decode(self):
-        codes, decoder = T.matrix("codes"), self.layers[len(self.config.layers) :]
+        codes, decoder = T.matrix("codes"), self._decoder
         out = forward(codes, decoder, population=True)[-1].out
         return theano.function([codes], out, name="decode")
 
     @cached_property
     def _evaluate(self):
-        return theano.function(self._inputs, self._clean_loss(self._whole), name="evaluate")
+        loss = self._loss(self.layers, self._whole, self._x)
+        return theano.function(self._inputs, loss, name="evaluate")
 
     def _chunks(self, X) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the arrays of some documents at a time; they share X's memory."""

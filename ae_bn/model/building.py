@@ -17,7 +17,7 @@ from ae_bn.model.stages import ACTIVATIONS, Layer
 def build_layers(
     config: ModelConfig, n_words: int, kernels: str, many_documents: bool = True
 ) -> list[Layer]:
-    """Return the layers of an autoencoder: encoder, then its mirror image as decoder.
+    """Return the layers of a model, as `ae_bn.model.layers.plan_layers` plans them.
 
     Parameters
     ----------
@@ -33,18 +33,19 @@ def build_layers(
     Returns
     -------
     list of Layer
-        The ``len(config.layers)`` layers of the encoder, then as many of the decoder.
+        The layers, lowest first; the last one is the output layer.
     """
     ops, depth = KERNELS[kernels], len(config.layers)
     layers: list[Layer] = []
-    for number, plan in enumerate(plan_layers(config, n_words), start=1):
+    plans = plan_layers(config, n_words)
+    for number, plan in enumerate(plans, start=1):
         n_in, n_out = plan.n_in, plan.n_out
         if config.tied and number > depth:
             W, transposed = layers[2 * depth - number].projection.W, True
         else:
             # Sampling takes the values of some words.  Only as rows are they contiguous in memory.
             by_rows = many_documents and ops.stores_rows(plan, config.loss)
-            transposed = number == 2 * depth and (config.sampling is not None or by_rows)
+            transposed = number == len(plans) and (config.sampling is not None or by_rows)
             shape = (n_out, n_in) if transposed else (n_in, n_out)
             W = theano.shared(np.zeros(shape, theano.config.floatX), name=f"W{number}")
         bn = ops.normalization(plan.over)(

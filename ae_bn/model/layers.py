@@ -48,7 +48,7 @@ class LayerPlan(NamedTuple):
 
 
 def plan_layers(config: ModelConfig, n_words: int) -> list[LayerPlan]:
-    """Return the layers of an autoencoder: encoder, then its mirror image as decoder.
+    """Return the layers of a model, lowest first; the last one is the output layer.
 
     Parameters
     ----------
@@ -60,25 +60,33 @@ def plan_layers(config: ModelConfig, n_words: int) -> list[LayerPlan]:
     Returns
     -------
     list of LayerPlan
-        The ``len(config.layers)`` layers of the encoder, then as many of the decoder.
+        For an autoencoder, the ``len(config.layers)`` layers of the encoder, then as many of the
+        decoder, its mirror image.  For a topic model, the encoder, the head of the mean, the head
+        of the log variance, and the decoder's one layer, see `ae_bn.model.topics`.
     """
-    depth, switches = len(config.layers), config.batch_norm
+    bn, topics = config.batch_norm, config.topics
+    switches = [(bn.hidden, bn.scale, bn.shift)] * (len(weight_shapes(config, n_words)) - 1)
+    activations = [config.hidden_activation] * len(switches)
+    if topics is not None:
+        scale = topics.heads == "scale_and_shift"
+        switches[-2:] = [(topics.heads is not None, scale, True)] * 2
+        activations[-2:] = ["softmax", "linear"]
+    switches.append((bn.top, bn.scale, bn.shift))
+    activations.append(config.output_activation)
     plans = []
-    for number, (n_in, n_out) in enumerate(weight_shapes(config, n_words), start=1):
-        batch_norm, activation = switches.hidden, config.hidden_activation
-        if number == 2 * depth:
-            batch_norm, activation = switches.top, config.output_activation
-        standardises = batch_norm and (switches.center or switches.normalize)
+    shapes = weight_shapes(config, n_words)
+    for (n_in, n_out), (batch_norm, scale, shift), activation in zip(shapes, switches, activations):
+        standardises = batch_norm and (bn.center or bn.normalize)
         plans.append(
             LayerPlan(
                 n_in,
                 n_out,
-                center=batch_norm and switches.center,
-                normalize=batch_norm and switches.normalize,
-                scale=batch_norm and switches.scale,
-                shift=switches.shift if batch_norm else True,
-                over=switches.over if standardises else None,
-                gradient=switches.gradient,
+                center=batch_norm and bn.center,
+                normalize=batch_norm and bn.normalize,
+                scale=batch_norm and scale,
+                shift=shift if batch_norm else True,
+                over=bn.over if standardises else None,
+                gradient=bn.gradient,
                 activation=activation,
             )
         )
@@ -99,6 +107,9 @@ def standardises_minibatches(config: ModelConfig) -> bool:
 
 def weight_shapes(config: ModelConfig, n_words: int) -> list[tuple[int, int]]:
     """Return the shape of every layer's W, (n_in, n_out)."""
+    if config.topics is not None:
+        sizes, heads = [n_words, *config.layers], (config.layers[-1], config.topics.number)
+        return [*zip(sizes, sizes[1:]), heads, heads, (config.topics.number, n_words)]
     sizes = [n_words, *config.layers, *config.layers[-2::-1], n_words]
     return list(zip(sizes, sizes[1:]))
 

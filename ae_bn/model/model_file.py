@@ -338,13 +338,13 @@ def read_model(path: Path) -> Model:
     """
     import theano
 
-    from ae_bn.model.autoencoder import Autoencoder
+    from ae_bn.model.topics import kind
 
     config, words, idf, source, fingerprint, token_pattern, arrays, _ = read_contents(path)
     dtype, floatX = str(arrays["layer1.W"].dtype), theano.config.floatX
     if dtype != floatX:
         raise UserError(f"{path} is a model in {dtype}: set THEANO_FLAGS=floatX={dtype}")
-    autoencoder = Autoencoder(
+    autoencoder = kind(config.model)(
         config.model, config.training.optimizer, len(words), config.theano.kernels
     )
     autoencoder.set_state(arrays)

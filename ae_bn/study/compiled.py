@@ -19,6 +19,7 @@ from ae_bn.config import Config, ModelConfig
 from ae_bn.evaluation.curvature import Hessian
 from ae_bn.kernels.squared_error import pays
 from ae_bn.model.autoencoder import Autoencoder
+from ae_bn.model.topics import kind
 
 _lock = threading.RLock()
 
@@ -61,7 +62,7 @@ def _autoencoder(
     model: str, optimizer: str, kernels: str, many_documents: bool, n_words: int
 ) -> Autoencoder:
     config = ModelConfig.model_validate_json(model)
-    return Autoencoder(config, optimizer, n_words, kernels, many_documents)
+    return kind(config)(config, optimizer, n_words, kernels, many_documents)
 
 
 @lru_cache(maxsize=1)

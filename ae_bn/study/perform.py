@@ -20,9 +20,11 @@ from ae_bn.evaluation import probes as evaluation
 from ae_bn.evaluation.codes import PathMeter, snapshot_metrics
 from ae_bn.evaluation.curvature import CurvatureMeter
 from ae_bn.evaluation.probes import corpus_splits
+from ae_bn.evaluation.topics import topic_metrics
 from ae_bn.files import file_digest, fingerprint, write_json
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.model_file import write_model
+from ae_bn.model.topics import TopicModel
 from ae_bn.randomness import streams
 from ae_bn.study.compiled import compiled, hessian
 from ae_bn.study.plan import Run, corpus_of
@@ -153,6 +155,8 @@ def _on_test_documents(
     codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
     softmax_probe = run.config.evaluation.softmax_probe
     metrics = snapshot_metrics(*corpus_splits(corpus, codes), *rows, softmax_probe)
+    if isinstance(autoencoder, TopicModel):
+        metrics = evaluation.merged(metrics, topic_metrics(autoencoder, corpus, rows[1]))
     return codes[1], {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
 
 

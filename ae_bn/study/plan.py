@@ -191,7 +191,7 @@ def _identity(config: Config, reference: ReferenceConfig | None, data_fingerprin
         "evaluation": config.evaluation.model_dump(),
     }
     if reference:
-        choices = candidates(reference, config.model.layers[-1])
+        choices = candidates(reference, config.model.code_units)
         decides.update(
             reference=reference.kind,
             candidates=[_without_nulls(choice._asdict()) for choice in choices],

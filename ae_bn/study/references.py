@@ -40,7 +40,7 @@ def perform_reference(run: Run, corpus: Corpus) -> dict:
     assert reference is not None
     fraction = config.data.validation_fraction
     rows = split_validation(corpus.train.shape[0], fraction, streams(run.seed).split)
-    choices = candidates(reference, config.model.layers[-1])
+    choices = candidates(reference, config.model.code_units)
     found = list(reference_codes(reference.kind, choices, corpus, rows[0], run.seed))
     results: dict = {"status": "finished", "files": {}}
     chosen = dict.fromkeys(CRITERIA, 0)  # the number of the candidate

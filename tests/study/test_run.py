@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 
+from ae_bn import Encoder
 from ae_bn.commands import run as run_experiment
 from ae_bn.commands.command_line import run_program
 from ae_bn.commands.run import overview
@@ -265,6 +266,11 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     others["model.batch_norm.over"] = "units"
     start = {"model.loss": "squared_error", "model.hidden_activation": "relu"}
     start["model.output_activation"] = "linear"
+    multinomial = {"model.loss": "multinomial", "model.output_activation": "softmax"}
+    needed = {  # by settings that need another model
+        "model.denoiser_start": (start, dict(masking=0.9, offset=0.5)),
+        "model.topics": (multinomial, dict(number=5, alpha=1.0, heads=None)),
+    }
     curvature = dict(epochs=[0], documents=100, eigenvalues=1, draws=1, steps=10)
     others["evaluation.curvature"] = curvature
     others["model.competition"] = dict(k=8, alpha=6.26)
@@ -272,10 +278,11 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     identity = _identity(config, None, "data")
     same = set()
     for key, value in leaves(config.run_settings()):
-        if key == "model.denoiser_start":  # needs another model
-            changed = config.replace({**start, key: dict(masking=0.9, offset=0.5)})
+        if key in needed:
+            settings, other = needed[key]
+            changed = config.replace({**settings, key: other})
             assert _identity(changed, None, "data") != _identity(
-                config.replace(start), None, "data"
+                config.replace(settings), None, "data"
             )
             continue
         if key == "model.output_activation":  # needs another loss too
@@ -349,6 +356,23 @@ def test_diverged_runs_are_kept(run_in_numpy, config_file, tmp_path):
     assert runs[0].finished and not list(runs[0].directory.glob("*.safetensors"))
     with pytest.raises(UserError, match="holds no model.safetensors"):
         read_contents(runs[0].directory)
+
+
+def test_a_run_of_a_topic_model(float32, folder, tmp_path):
+    """Its results have the measures of topics, and its file the topics of new texts."""
+    settings = ["data.source=folder", f"data.folder={folder}", "model.layers=[8]"]
+    settings += ["model.topics={number: 3, alpha: .1, heads: shift}", "training.batch_size=20"]
+    settings += ["training.epochs=2", "training.path_epochs=1", "experiment.keep_models=true"]
+    settings.append("theano.kernels=symbolic")
+    include = {"heads": "BN", "output": "shift and scale", "dropout": "none"}
+    config = load_config("configs/topics.yaml", [*settings, f"experiment.include=[{include}]"])
+    runs = plan_runs(config.replace({"experiment.rate_grid": []}), [1], tmp_path)
+    perform(runs[0])
+    table = results_table(runs).set_index("snapshot")
+    assert table.loc["last", "active_topics"] <= 3 and 0 < table.loc["last", "unique_words"] <= 1
+    assert table["npmi"].between(-1, 1).all() and (table["perplexity"] > 1).all()
+    theta = Encoder.load(runs[0].directory / "model.safetensors").transform(["ax bx", "kz"])
+    np.testing.assert_allclose(theta.sum(axis=1), 1, rtol=1e-5)
 
 
 @pytest.fixture

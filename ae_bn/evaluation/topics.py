@@ -1,0 +1,336 @@
+r"""How good topics are: coherence, diversity, and the fit to held-out documents.
+
+A topic is a row of the decoder, a number for each word, and its *top words* are the words with the
+largest numbers.  This holds for every model here: a plain autoencoder has a row for each code unit.
+
+**Coherence.**  Words of a topic should occur together.  With p_i the share of documents that
+contain word i, and p_ij of those that contain i and j, the normalised pointwise mutual information
+is (Bouma 2009; Lau et al. 2014, both by documents and by sliding windows)::
+
+    NPMI_ij = log(p_ij / (p_i p_j)) / -log p_ij                                 (1)
+
+in [-1, 1]; -1 where i and j never occur together, 0 for independent words, 1 for words that occur
+only together.  If both occur in all documents, it is 0.  A topic's coherence is the mean over all
+pairs of its top words.
+
+**Diversity.**  `unique_share` and `overlap` tell whether topics differ, which coherence does not:
+50 copies of one good topic are coherent.
+
+**Fit.**  `perplexity` is exp of the loss per word.  It needs population statistics.  The statistics
+of a minibatch of test documents depend on its other documents, so a document would have as many
+probabilities as there are minibatches, each of a model that has seen how often every test word
+occurs.  In a minibatch of one document, h is 0 for every word, whatever the document says.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.special import softmax
+
+from ae_bn.config import ModelConfig
+from ae_bn.errors import UserError
+from ae_bn.model.layers import plan_layers
+
+if TYPE_CHECKING:
+    from ae_bn.data.corpus import Corpus
+    from ae_bn.model.topics import TopicModel
+
+TOP = 10  # words of a topic that are read
+WIDTH = 20  # words of a sliding window
+ACTIVE = 0.01  # least variance of an active topic's mean over documents (Burda et al. 2016)
+GATHERED = 100_000  # windows counted at a time
+
+
+class Decoder(NamedTuple):
+    """The last layer with population statistics, as z = code rows + bias."""
+
+    rows: np.ndarray  # (n_units, n_words)
+    bias: np.ndarray  # (n_words,)
+
+
+def decoder(config: ModelConfig, parameters: dict) -> Decoder:
+    """Return the last layer of a trained model, BN merged into W and b.
+
+    With std from the population, a h(x W) + b = x (W a / std) + (b - a mean / std).
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The model's settings.
+    parameters : dict of str to ndarray
+        The parameters, see `Autoencoder.get_state`.
+
+    Raises
+    ------
+    UserError
+        If the last layer has Layer Normalization, which is not linear.
+    """
+    plans = plan_layers(config, n_words=len(parameters["layer1.W"]))
+    plan, number = plans[-1], len(plans)
+    if plan.over is not None:
+        raise UserError(f"batch_norm.over {plan.over}: the output is not linear, so it has no rows")
+    own: dict = {name: parameters.get(f"layer{number}.{name}") for name in plan.arrays}
+    W = parameters["layer1.W"].T if own["W"] is None else own["W"]
+    slope, bias = np.ones(plan.n_out), np.zeros(plan.n_out)
+    if plan.scale:
+        slope = slope * own["a"]
+    if plan.needs_statistics and plan.normalize:
+        slope = slope / np.sqrt(own["variance"] + config.batch_norm.epsilon)
+    if plan.needs_statistics and plan.center:
+        bias = bias - slope * own["mean"]
+    if plan.shift:
+        bias = bias + own["b"]
+    return Decoder((W * slope).astype(W.dtype), bias.astype(W.dtype))
+
+
+# What the numbers of a topic are.  Without BN on the output, and without a bias that holds how
+# frequent words are, raw rows may begin with the same frequent words in every topic.
+ROWS = {
+    "raw": lambda rows, bias: rows,
+    "centred": lambda rows, bias: rows - rows.mean(axis=0),
+    "softmax": lambda rows, bias: softmax(rows + bias, axis=1),
+}
+
+
+def topic_rows(decoder: Decoder, kind: str = "raw") -> np.ndarray:
+    """Return a number for each topic and word, (n_topics, n_words).
+
+    Parameters
+    ----------
+    decoder : Decoder
+        The last layer.
+    kind : {"raw", "centred", "softmax"}
+        The numbers: the decoder's rows; these less the mean row over all topics; or the words'
+        probabilities in a document of this topic alone, which the bias enters.
+
+    Raises
+    ------
+    UserError
+        If the kind is unknown.
+    """
+    if kind not in ROWS:
+        raise UserError(f"rows {kind!r:.60}: choose one of {', '.join(ROWS)}")
+    return ROWS[kind](*decoder)
+
+
+def top_words(rows: np.ndarray, n: int = TOP) -> np.ndarray:
+    """Return the numbers of each topic's top words, (n_topics, n), the first one first.
+
+    Of equal words, the one with the lower number comes first.
+
+    Parameters
+    ----------
+    rows : ndarray, (n_topics, n_words)
+        The topics.
+    n : int
+        The number of words, at most n_words.
+    """
+    return np.argsort(-rows, axis=1, kind="stable")[:, :n]
+
+
+class Occurrences(NamedTuple):
+    """In how many documents, or windows, words occur alone and together."""
+
+    n: int  # documents
+    words: np.ndarray  # numbers of the words, rising, (m,)
+    joint: np.ndarray  # documents that contain both, (m, m); on the diagonal those with the word
+
+
+def in_documents(X: csr_matrix, words) -> Occurrences:
+    """Count the documents with pairs of words.
+
+    Parameters
+    ----------
+    X : csr_matrix, (n, n_words)
+        The documents; a word is in a document where its value is not 0.
+    words : array_like of int
+        The numbers of the words to count, such as the top words of all topics.
+    """
+    words = np.unique(words)
+    present = csr_matrix((X[:, words] != 0), dtype=np.int64)
+    return Occurrences(X.shape[0], words, (present.T @ present).toarray())
+
+
+def in_windows(texts: Iterable[Sequence[int]], words, width: int = WIDTH) -> Occurrences:
+    """Count the sliding windows with pairs of words.
+
+    A text of L words has L - width + 1 windows of consecutive words; a shorter text is one window.
+    gensim's CoherenceModel has the same windows, but forgets a word in a window that repeats it.
+
+    Parameters
+    ----------
+    texts : iterable of sequence of int
+        The texts as numbers of their words, in order; -1 stands for a word outside the vocabulary,
+        which takes its place in a window.
+    words : array_like of int
+        The numbers of the words to count.
+    width : int
+        The number of words in a window.
+    """
+    words = np.unique(words)
+    n, joint = 0, np.zeros((len(words), len(words)), dtype=np.int64)
+    starts: list = []  # windows and columns of what was found so far
+    columns: list = []
+    first = 0  # number of the first window of the next text
+
+    def count():
+        if not starts:
+            return 0
+        rows, cols = np.concatenate(starts), np.concatenate(columns)
+        shape = first, len(words)
+        present = csr_matrix((np.ones(len(rows), np.int64), (rows, cols)), shape)
+        present.data[:] = 1  # a word that a window has twice is there once
+        return (present.T @ present).toarray()
+
+    for text in texts:
+        numbers = np.asarray(text, dtype=np.int64)
+        n_windows = max(1, len(numbers) - width + 1)
+        column = np.searchsorted(words, numbers)
+        column[column == len(words)] = 0
+        found = np.flatnonzero(words[column] == numbers) if len(numbers) else np.arange(0)
+        # A word at place p is in the windows that begin at p - width + 1 ... p.
+        windows = found[:, None] - np.arange(width)
+        inside = (windows >= 0) & (windows < n_windows)
+        starts.append(first + windows[inside])
+        columns.append(np.broadcast_to(column[found][:, None], windows.shape)[inside])
+        first, n = first + n_windows, n + n_windows
+        if first > GATHERED:
+            joint += count()
+            starts, columns, first = [], [], 0
+    return Occurrences(n, words, joint + count())
+
+
+def npmi(occurrences: Occurrences, top: np.ndarray) -> np.ndarray:
+    """Return the coherence of each topic, (n_topics,): the mean of (1) over pairs of its top words.
+
+    Parameters
+    ----------
+    occurrences : Occurrences
+        The counts of documents or windows, of all words in ``top``.
+    top : ndarray of int, (n_topics, n)
+        The numbers of the top words of each topic, at least two.
+    """
+    n, words, joint = occurrences
+    at = np.searchsorted(words, top)
+    if at.size and (at.max() == len(words) or (words[at] != top).any()):
+        raise UserError("occurrences do not count all top words: give them the same words")
+    p = joint / n
+    alone = np.diag(p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = np.log(p / np.outer(alone, alone)) / -np.log(p)
+    each = np.where(joint == 0, -1.0, np.where(joint == n, 0.0, each))
+    left, right = np.array(list(combinations(range(top.shape[1]), 2))).T
+    return each[at[:, left], at[:, right]].mean(axis=1)
+
+
+def unique_share(top: np.ndarray) -> float:
+    """Return the number of different top words, over that of all top words.
+
+    Parameters
+    ----------
+    top : ndarray of int, (n_topics, n)
+        The numbers of the top words of each topic.
+    """
+    return len(np.unique(top)) / top.size
+
+
+def overlap(top: np.ndarray) -> float:
+    """Return the share of top words that two topics have in common, mean over all pairs of topics.
+
+    Parameters
+    ----------
+    top : ndarray of int, (n_topics, n)
+        The numbers of the top words of each topic.  A topic has no word twice.
+    """
+    n_topics, n = top.shape
+    if n_topics < 2:
+        return 0.0
+    _, times = np.unique(top, return_counts=True)
+    pairs = n_topics * (n_topics - 1) / 2
+    return float((times * (times - 1) / 2).sum() / (n * pairs))
+
+
+def active_topics(means: np.ndarray, least: float = ACTIVE) -> int:
+    """Return the number of topics whose mean of q tells documents apart.
+
+    Parameters
+    ----------
+    means : ndarray, (n, n_topics)
+        The means of q for documents, see `ae_bn.model.topics.TopicModel.posterior`.
+    least : float
+        The variance over documents above which a topic is active.
+    """
+    return int((means.var(axis=0) > least).sum())
+
+
+def perplexity(losses: np.ndarray, lengths: np.ndarray) -> float:
+    """Return exp of the loss per word, over all words of all documents.
+
+    Parameters
+    ----------
+    losses : array_like, (n,)
+        The loss of each document, reconstruction and KL; with population statistics, see the
+        module's docstring.
+    lengths : array_like, (n,)
+        The numbers of words of the documents.
+    """
+    return _exp(np.sum(losses, dtype=float) / np.sum(lengths, dtype=float))
+
+
+def document_perplexity(losses: np.ndarray, lengths: np.ndarray) -> float:
+    """Return exp of the mean over documents of their loss per word (Miao et al. 2016).
+
+    One document of thousands of words then counts as much as any other.  Documents without words
+    are left out.
+
+    Parameters
+    ----------
+    losses, lengths : ndarray, (n,)
+        As for `perplexity`.
+    """
+    some = lengths > 0
+    return _exp(np.mean(losses[some].astype(float) / lengths[some]))
+
+
+def topic_metrics(model: TopicModel, corpus: Corpus, valid_rows: np.ndarray) -> dict:
+    """Return the metrics of a trained topic model, see `ae_bn.evaluation.metrics.METRICS`.
+
+    Parameters
+    ----------
+    model : TopicModel
+        The model, with population statistics.
+    corpus : Corpus
+        Its documents, as counts.
+    valid_rows : ndarray of int
+        The training documents that were held out for validation.
+    """
+    rows_and_bias = decoder(model.config, model.get_state())
+    tops = {kind: top_words(topic_rows(rows_and_bias, kind)) for kind in ROWS}
+    words = np.concatenate(list(tops.values()))
+    train, valid, test = (
+        in_documents(X, words) for X in (corpus.train, corpus.train[valid_rows], corpus.test)
+    )
+    losses, lengths = model.losses(corpus.test), np.asarray(corpus.test.sum(axis=1)).ravel()
+    raw, centred = tops["raw"], tops["centred"]
+    return {
+        "perplexity": perplexity(losses, lengths),
+        "document_perplexity": document_perplexity(losses, lengths),
+        "npmi": float(npmi(train, raw).mean()),
+        "centred_npmi": float(npmi(train, centred).mean()),
+        "softmax_npmi": float(npmi(train, tops["softmax"]).mean()),
+        "valid_npmi": float(npmi(valid, raw).mean()),
+        "test_npmi": float(npmi(test, raw).mean()),
+        "unique_words": unique_share(raw),
+        "centred_unique_words": unique_share(centred),
+        "overlap": overlap(raw),
+        "active_topics": active_topics(model.posterior(corpus.test)[0]),
+    }
+
+
+def _exp(value):
+    with np.errstate(over="ignore"):
+        return float(np.exp(value))

@@ -1,0 +1,256 @@
+r"""A topic model: ProdLDA, an autoencoder whose code holds the shares of topics in a document.
+
+Srivastava and Sutton (2017, arXiv 1703.01488).  With K topics and a vocabulary of V words, a
+document x, the counts of its words, is thought to be written in two steps::
+
+    theta ~ p(theta)                    shares of the topics, (K,), that sum to 1
+    x     ~ Multinomial(softmax(f))     with f = a h(g(theta)) + b, and g(theta) = theta W
+
+The rows of W are the topics, (K, V).  The softmax comes after the sum over topics, so the words'
+probabilities are a product of experts, and not a mixture as in LDA.  The post's second question
+is about this layer: whether h has Batch Normalization (BN), or is missing, so that f = g + b.
+
+**The encoder.**  The posterior of theta has no closed form.  It is replaced by a normal q of its
+logits z, whose mean and log variance are two *heads*, each g and h, on top of layers of g, h, f::
+
+    u           = layers of f(h(g(log(1 + x))))
+    mean        = h(u W_mean) + b                                               (n, K)
+    log v       = h(u W_variance) + b                                           (n, K)
+    z           = mean + sqrt(v) * epsilon,     epsilon ~ Normal(0, I)          (1)
+    theta       = softmax(z)                                                    (2)
+
+Equation (1) is the reparametrisation of Kingma and Welling (2014, arXiv 1312.6114): z is drawn
+from q, and its gradient reaches both heads.  The encoder reads log(1 + x), not x: a few documents
+repeat a word a thousand times, and their log variances would be so large that v overflows.
+
+**The loss** is minus the evidence lower bound.  For every theta, log p(x) >= E_q[log p(x | theta)]
+- KL(q || p), so with one draw of epsilon a document's loss is ::
+
+    L = -sum_j x_j log softmax(f)_j + KL(q || p)                                (3)
+
+The multinomial coefficient of x is left out: it is the same for all models.
+
+**The prior.**  A Dirichlet has no such z.  Its Laplace approximation in the basis of the logits
+has one (MacKay 1998; Srivastava and Sutton, section 3.2).  With z for log theta and all alpha
+equal, minus the log density is -alpha sum_k log softmax(z)_k.  At its minimum, theta = 1/K, the
+Hessian is alpha (I - 1/K), where 1 is the matrix of ones.  So z has mean 0 and, by the
+pseudo-inverse of the Hessian, the variance ::
+
+    V_k = (1 - 1/K) / alpha                                                     (4)
+
+(In the notation of the paper, (1 - 2/K) / alpha + 1 / (K alpha).)  Both densities are normal with
+diagonal covariances, so ::
+
+    KL(q || p) = 1/2 sum_k [v_k / V_k + mean_k^2 / V_k - 1 + log V_k - log v_k]     (5)
+
+**Training and evaluation.**  Training drops outputs of the encoder's last layer and shares of
+topics, as ProdLDA does; the shares that are left need not sum to 1.  Evaluation drops nothing:
+
+- a document's theta, its code, is softmax(mean): epsilon is 0;
+- the loss and the population statistics of the output's BN are means over q, as (3) is.  They take
+  one draw of epsilon per document, and the draws are the same for every epoch and every model.
+  At epsilon = 0 theta can be much flatter than any theta that q draws, and the statistics would be
+  those of documents that the decoder has never seen.
+
+BN in the heads keeps the code alive.  If the scale a of the mean's head is off, the mean of each
+topic has variance 1 over the documents, so q cannot collapse to p, for which all means are 0 (Zhu
+et al. 2020, arXiv 2004.12585).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import theano
+import theano.sparse as sparse
+import theano.tensor as T
+
+from ae_bn.config import ModelConfig
+from ae_bn.model.autoencoder import CHUNK, Autoencoder, drop_words
+from ae_bn.model.losses import LOSSES
+from ae_bn.model.stages import MASK_STREAMS, Softmax
+from ae_bn.model.variables import shared
+
+
+class Prior(NamedTuple):
+    """The normal prior of the logits z: equation (4).  Its mean is 0."""
+
+    variance: float  # of every topic
+
+
+def laplace_prior(number: int, alpha: float) -> Prior:
+    """Return the Laplace approximation of a Dirichlet: equation (4).
+
+    Parameters
+    ----------
+    number : int
+        The number of topics, K.
+    alpha : float
+        The parameter of the Dirichlet, the same for all topics.
+    """
+    return Prior((1 - 1 / number) / alpha)
+
+
+def kl_divergence(mean, log_variance, prior: Prior):
+    """Return KL(q || p) of every document, (n,): equation (5).
+
+    Parameters
+    ----------
+    mean, log_variance : theano matrices, (n, n_topics)
+        Those of q.
+    prior : Prior
+        The prior p.
+    """
+    spread = (T.exp(log_variance) + T.sqr(mean)) / prior.variance
+    return 0.5 * (spread - 1 + math.log(prior.variance) - log_variance).sum(axis=1)
+
+
+def sample(mean, log_variance, epsilon):
+    """Return logits z drawn from q, (n, n_topics): equation (1).
+
+    Parameters
+    ----------
+    mean, log_variance : theano matrices, (n, n_topics)
+        Those of q.
+    epsilon : theano matrix, (n, n_topics)
+        Draws of a standard normal.
+    """
+    return mean + T.exp(log_variance / 2) * epsilon
+
+
+def forward(x, layers, epsilon, population=False, noise=None):
+    """Build the graph of a topic model.
+
+    Parameters
+    ----------
+    x : theano matrix, sparse CSR, (n, n_words)
+        The documents, as counts of words.
+    layers : list of Layer
+        The encoder's layers, the head of the mean, that of the log variance, and the decoder.  The
+        activation of the mean's head is softmax, so its output is theta at epsilon = 0.
+    epsilon : theano matrix, (n, n_topics)
+        Draws of a standard normal.
+    population : bool
+        Whether population statistics standardise, instead of those of the minibatch.
+    noise : Noise, optional
+        The dropout masks.  If given, words, outputs of the encoder's last layer and topics are
+        dropped, as in training.
+
+    Returns
+    -------
+    list of Signals, one per layer
+    """
+    *encoder, mean_head, variance_head, decoder = layers
+    signals = []
+    u = log_counts(x if noise is None else drop_words(x, noise))
+    for layer in encoder:
+        signals.append(layer.signals(u, population))
+        u = signals[-1].out
+    u = _dropped(u, noise)
+    mean, log_variance = (head.signals(u, population) for head in (mean_head, variance_head))
+    theta = Softmax(sample(mean.z, log_variance.z, epsilon))
+    words = decoder.signals(_dropped(theta, noise), population)
+    return [*signals, mean, log_variance, words]
+
+
+def log_counts(x):
+    """Return log(1 + x), which the encoder reads, of counts x, sparse CSR (n, n_words)."""
+    data, *structure = sparse.csm_properties(x)
+    return sparse.CSR(T.log1p(data), *structure)
+
+
+def _dropped(out, noise):
+    return out if noise is None else out * noise.mask(out, noise.hidden, noise.random)
+
+
+class TopicModel(Autoencoder):
+    """ProdLDA, untrained until `ae_bn.training.fit` trains it; see the module's docstring.
+
+    Parameters and functions are those of `Autoencoder`.  `encode` returns theta, `decode` the
+    probabilities of the words for a theta, `reconstruct` those for each document's theta, and
+    `evaluate` the loss (3), the mean over documents.
+
+    Attributes
+    ----------
+    prior : Prior
+        The prior of the logits.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        optimizer: str,
+        n_words: int,
+        kernels: str,
+        many_documents: bool = True,
+    ):
+        topics = config.topics
+        assert topics is not None
+        self.prior = laplace_prior(topics.number, topics.alpha)
+        draws = np.random.default_rng(0).standard_normal((CHUNK, topics.number))
+        self._epsilon = shared(draws, "epsilon")  # of evaluation
+        super().__init__(config, optimizer, n_words, kernels, many_documents)
+
+    def _forward(self, x, layers, population=False, noise=None):
+        n = x.shape[0]
+        if noise is None:
+            epsilon = self._epsilon[:n]
+        else:
+            size = (n, self.layers[-1].projection.shape[0])
+            kind = dict(nstreams=MASK_STREAMS, dtype=theano.config.floatX)
+            epsilon = noise.random.normal(size, ndim=2, **kind)
+        return forward(x, layers, epsilon, population, noise)
+
+    def _loss(self, layers, signals, target, weights=None):
+        mean, log_variance, words = signals[-3:]
+        kl = kl_divergence(mean.z, log_variance.z, self.prior).mean()
+        return layers[-1].loss(LOSSES[self.config.loss], words, target, weights) + kl
+
+    def reconstruct(self, X) -> np.ndarray:
+        """Return the probabilities of the words, dense (n, n_words), for theta of documents X."""
+        return self.decode(self.encode(X))
+
+    def posterior(self, X) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and log variance of q, (n, n_topics) each, for documents, (n, n_words)."""
+        mean, log_variance = zip(*(self._posterior(*arrays) for arrays in self._chunks(X)))
+        return np.concatenate(mean), np.concatenate(log_variance)
+
+    def losses(self, X) -> np.ndarray:
+        """Return the loss (3) of each document, (n,), with population statistics.
+
+        Parameters
+        ----------
+        X : csr_matrix, (n, n_words)
+            The documents.
+        """
+        return np.concatenate([self._losses(*arrays) for arrays in self._chunks(X)])
+
+    @cached_property
+    def _posterior(self):
+        mean, log_variance, _ = self._whole[-3:]
+        return theano.function(self._inputs, [mean.z, log_variance.z], name="posterior")
+
+    @cached_property
+    def _losses(self):
+        mean, log_variance, words = self._whole[-3:]
+        terms = sparse.dense_from_sparse(self._x) * T.nnet.logsoftmax(words.z)
+        losses = kl_divergence(mean.z, log_variance.z, self.prior) - terms.sum(axis=1)
+        return theano.function(self._inputs, losses, name="losses")
+
+    @property
+    def _decoder(self):
+        return self.layers[-1:]
+
+
+def kind(config: ModelConfig) -> type[Autoencoder]:
+    """Return the class of the model that a config asks for.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The model's settings.
+    """
+    return Autoencoder if config.topics is None else TopicModel

@@ -1,0 +1,158 @@
+"""The topic model as an estimator: scikit-learn's own checks, and what they do not look at."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import theano
+from scipy.sparse import csr_matrix
+from sklearn.base import clone
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.pipeline import Pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from ae_bn import Encoder, TopicAutoencoder, save_model
+from ae_bn.config import load_config
+from ae_bn.data.corpus import split_validation
+from ae_bn.data.words import split_words
+from ae_bn.errors import UserError
+from ae_bn.evaluation.topics import in_documents, npmi, perplexity
+from ae_bn.model.model_file import read_model
+from ae_bn.randomness import streams
+from ae_bn.study.compiled import compiled
+from ae_bn.training import fit
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """Return 300 texts about the sea, the forest or the kitchen."""
+    rng = np.random.default_rng(0)
+    words = ["gull ship tide sail reef", "oak fern moss deer owl", "pan stove knife salt flour"]
+    return [" ".join(rng.choice(words[i % 3].split(), 12)) for i in range(300)]
+
+
+@pytest.fixture(scope="module")
+def fitted(texts):
+    vectoriser = CountVectorizer()
+    X = vectoriser.fit_transform(texts)
+    model = TopicAutoencoder(
+        3, layers=[8], learning_rate=0.02, alpha=0.1, batch_size=30, epochs=60, random_state=1
+    )
+    return model.fit(X), X, vectoriser.get_feature_names_out()
+
+
+@parametrize_with_checks([TopicAutoencoder(3, layers=[8], epochs=5)])
+def test_check_estimator(estimator, check):
+    check(estimator)
+
+
+def test_topics_of_texts(fitted):
+    """Each topic is one of the three subjects, and each text is about its own."""
+    model, X, words = fitted
+    theta = model.transform(X)
+    assert theta.shape == (300, 3) and theta.dtype == np.float64
+    np.testing.assert_allclose(theta.sum(axis=1), 1, rtol=1e-5)
+    tops = model.top_words(3, words)
+    subjects = ["gull ship tide sail reef", "oak fern moss deer owl", "pan stove knife salt flour"]
+    for number, subject in enumerate(subjects):
+        (topic,) = [k for k, top in enumerate(tops) if set(top) <= set(subject.split())]
+        assert (theta[number::3].argmax(axis=1) == topic).mean() > 0.95
+    assert model.get_feature_names_out().tolist() == [f"topicautoencoder{k}" for k in range(3)]
+    assert model.top_words(2) == [[list(words).index(w) for w in top[:2]] for top in tops]
+    top = np.array(model.top_words(3))
+    assert npmi(in_documents(X, top), top).min() > 0.3
+
+
+def test_rows_are_a_choice(fitted):
+    model, X, words = fitted
+    raw = model.components_
+    centred, softmax = (clone(model).set_params(rows=rows) for rows in ("centred", "softmax"))
+    for other in (centred, softmax):
+        other.__dict__.update({k: v for k, v in vars(model).items() if k.endswith("_")})
+        other._fitted = model._fitted
+    np.testing.assert_allclose(centred.components_, raw - raw.mean(axis=0), atol=1e-6)
+    theta = np.eye(3)
+    np.testing.assert_allclose(softmax.components_, model.inverse_transform(theta), rtol=1e-4)
+
+
+def test_score_and_perplexity(fitted):
+    """Each of five words is as likely: perplexity is a little above 5."""
+    model, X, _ = fitted
+    score = model.score(X)
+    assert model.perplexity(X) == pytest.approx(perplexity(-score * 300, X.sum()))
+    assert 5 < model.perplexity(X) < 8
+    with pytest.raises(UserError, match="without words"):
+        model.perplexity(csr_matrix((2, 15)))
+
+
+def test_pickles_pipelines_and_partial_fit(fitted, texts):
+    model, X, _ = fitted
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.transform(X), model.transform(X))
+    np.testing.assert_array_equal(again.components_, model.components_)
+    before = again.score(X)
+    again.partial_fit(X)
+    assert again.n_iter_ == model.n_iter_ + 1 and again.score(X) != before
+    pipeline = Pipeline([("count", CountVectorizer()), ("topics", clone(model))]).fit(texts)
+    np.testing.assert_array_equal(pipeline.transform(texts), model.transform(X))
+
+
+def test_the_file_of_a_pipeline(fitted, texts, tmp_path):
+    """`Encoder` finds the topics of new texts, and the graph of the file those of its counts."""
+    counts = CountVectorizer(lowercase=False, tokenizer=split_words, token_pattern=None)
+    pipeline = Pipeline([("count", counts), ("topics", clone(fitted[0]))]).fit(texts)
+    save_model(pipeline, tmp_path / "model.safetensors")
+    new = ["gull gull Ship unknown", "", "oak " * 5000, "salt and flour"]
+    expected = pipeline.transform(new)
+    encoder = Encoder.load(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(encoder.transform(new), expected, rtol=1e-4)
+    model = read_model(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(model.autoencoder.encode(model.vectorise(new)), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"n_topics": 1}, "model.topics.number"),
+        ({"alpha": 0}, "model.topics.alpha"),
+        ({"rows": "row"}, "choose one of raw, centred, softmax"),
+        ({"settings": {"model.topics.number": 7}}, "also given as n_topics"),
+        ({"settings": {"model.tied": True}}, "topics needs tied false"),
+        ({"dropout": 1.0}, "model.dropout.hidden"),
+    ],
+)
+def test_faults_of_parameters(fitted, parameters, message):
+    model, X, _ = fitted
+    with pytest.raises(UserError, match=message):
+        clone(model).set_params(**parameters).fit(X)
+
+
+def test_faults_of_documents(fitted):
+    model, X, words = fitted
+    with pytest.raises(UserError, match="Negative values in X"):
+        clone(model).fit(-X)
+    with pytest.raises(UserError, match="Negative values in X"):
+        model.transform(-X)
+    for n in (0, 16, 2.5, "all"):
+        with pytest.raises(UserError, match="whole number from 1 to 15"):
+            model.top_words(n)
+    with pytest.raises(UserError, match="one for each of 15 columns"):
+        model.top_words(3, words[1:])
+
+
+def test_it_is_the_same_training_as_a_run(fitted):
+    """The defaults are those of `configs/topics.yaml`, output BN with scale and no dropout."""
+    model, X, _ = fitted
+    X = csr_matrix(X, dtype=theano.config.floatX)
+    settings = ["model.batch_norm.top=true", "model.layers=[8]", "training.learning_rate=0.02"]
+    settings += ["model.topics={number: 3, alpha: 0.1, heads: shift}", "training.batch_size=30"]
+    config = load_config("configs/topics.yaml", [*settings, "training.epochs=60"])
+    stream = streams(1)
+    rows, valid_rows = split_validation(300, config.data.validation_fraction, stream.split)
+    with compiled(config, 15) as topics:
+        topics.initialize(X[rows], stream, 0.02, config.model.dropout)
+        result = fit(topics, X[rows], X[valid_rows], config.training, stream.order)
+        losses = [epoch.valid_loss for epoch in result.history[: model.n_iter_]]
+        assert [epoch.valid_loss for epoch in model.history_] == losses
