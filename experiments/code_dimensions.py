@@ -2,18 +2,10 @@
 
     python experiments/code_dimensions.py
 
-With a linear output, dropping each of the code's units z_j with probability p adds
-
-    p / (1 - p) sum_j E[z_j^2] |w_j|^2,    w_j the unit's row of the decoder,
-
-to the expected squared error.  This is least, for a given reconstruction, where units repeat one
-another.  So codes should use fewer dimensions.  The program trains a network for each loss, with BN
-and without, with no dropout, masking .5 and hidden dropout .5, and measures the codes of the
-training documents at the lowest validation loss:
-
-- *dimensions*: (sum of l)^2 / sum of l^2, of the eigenvalues l of the codes' covariance.  It is the
-  number of units if they are uncorrelated with equal variance, and 1 if all are proportional.
-- *penalty*: the sum above without p / (1 - p), as a share of the documents' squared length.
+The program trains a network for each loss, with BN and without, with no dropout, masking .5 and
+hidden dropout .5.  At the lowest validation loss it measures the *dimensions* of the training
+documents' codes: (sum of l)^2 / sum of l^2, of the eigenvalues l of their covariance.  It is the
+number of units if they are uncorrelated with equal variance, and 1 if all are proportional.
 
 It writes ``results/code_dimensions/results.csv``.
 """
@@ -71,13 +63,10 @@ def measure(loss: str, seed: int, bn: str, dropout: str) -> dict:
         rate, probabilities = config.training.learning_rate, config.model.dropout
         autoencoder.initialize(X, stream, rate, probabilities)
         fit(autoencoder, X, X_valid, config.training, stream.order)
-        codes, state = autoencoder.encode(X), autoencoder.get_state()
+        codes = autoencoder.encode(X)
         metrics = prepared.meter(codes, autoencoder.encode(X_valid))
-    energies = np.mean(np.square(codes, dtype=np.float64), axis=0)  # of units
-    rows = np.square(state["layer2.W"], dtype=np.float64).sum(axis=1)
-    length = np.square(X.data, dtype=np.float64).sum() / X.shape[0]
     arm = {"loss": loss, "seed": seed, "bn": bn, "dropout": dropout}
-    return {**arm, "dimensions": dimensions(codes), "penalty": energies @ rows / length, **metrics}
+    return {**arm, "dimensions": dimensions(codes), **metrics}
 
 
 def main(arguments: list[str]) -> None:
