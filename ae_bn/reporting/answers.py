@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Iterable, NamedTuple
 
@@ -24,6 +25,7 @@ from ae_bn.files import atomic_write
 from ae_bn.reporting.effects import JUDGED_BY, all_effects, at_chosen_rates
 from ae_bn.reporting.estimates import estimate, mean_interval, title
 from ae_bn.reporting.figures import BN_COLORS, save
+from ae_bn.reporting.predictions import FRESH, Prediction, predictions
 from ae_bn.reporting.selection import best_rate, rate_scores, signed
 from ae_bn.reporting.settings import BLOCKS, MASKING, read_blocks, read_references
 from ae_bn.study.record import Record
@@ -83,6 +85,14 @@ class Answers:
         self.every = over_analyses(self.effects)
         self.chosen = over_analyses(at_chosen_rates(self.effects), ["epoch"])
         self.recipes = recommend(self.runs, read_references(results))
+
+    @cached_property
+    def predictions(self) -> list[Prediction]:
+        """The predictions for fresh seeds and what these gave; none before they ran."""
+        path = self.results / FRESH / "results.csv"
+        if not path.exists():
+            return []
+        return predictions(self.runs, pd.read_csv(path, keep_default_na=False, na_values=[""]))
 
     def write_figures(self, titles: dict[tuple[str, str], str], shown: list) -> None:
         """Draw the figures into the folder ``answers`` of the results.

@@ -37,7 +37,7 @@ from ae_bn.reporting.estimates import (
     title,
     verdict,
 )
-from ae_bn.reporting.predictions import FRESH, Prediction, predictions
+from ae_bn.reporting.predictions import Prediction
 from ae_bn.reporting.real_vocabulary import real_vocabulary
 from ae_bn.reporting.settings import BLOCKS, HIDDEN
 from ae_bn.reporting.tables import (
@@ -351,11 +351,7 @@ class AnswerNumbers(Sentences):
 
     def predicted(self) -> list[Prediction]:
         """Return the predictions for fresh seeds and what these gave; none before they ran."""
-        path = self.answers.results / FRESH / "results.csv"
-        if not path.exists():
-            return []
-        fresh = pd.read_csv(path, keep_default_na=False, na_values=[""])
-        return predictions(self.answers.runs, fresh)
+        return self.answers.predictions
 
     def predictions_table(self) -> str:
         """Return the table of all predictions for fresh seeds."""
