@@ -145,7 +145,7 @@ def rewrap(text: str) -> str:
         blocks[number] = "\n".join(
             textwrap.fill(
                 " ".join(item.split()),
-                110,
+                118,
                 subsequent_indent=" " * len(mark[0]) if mark else "",
                 break_long_words=False,
                 break_on_hyphens=False,
@@ -175,10 +175,13 @@ def render(template: str, **values) -> str:
         raise UserError(f"{where}: {error}") from None
 
 
-def make_answers(results: Path, record: Record) -> tuple[str, str, str]:
+def make_answers(
+    results: Path, record: Record, experiments: dict[str, Experiment]
+) -> tuple[str, str, str]:
     """Return the answers: the first screen, the rest, and the interactive figures.
 
-    Without results of the settings, the first screen says so.
+    Without results of the settings, the first screen says so.  It also has effects of other
+    experiments: ``of("topics", ...)``, if they have results.
     """
     try:
         answers = Answers(results, record)
@@ -189,9 +192,16 @@ def make_answers(results: Path, record: Record) -> tuple[str, str, str]:
         setting = f"20 Newsgroups, {loss}"
         shown = numbers.effect(effect, "centred_precision", expect, setting=setting)
         numbers.check(f"{title}: {shown}.")
+    others = {name: ExperimentNumbers(name, one) for name, one in experiments.items()}
+    for other in others.values():
+        other.stated = numbers.stated  # so that one check finds the sentences of all
+
+    def of(name: str, *effect: str, **where: str) -> str:
+        return others[name].effect(*effect, **where)
+
     titles = {panel: title for panel, (title, *_) in PANELS.items()}
     answers.write_figures(titles, SETTINGS)
-    text = numbers.check(render("report/answers.md.j2", **numbers.names()))
+    text = numbers.check(render("report/answers.md.j2", **numbers.names(), of=of, known=set(others)))
     first, rest = rewrap(text).split(MORE)
     return first.strip(), rest.strip(), page(answers)
 
@@ -239,7 +249,7 @@ def main(arguments: list[str]) -> int:
     in_answers = {*BLOCKS, FRESH}
     sections = [make_section(*one) for one in experiments.items() if one[0] not in in_answers]
     known = sorted(path.stem for path in HERE.parent.glob("configs/*.yaml"))
-    first, rest, figures = make_answers(options.results, record)
+    first, rest, figures = make_answers(options.results, record, experiments)
     not_run = [name for name in known if name not in experiments]
     text = render(FRAME, first=first, rest=rest, sections=sections, not_run=not_run)
     html = to_html(text, options.results, figures)
