@@ -201,7 +201,9 @@ def make_answers(
 
     titles = {panel: title for panel, (title, *_) in PANELS.items()}
     answers.write_figures(titles, SETTINGS)
-    text = numbers.check(render("report/answers.md.j2", **numbers.names(), of=of, known=set(others)))
+    text = numbers.check(
+        render("report/answers.md.j2", **numbers.names(), of=of, known=set(others))
+    )
     first, rest = rewrap(text).split(MORE)
     return first.strip(), rest.strip(), page(answers)
 
