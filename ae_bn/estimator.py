@@ -66,6 +66,14 @@ RECIPES: dict[str, dict] = {
     },
     "random": {"model.dropout.input": 0.7},
 }
+
+
+def masked(masking: float) -> dict:
+    """Return the parameters that mask another share of the words, in the denoiser's start, too."""
+    start = {**RECIPES["denoiser"]["model.denoiser_start"], "masking": masking}
+    return {"input_dropout": masking, "settings": {"model.denoiser_start": start}}
+
+
 MONITORS = [name for name in SNAPSHOTS if name != "last"]
 # Beginnings of the settings that `settings` refuses, and what to do instead.
 WITHOUT_EFFECT = {
