@@ -153,7 +153,8 @@ def main(arguments: list[str]) -> None:
         corpus = parts()
         sizes = f"{name}, {len(corpus[0]):,} / {len(corpus[2]):,}"
         print(sizes)
-        found += [{"corpus, training / test": sizes, **row} for row in measure(corpus, options.seed)]
+        rows = measure(corpus, options.seed)
+        found += [{"corpus, training / test": sizes, **row} for row in rows]
         lines = [list(found[0]), ["---"] * len(found[0]), *(row.values() for row in found)]
         with atomic_write(OUT) as file:
             file.write("".join(f"| {' | '.join(line)} |\n" for line in lines))
