@@ -34,7 +34,7 @@ from ae_bn.data.sources import index_labels
 from ae_bn.data.words import checked_texts, split_words, weigh
 from ae_bn.denoiser import LinearDenoiser
 from ae_bn.errors import UserError
-from ae_bn.estimator import BatchNormAutoencoder
+from ae_bn.estimator import BatchNormAutoencoder, masked
 from ae_bn.evaluation.codes import precision_at, ridge_accuracy
 from ae_bn.evaluation.probes import Split
 from ae_bn.randomness import streams
@@ -44,7 +44,7 @@ MOST_HELD_OUT = 2000
 FEWEST_DOCUMENTS = 50
 FEWEST_HALVED = 5  # held-out documents that have two words, which two halves need
 NEAREST = 0.1  # share of the second halves among which a first half has to find its own
-EPOCHS = 60  # of an autoencoder, at most
+EPOCHS = 60  # of an autoencoder that starts from random weights, at most
 BASELINE = "TF-IDF"
 PRECISION, OTHER_HALF = "precision", "other half"  # the criterion with labels, and without
 
@@ -78,8 +78,8 @@ def choose(
         The label of each document.  Labels only choose: among candidates, and among the epochs of
         an autoencoder.
     n_components : int
-        The number of units of every code.  It is lowered to the number of words or of fit documents
-        where one of these is smaller.
+        The number of units of every code.  It is lowered to the number of words, or of the fit
+        documents that an autoencoder trains on, where one of these is smaller.
     words : int
         The size of the vocabulary: the most frequent words, without English stop words.
     token_pattern : str, optional
@@ -176,23 +176,14 @@ class Comparison:
             See `choose`.
         """
         _check_whole(1, n_components=n_components)
-        k = int(min(n_components, *self.X.shape))
+        held_out = max(1, round(load_config().data.validation_fraction * self.X.shape[0]))
+        k = int(min(n_components, self.X.shape[0] - held_out, self.X.shape[1]))
         monitor = "loss" if self._labels is None else "precision"
 
         def autoencoder(**parameters):
             return BatchNormAutoencoder([k], monitor=monitor, random_state=int(seed), **parameters)
 
         from_random = {"start": "random", "epochs": EPOCHS}
-        # Unlike the estimator's defaults: units are hardly cut off, and small minibatches are fast.
-        start = {"masking": 0.9, "offset": 2.0}
-        from_denoiser = {
-            "input_dropout": 0.9,
-            "learning_rate": 0.0003,
-            "batch_size": 100,
-            "epochs": EPOCHS,
-            "patience": 10,
-            "settings": {"model.denoiser_start": start, "training.plateau": None},
-        }
         return {
             BASELINE: FunctionTransformer(accept_sparse=True),
             "SVD": TruncatedSVD(k, random_state=int(seed)),
@@ -204,7 +195,10 @@ class Comparison:
                 batch_norm=False, input_dropout=0.5, **from_random
             ),
             "autoencoder, hidden BN, masking 0.7": autoencoder(**from_random),
-            "denoiser, then hidden BN, masking 0.9": autoencoder(**from_denoiser),
+            **{
+                f"denoiser, then hidden BN, masking {masking}": autoencoder(**masked(masking))
+                for masking in (0.5, 0.9)
+            },
         }
 
     def fit(self, name: str, transformer) -> dict:

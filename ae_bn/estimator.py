@@ -79,6 +79,23 @@ WITHOUT_EFFECT = {
 }
 
 
+def masked(masking: float) -> dict:
+    """Return the parameters that mask words at another rate, also in the denoiser's start.
+
+    Parameters
+    ----------
+    masking : float in (0, 1)
+        The probability that training, and the denoiser that it starts from, drop a word.
+
+    Returns
+    -------
+    dict
+        ``input_dropout`` and ``settings`` of a `BatchNormAutoencoder`.
+    """
+    start = {**RECIPES["denoiser"]["model.denoiser_start"], "masking": masking}
+    return {"input_dropout": masking, "settings": {"model.denoiser_start": start}}
+
+
 class BatchNormAutoencoder(Transformer):
     """An autoencoder with Batch Normalization and dropout, for sparse documents.
 
@@ -92,6 +109,11 @@ class BatchNormAutoencoder(Transformer):
     The defaults are for TF-IDF rows: an autoencoder of one hidden layer that starts from the linear
     denoiser (`ae_bn.denoiser`), with squared error, a linear output and masking .9.  For binary
     input use ``loss="cross_entropy"`` and ``output_activation="sigmoid"``.
+
+    No masking is the best one for every text.  Of .5 and .9, the default loses less on our six
+    corpora.  On one of them, descriptions of software, it retrieves less well than a truncated SVD,
+    and ``BatchNormAutoencoder([128], **masked(0.5))`` does not.  `ae_bn.choosing.choose` compares
+    both on your text.
 
     None stands for the default in ``ae_bn/defaults.yaml``, which explains all settings.  ``start``
     decides some of them.  If training starts from the denoiser, settings that are not given have

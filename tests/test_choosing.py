@@ -24,6 +24,7 @@ from ae_bn.choosing import (
     text_vectoriser,
 )
 from ae_bn.errors import UserError
+from ae_bn.estimator import masked
 
 TOPICS = {
     "sea": "ship wave sail harbour fish captain storm anchor".split(),
@@ -163,10 +164,26 @@ def test_candidates(labelled):
     candidates = comparison.candidates(500, 3)
     assert {"TF-IDF", "SVD", "linear denoiser, masking 0.9"} <= set(candidates)
     trained = [c for c in candidates.values() if isinstance(c, ae_bn.BatchNormAutoencoder)]
-    assert [c._configured("random").model.batch_norm.hidden for c in trained] == [False, True, True]
+    bn = [c._configured("random").model.batch_norm.hidden for c in trained]
+    assert bn == [False, True, True, True]
     assert {c.monitor for c in trained} == {"precision" if labelled else "loss"}
     assert {tuple(c.layers) for c in trained} == {(24,)}  # the number of words
+    from_denoiser = [c.get_params() for c in trained[2:]]
+    for given, masking in zip(from_denoiser, (0.5, 0.9)):  # the estimator's defaults but for these
+        own = ae_bn.BatchNormAutoencoder([24], monitor=given["monitor"], random_state=3)
+        assert given == own.set_params(**masked(masking)).get_params()
     assert {c._configured("random").model.loss for c in trained} == {"squared_error"}
+
+
+@pytest.mark.parametrize("n", [choosing.FEWEST_DOCUMENTS, 61])
+def test_few_documents_lower_the_number_of_units(only, n):
+    """No autoencoder starts from a denoiser of more units than documents that it trains on."""
+    only("SVD", "denoiser")
+    texts, _ = corpus(n, topics=MANY)
+    pipeline, table = ae_bn.choose(texts)
+    assert len(table) == 3 and table["seconds"].notna().all()
+    n_fit = n - round(choosing.HELD_OUT * n)
+    assert pipeline.transform(texts).shape == (n, n_fit - round(0.1 * n_fit))
 
 
 def test_choose(only, monkeypatch, tmp_path):

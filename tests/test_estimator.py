@@ -24,6 +24,7 @@ from ae_bn import BatchNormAutoencoder, LinearDenoiser
 from ae_bn.config import load_config
 from ae_bn.data.corpus import split_validation
 from ae_bn.errors import UserError
+from ae_bn.estimator import masked
 from ae_bn.randomness import streams
 from ae_bn.study.compiled import compiled
 from ae_bn.training import fit
@@ -265,6 +266,16 @@ def test_the_start_decides_what_is_not_given(documents, parameters, start):
     assert (used.denoiser_start is None) == (start == "random")
     given = clone(model).set_params(input_dropout=0.2, patience=3).fit(documents)
     assert given._fitted.model.dropout.input == 0.2 and given._fitted.training.patience == 3
+
+
+def test_masked_changes_training_and_its_start(documents):
+    model = BatchNormAutoencoder([4], epochs=1, **masked(0.5)).fit(documents)
+    used = model._fitted.model
+    assert used.dropout.input == used.denoiser_start.masking == 0.5
+    default = BatchNormAutoencoder([4], epochs=1).fit(documents)._fitted
+    assert model._fitted == default.replace(
+        {"model.dropout.input": 0.5, "model.denoiser_start.masking": 0.5}
+    )
 
 
 def test_training_starts_as_good_as_the_denoiser(documents):
