@@ -24,7 +24,7 @@ from ae_bn.study.arms import expand_arms
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
-MADE = {"results/reproduce/", "results/runs/"}  # by commands
+MADE = {"results/report.html", "results/reproduce/", "results/runs/"}  # by commands
 MADE |= {"configs/width.yaml", "experiments/report/width.md.j2"}  # by a reader
 PROGRAMS = {  # the commands of `ae-bn` that scripts of experiments/ run
     f"experiments/{script}.py": command
