@@ -4,6 +4,8 @@ VENV := .venv
 IN_VENV := $(VENV)/bin/python
 # The pinned pip is not to be replaced.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Python keeps what it compiled, or every process compiles all that it imports for 7 s.
+unexport PYTHONDONTWRITEBYTECODE
 READY := $(VENV)/ready
 TOOLS := $(VENV)/tools
 
