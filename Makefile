@@ -28,7 +28,7 @@ help: ## show this help
 	@echo 'JOBS=4                   runs at a time'
 	@echo 'OUT=DIRECTORY            where results go'
 	@echo 'SET="KEY=VALUE ..."      settings that differ from the config'
-	@echo 'BENCH="--threads 1 ..."  options of experiments/benchmark.py, or _scale.py'
+	@echo 'BENCH="--threads 1 ..."  options of experiments/benchmarks/benchmark.py, or _scale.py'
 	@echo 'PYTHON=/path/to/python   the Python (3.8 to 3.11) that a new .venv is made with'
 
 setup: $(READY) ## install the pinned packages into .venv (other targets do it when needed)
@@ -87,15 +87,15 @@ fast: $(READY) ## install Intel's MKL (0.9 GB) into .venv; matrix products are q
 bench: $(READY) ## install PyTorch (Python 3.10, 3.11), and compare the training speed with it
 	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[bench]'
-	$(IN_VENV) experiments/benchmark.py $(BENCH)
+	$(IN_VENV) experiments/benchmarks/benchmark.py $(BENCH)
 
 bench_run: $(READY) ## time a run; BENCH="--against COMMIT" compares it with an older commit
-	$(IN_VENV) experiments/benchmark_run.py $(BENCH)
+	$(IN_VENV) experiments/benchmarks/benchmark_run.py $(BENCH)
 
 bench_scale: $(READY) ## measure time and memory over vocabulary and documents (PyTorch as above)
 	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[bench]'
-	$(IN_VENV) experiments/benchmark_scale.py $(BENCH)
+	$(IN_VENV) experiments/benchmarks/benchmark_scale.py $(BENCH)
 
 clean: ## remove .venv and build leftovers; results and caches stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage \
