@@ -562,8 +562,8 @@ def test_compiled_layers_equal_their_symbolic_twins(loss):
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_gradient_of_relu_at_zero_is_zero(kernels):
     normalization, g = KERNELS[kernels].normalization(None), T.matrix()
-    out = normalization(1, False, False, False, False, epsilon=1e-3)(g, activation=stages.ReLU)
-    gradient = theano.function([g], T.grad(out.sum(), g))
+    bn = normalization(1, False, False, False, False, epsilon=1e-3)
+    gradient = theano.function([g], T.grad(stages.ReLU(bn | Identity())(g).sum(), g))
     column = np.float32([[-1], [-0.0], [0.0], [1e-30], [1]])
     np.testing.assert_array_equal(gradient(column).ravel(), [0, 0, 0, 1, 1])
 
