@@ -4,29 +4,10 @@ VENV := .venv
 IN_VENV := $(VENV)/bin/python
 # The pinned pip is not to be replaced.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Python keeps what it compiled, or every process compiles all that it imports for 7 s.
+unexport PYTHONDONTWRITEBYTECODE
 READY := $(VENV)/ready
 TOOLS := $(VENV)/tools
-
-# The first Python that works.  A name on the path can be a pyenv shim that fails when it runs.
-SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))
-LATER := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 12))
-# $(call first,TEST,NAMES)
-first = $(shell for python in $(2); do \
-	if "$$python" -c '$(1)' >/dev/null 2>&1; then echo "$$python"; break; fi; done)
-FOUND = $(call first,$(SUITABLE),$(if $(PYTHON),'$(PYTHON)',python3.11 python3.10 python3.9 \
-	python3.8 python3))
-GET := install one (apt-get install python3.11-dev python3.11-venv) or uv \
-	(https://docs.astral.sh/uv) or name one with PYTHON=/path/to/python
-MISSING = $(if $(PYTHON),PYTHON=$(PYTHON) is not a working Python 3.8 to 3.11 with venv: name \
-	another or leave it out,no working Python 3.8 to 3.11 with venv found: $(GET))
-# If no suitable Python is found, uv downloads one.  If uv is missing, a later Python installs it.
-UV = $(shell command -v uv 2>/dev/null)
-OTHER = $(call first,$(LATER),python3 python3.14 python3.13 python3.12)
-UV_BY_OTHER = "$(or $(OTHER),$(error $(MISSING)))" -m venv build/uv && build/uv/bin/python -m pip \
-	install --quiet --constraint constraints.txt uv && build/uv/bin/uv
-BY_UV = { $(or $(UV),$(UV_BY_OTHER)) venv --quiet --seed --python 3.11 $(VENV); } || \
-	{ echo 'uv could not get Python 3.11: $(GET)' >&2; exit 2; }
-CREATE = $(if $(FOUND),"$(FOUND)" -m venv $(VENV),$(if $(PYTHON),$(error $(MISSING)),$(BY_UV)))
 
 # $(call run,NAME,DIRECTORY,FLAGS): only what the user set is passed on, last.
 run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2) $(3) \
@@ -47,7 +28,7 @@ help: ## show this help
 	@echo 'JOBS=4                   runs at a time'
 	@echo 'OUT=DIRECTORY            where results go'
 	@echo 'SET="KEY=VALUE ..."      settings that differ from the config'
-	@echo 'BENCH="--threads 1 ..."  options of experiments/benchmark.py, or _scale.py'
+	@echo 'BENCH="--threads 1 ..."  options of experiments/benchmarks/benchmark.py, or _scale.py'
 	@echo 'PYTHON=/path/to/python   the Python (3.8 to 3.11) that a new .venv is made with'
 
 setup: $(READY) ## install the pinned packages into .venv (other targets do it when needed)
@@ -106,15 +87,15 @@ fast: $(READY) ## install Intel's MKL (0.9 GB) into .venv; matrix products are q
 bench: $(READY) ## install PyTorch (Python 3.10, 3.11), and compare the training speed with it
 	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[bench]'
-	$(IN_VENV) experiments/benchmark.py $(BENCH)
+	$(IN_VENV) experiments/benchmarks/benchmark.py $(BENCH)
 
 bench_run: $(READY) ## time a run; BENCH="--against COMMIT" compares it with an older commit
-	$(IN_VENV) experiments/benchmark_run.py $(BENCH)
+	$(IN_VENV) experiments/benchmarks/benchmark_run.py $(BENCH)
 
 bench_scale: $(READY) ## measure time and memory over vocabulary and documents (PyTorch as above)
 	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[bench]'
-	$(IN_VENV) experiments/benchmark_scale.py $(BENCH)
+	$(IN_VENV) experiments/benchmarks/benchmark_scale.py $(BENCH)
 
 clean: ## remove .venv and build leftovers; results and caches stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage \
@@ -123,8 +104,7 @@ clean: ## remove .venv and build leftovers; results and caches stay
 
 # The file $(READY) is made last, so an interrupted set-up starts again from the beginning.
 $(READY): constraints.txt setup.py
-	rm -rf $(VENV)
-	$(CREATE)
+	@sh make_venv.sh $(VENV)
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt pip setuptools wheel
 	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
 		--editable '.[test]'

@@ -1,4 +1,4 @@
-"""`experiments/benchmark.py`: its arguments, its arithmetic, and that both sides do the same."""
+"""`benchmark.py`: its arguments, its arithmetic, and that both sides do the same."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CASE = Case((12, 5, 8), "binary-all", "adam", 1)
 
 
 def run(directory, *arguments):
-    """Return the finished process of `experiments/benchmark.py` with arguments."""
-    program = [sys.executable, str(REPOSITORY / "experiments" / "benchmark.py")]
+    """Return the finished process of `experiments/benchmarks/benchmark.py` with arguments."""
+    program = [sys.executable, str(REPOSITORY / "experiments" / "benchmarks" / "benchmark.py")]
     return subprocess.run([*program, *arguments], capture_output=True, text=True, cwd=directory)
 
 
@@ -130,7 +130,7 @@ def test_another_step_is_noticed(documents, float64):
 def test_importing_takes_neither_library_along():
     """The memory of the parent would count in that of its workers."""
     check = "import benchmark, sys; sys.exit(not {'theano', 'torch'}.isdisjoint(sys.modules))"
-    experiments = str(REPOSITORY / "experiments")
+    experiments = str(REPOSITORY / "experiments" / "benchmarks")
     assert subprocess.run([sys.executable, "-c", check], cwd=experiments).returncode == 0
 
 

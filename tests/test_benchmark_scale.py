@@ -1,4 +1,4 @@
-"""`experiments/benchmark_scale.py`: its arguments, its fits, and a small run."""
+"""`benchmark_scale.py`: its arguments, its fits, and a small run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def run(directory, *arguments):
     """Return the finished process of the program with arguments."""
-    program = [sys.executable, str(REPOSITORY / "experiments" / "benchmark_scale.py")]
+    program = [
+        sys.executable,
+        str(REPOSITORY / "experiments" / "benchmarks" / "benchmark_scale.py"),
+    ]
     return subprocess.run([*program, *arguments], capture_output=True, text=True, cwd=directory)
 
 

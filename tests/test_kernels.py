@@ -515,7 +515,10 @@ def layer_gradients(kernels, settings, dtype, rng, loss, activation, over=None):
     else:
         cost = 3 * layer.loss(losses.LOSSES[loss], layer.signals(g), target)
     outputs = [cost, *T.grad(cost, [g, *parameters])]
-    return theano.function([g, target], outputs, on_unused_input="ignore")(values[0], x)
+    mode = theano.Mode("py", None) if theano.config.mode == "FAST_COMPILE" else None
+    inputs = [g, target]
+    function = theano.function(inputs, outputs, mode=mode, on_unused_input="ignore")
+    return function(values[0], x)
 
 
 class Identity:
@@ -532,7 +535,8 @@ def test_layers_and_losses_equal_their_symbolic_twins(float64, loss, activation,
     """In NumPy and double precision: that C equals NumPy is tested above."""
     if loss in ("cross_entropy", "multinomial") and activation != "sigmoid":
         return  # they have an activation inside
-    for settings in itertools.product([False, True], repeat=4):
+    for center, normalize, scale in itertools.product([False, True], repeat=3):
+        settings = (center, normalize, scale, center ^ normalize ^ scale)  # all triples of the four
         results = [
             layer_gradients(
                 kernels, settings, "float64", np.random.default_rng(5), loss, activation, over
@@ -558,8 +562,8 @@ def test_compiled_layers_equal_their_symbolic_twins(loss):
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_gradient_of_relu_at_zero_is_zero(kernels):
     normalization, g = KERNELS[kernels].normalization(None), T.matrix()
-    out = normalization(1, False, False, False, False, epsilon=1e-3)(g, activation=stages.ReLU)
-    gradient = theano.function([g], T.grad(out.sum(), g))
+    bn = normalization(1, False, False, False, False, epsilon=1e-3)
+    gradient = theano.function([g], T.grad(stages.ReLU(bn | Identity())(g).sum(), g))
     column = np.float32([[-1], [-0.0], [0.0], [1e-30], [1]])
     np.testing.assert_array_equal(gradient(column).ravel(), [0, 0, 0, 1, 1])
 
@@ -676,7 +680,7 @@ def train(kernels, optimizer, steps, *settings, many_documents=True):
     "optimizer",
     [name if name == "adam" else pytest.param(name, marks=pytest.mark.long) for name in OPTIMIZERS],
 )
-def test_200_steps_stay_within_the_noise_of_float32(optimizer, monkeypatch):
+def test_100_steps_stay_within_the_noise_of_float32(optimizer, monkeypatch):
     """Fused and symbolic runs are about as far from a run in float64 as each other.
 
     Two right implementations drift apart, since training amplifies their rounding, so the
@@ -692,10 +696,10 @@ def test_200_steps_stay_within_the_noise_of_float32(optimizer, monkeypatch):
     mask = KERNELS["fused"].dropout_mask
     monkeypatch.setitem(KERNELS, "symbolic", KERNELS["symbolic"]._replace(dropout_mask=mask))
     with in_numpy("float64"):
-        exact, exact_losses = train("symbolic", optimizer, 200, *settings)
+        exact, exact_losses = train("symbolic", optimizer, 100, *settings)
     with in_numpy("float32"):
-        runs = {"symbolic": train("symbolic", optimizer, 200, *settings)}
-    runs["fused"] = train("fused", optimizer, 200, *settings)
+        runs = {"symbolic": train("symbolic", optimizer, 100, *settings)}
+    runs["fused"] = train("fused", optimizer, 100, *settings)
     weights, losses = {}, {}
     for kernels, (state, values) in runs.items():
         squares = [np.square(state[n] - exact[n]).ravel() for n in exact]

@@ -387,7 +387,7 @@ def make(tmp_path):
     """Return a function that runs make in a checkout without .venv."""
     if not shutil.which("make"):
         pytest.skip("no make")
-    for name in ("Makefile", "setup.py", "constraints.txt"):
+    for name in ("Makefile", "make_venv.sh", "setup.py", "constraints.txt"):
         shutil.copy(str(ROOT / name), str(tmp_path))
     shutil.copytree(str(ROOT / "configs"), str(tmp_path / "configs"))
 
@@ -407,7 +407,10 @@ def python_of(tmp_path):
     def write(version):
         path = tmp_path / "python"
         claim = f"import sys; sys.version_info = {version}; exec(sys.argv[2])"
-        path.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{claim}' \"$@\"\n")
+        path.write_text(
+            f'#!/bin/sh\nif [ "$1" = -m ]; then echo makes: "$@"; exit 3; fi\n'
+            f"exec '{sys.executable}' -c '{claim}' \"$@\"\n"
+        )
         path.chmod(0o755)
         return f"PYTHON={path}"
 
@@ -420,15 +423,26 @@ def test_make_without_a_target_lists_every_target(make):
     assert re.findall(r"^make (\S+) +\S", make().stdout, re.MULTILINE) == targets
 
 
-def test_make_names_a_python_that_does_not_suit(make, python_of):
+def assert_make_says_one_thing(done, words):
+    """Only make's own line stands below it."""
+    assert done.returncode == 2 and done.stdout == ""
+    advice, of_make = done.stderr.splitlines()
+    assert words in advice and of_make.startswith("make: *** ")
+
+
+def test_make_names_a_python_that_does_not_suit(make, python_of, tmp_path):
+    """And leaves the environment that is there as it is."""
+    (tmp_path / ".venv").mkdir()
     for python in ("PYTHON=/nonexistent", python_of((3, 12)), python_of((3, 7))):
-        assert_one_line_and_exit_code_2(make("test", python), python)
+        assert_make_says_one_thing(make("test", python), python)
+    assert (tmp_path / ".venv").exists()
 
 
-def test_make_takes_a_python_that_suits(make, python_of):
+def test_make_takes_a_python_that_suits(make, python_of, tmp_path):
     for version in ((3, 8), (3, 11)):
-        python = python_of(version)
-        assert f'"{python[len("PYTHON=") :]}" -m venv' in make("-n", "test", python).stdout
+        (tmp_path / ".venv").mkdir()
+        assert make("test", python_of(version)).stdout == "makes: -m venv .venv\n"
+        assert not (tmp_path / ".venv").exists()
 
 
 @pytest.fixture
@@ -476,7 +490,7 @@ def test_make_takes_uv_if_it_is_there(make, only_python_3_13):
 def test_make_without_any_python_gives_advice(make, only_python_3_13):
     (only_python_3_13 / "python3.13").unlink()
     words = "no working Python 3.8 to 3.11 with venv found: install one"
-    assert_one_line_and_exit_code_2(make("setup"), words)
+    assert_make_says_one_thing(make("setup"), words)
 
 
 def test_make_finds_a_new_experiment_by_itself(make, python_of, tmp_path):

@@ -345,8 +345,8 @@ class Autoencoder:
         """
         projection = self.layers[-1].projection
         names = projection.W.name, f"state of {projection.W.name}"
-        is_own = projection.transposed and not self.config.tied
-        return value.T if is_own and variable.name in names else value
+        is_own = variable.name in names and not self.config.tied
+        return projection.turned(value) if is_own else value
 
     def _variables(self, training):
         variables = {}

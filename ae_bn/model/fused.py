@@ -49,8 +49,7 @@ class Projection(stages.Projection):
         if isinstance(x.type, sparse.SparseType):
             data, indices, indptr, _ = sparse.csm_properties(x)
             return Project()(data, indices, indptr, self.W)
-        W = self.W.T if self.transposed else self.W
-        return Product()(x, W) if _has_blas() else super().__call__(x)
+        return Product()(x, self.turned(self.W)) if _has_blas() else super().__call__(x)
 
     def rows(self, numbers):
         """Return this projection with some rows of W only."""
@@ -64,10 +63,12 @@ class BatchNormalization(stages.BatchNormalization):
         """Return the `FusedLayer` of a projection and this."""
         return FusedLayer(projection, self)
 
-    def __call__(self, g, population=False, activation=stages.Linear):
-        """Return f(h(g)), (n, n_units)."""
-        if activation not in ACTIVATION_NAMES:
-            return activation(self(g, population))
+    def __call__(self, g, population=False):
+        """Return z = a * h(g) + b, (n, n_units)."""
+        return self.activated(g, population, stages.Linear)
+
+    def activated(self, g, population, activation):
+        """Return activation(z), (n, n_units), in one pass over g."""
         how, inputs = self.standardisation(g, population)
         return Normalize(how, ACTIVATION_NAMES[activation])(*inputs)
 
@@ -93,12 +94,11 @@ class LayerNormalization(stages.LayerNormalization):
     """`ae_bn.model.stages.LayerNormalization`, by a kernel; its gradient is the full one."""
 
     __or__ = BatchNormalization.__or__
+    __call__ = BatchNormalization.__call__
     batch_statistics = BatchNormalization.batch_statistics
 
-    def __call__(self, g, population=False, activation=stages.Linear):
-        """Return f(h(g)), (n, n_units)."""
-        if activation not in ACTIVATION_NAMES:
-            return activation(self(g, population))
+    def activated(self, g, population, activation):
+        """Return activation(z), (n, n_units), in one pass over g."""
         how = Standardisation(bool(self.center), bool(self.normalize), self.epsilon, False)
         return LayerNormalize(how, ACTIVATION_NAMES[activation])(g, *_scale_and_shift(self))
 
@@ -118,16 +118,26 @@ def _constant(value, like):
 
 
 class FusedLayer(stages.Layer):
-    """`ae_bn.model.stages.Layer`, whose loss is one kernel from g to all gradients.
+    """`ae_bn.model.stages.Layer`: one kernel from g to out, and one for loss and gradients.
 
     The squared error of a linear layer without BN starts from the inputs of the layer instead,
     without g, if W is stored by rows of words, see `ae_bn.kernels.squared_error`.
     """
 
+    batch_normalization: BatchNormalization | LayerNormalization
+
     @property
     def has_rows(self):
         """Whether W is stored as (n_units, n_in), a row for each word of the output."""
         return self.projection.transposed and _has_blas()
+
+    def signals(self, x, population=False):
+        """Return the `Signals` of x, (n, n_in)."""
+        signals = super().signals(x, population)
+        if self.activation not in ACTIVATION_NAMES:
+            return signals
+        bn = self.batch_normalization
+        return signals._replace(out=bn.activated(signals.g, population, self.activation))
 
     def loss(self, loss, signals, target, weights=None):
         """Return the loss of this layer as the output layer, a theano scalar."""

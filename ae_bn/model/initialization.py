@@ -39,7 +39,7 @@ def draw_parameters(layers: list[Layer], random: np.random.Generator) -> None:
             shape = projection.shape
             limit = np.sqrt(6 / sum(shape))
             draws = random.uniform(-limit, limit, shape)
-            set_values(projection.W, draws.T if projection.transposed else draws)
+            set_values(projection.W, projection.turned(draws))
             drawn.append(projection.W)
             del draws  # before the next ones: with many words this is the most memory used
         for variable, value in ((bn.a, 1), (bn.b, 0), (bn.mean, np.nan), (bn.variance, np.nan)):
@@ -89,8 +89,8 @@ def start_output(
     elif not bn.normalize and not any(layer.projection.W is projection.W for layer in layers[:-1]):
         _, variance = moments()
         factors = np.minimum(1, deviation / np.sqrt(variance + TINY))
-        factors = factors[:, None] if projection.transposed else factors
-        set_values(projection.W, projection.W.get_value() * factors)
+        W = projection.turned(projection.W.get_value())
+        set_values(projection.W, projection.turned(W * factors))
 
 
 def start_from_denoiser(
@@ -133,7 +133,7 @@ def start_from_denoiser(
     shift = np.zeros(n_units)
     for number, (layer, W) in enumerate(zip(layers, (encoder, decoder))):
         projection, bn = layer.projection, layer.batch_normalization
-        set_values(projection.W, W.T if projection.transposed else W)
+        set_values(projection.W, projection.turned(W))
         update_statistics()
         mean, variance = moments(number)
         shift = -shift @ decoder if number else offset * np.sqrt(variance) - mean

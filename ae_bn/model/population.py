@@ -89,8 +89,7 @@ def _mean_and_covariance(x):
 
 def _projected(mean, covariance, projection):
     """Return mean and variance of x W, (n_out,) each, from mean and covariance of x."""
-    W = projection.W.get_value(borrow=True)
-    W = W.T if projection.transposed else W
+    W = projection.turned(projection.W.get_value(borrow=True))
     variance = np.empty(W.shape[1])
     for start in range(0, len(variance), COLUMNS):
         part = W[:, start : start + COLUMNS].astype(np.float64)

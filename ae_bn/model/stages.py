@@ -202,8 +202,7 @@ class Layer:
         """
         g = self.projection(x)
         z = self.batch_normalization(g, population)
-        out = self.batch_normalization(g, population, self.activation)
-        return Signals(x, g, z, out, population)
+        return Signals(x, g, z, self.activation(z), population)
 
     def loss(self, loss, signals, target, weights=None):
         """Return the loss of this layer as the output layer, a theano scalar.
@@ -239,13 +238,24 @@ class Projection:
 
     def __call__(self, x):
         """Return g(x), (n, n_out), of x, (n, n_in)."""
-        return g(x, self.W.T if self.transposed else self.W)
+        return g(x, self.turned(self.W))
+
+    def turned(self, values):
+        """Return W, its values or its optimiser's state as (n_in, n_out), if stored otherwise.
+
+        Called again, it turns them back to what is stored.
+
+        Parameters
+        ----------
+        values : theano matrix or array
+            What is stored, or what is (n_in, n_out).
+        """
+        return values.T if self.transposed else values
 
     @property
     def shape(self):
         """The sizes (n_in, n_out)."""
-        shape = self.W.get_value(borrow=True).shape
-        return shape[::-1] if self.transposed else shape
+        return self.turned(self.W.get_value(borrow=True)).shape
 
     def rows(self, numbers):
         """Return this projection with some rows of W only.
@@ -292,8 +302,8 @@ class BatchNormalization:
         """Return the `Layer` of a projection and this, as the post writes it."""
         return Layer(projection, self)
 
-    def __call__(self, g, population=False, activation=Linear):
-        """Return f(h(g)), (n, n_units).
+    def __call__(self, g, population=False):
+        """Return z = a * h(g) + b, (n, n_units).
 
         Parameters
         ----------
@@ -301,12 +311,10 @@ class BatchNormalization:
             The projected documents.
         population : bool
             Whether the stored population statistics standardise, not those of this batch.
-        activation : function, expression to expression
-            The activation; by default there is none, and a * h(g) + b is returned.
         """
         a = 1 if self.a is None else self.a
         b = 0 if self.b is None else self.b
-        return f(self.standardise(g, population), a, b, activation)
+        return f(self.standardise(g, population), a, b, Linear)
 
     def standardise(self, g, population=False):
         """Return h(g), (n, n_units)."""

@@ -1,4 +1,4 @@
-"""The same autoencoder in PyTorch, written for speed: the peer in `experiments/benchmark.py`.
+"""The same autoencoder in PyTorch, written for speed: the peer in `benchmark.py`.
 
 It uses PyTorch's own kernels wherever there is one: batch normalisation, the loss on logits, fused
 and foreach optimisers.  There are several `VARIANTS`, and the benchmark uses the fastest.  They

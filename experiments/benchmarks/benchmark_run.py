@@ -26,7 +26,7 @@ from ae_bn.commands.command_line import OneLineParser, check_positive, run_progr
 from ae_bn.errors import UserError
 from ae_bn.files import atomic_write
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 PLACEMENTS = {"hidden": [], "hidden + output": ["model.batch_norm.top=true"]}
 
 # This runs in this checkout and in older ones, so it uses only what all of them have.

@@ -1,10 +1,10 @@
 """Compare the speed of training with PyTorch's, and with the limit that matrix products set.
 
-    python experiments/benchmark.py
-    python experiments/benchmark.py --full
-    python experiments/benchmark.py --shapes 2000,256,128 --threads 2 --rounds 3
+    python experiments/benchmarks/benchmark.py
+    python experiments/benchmarks/benchmark.py --full
+    python experiments/benchmarks/benchmark.py --shapes 2000,256,128 --threads 2 --rounds 3
 
-Every case (shape, model, optimiser, threads) has three contestants (`experiments/contestants.py`):
+Every case (shape, model, optimiser, threads) has three contestants (`contestants.py`):
 this project's autoencoder; the fastest variant of the same model in PyTorch, after a check that it
 makes the same first step; and only the matrix products that every step needs, through Theano's
 BLAS.  Finding the fastest variant takes most of the time, so it is done only for the first case of

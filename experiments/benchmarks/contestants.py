@@ -1,4 +1,4 @@
-"""The contestants that `experiments/benchmark.py` times, each in a process of its own.
+"""The contestants that `benchmark.py` times, each in a process of its own.
 
 There are three: this project's autoencoder, its peer in PyTorch, and the matrix products alone.
 The benchmark calls the functions below `Products` in its worker processes, where the contestant

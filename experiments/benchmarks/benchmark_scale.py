@@ -1,14 +1,14 @@
 """Measure how training scales with the vocabulary and with the number of documents.
 
-    python experiments/benchmark_scale.py
-    python experiments/benchmark_scale.py --vocabularies 2000 10000 --documents 10000 --epochs 1
+    python experiments/benchmarks/benchmark_scale.py
+    python experiments/benchmarks/benchmark_scale.py --vocabularies 2000 10000 --epochs 1
 
 There are two series: 20 Newsgroups with a growing number of words, and a growing number of
 generated documents (`planted_documents`), mapped from the disk.  Each is trained with the whole
 loss (dense) and with sampled reconstruction.  Every row has a process of its own.
 The model has one hidden layer with Batch Normalization and a fifth of the words dropped, and is
 trained by Adam.  At the largest vocabulary, dense training, sampled training and the fastest
-variant of the same model in PyTorch (`experiments/contestants.py`) then take turns.
+variant of the same model in PyTorch (`contestants.py`) then take turns.
 
 Seconds per epoch are those of the steps, with slicing minibatches out of the documents and reading
 every loss.  Training ends after ``--seconds`` at the latest; seconds per epoch are then the steps
