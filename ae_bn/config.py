@@ -388,10 +388,10 @@ class ReferenceConfig(Section):
     A list that is missing has one candidate, the default.
     """
 
-    kind: Literal["tfidf", "svd", "nmf", "denoiser"]
+    kind: Literal["tfidf", "svd", "nmf", "lda", "denoiser"]
     name: Optional[str] = None  # the title of the kind if null
     vocabulary_size: Optional[int] = Field(None, ge=1)  # data.vocabulary_size if null
-    input: List[Literal["tfidf", "sublinear_tfidf"]] = Field(["tfidf"], min_length=1)
+    input: Optional[List[Literal["tfidf", "sublinear_tfidf"]]] = Field(None, min_length=1)
     width: Optional[List[PositiveInt]] = Field(None, min_length=1)  # the code's if null
     masking: Optional[List[Annotated[float, Field(gt=0, lt=1)]]] = Field(None, min_length=1)
     whitened: Optional[List[bool]] = Field(None, min_length=1)  # false if null
@@ -404,7 +404,8 @@ class ReferenceConfig(Section):
     @model_validator(mode="after")
     def _check(self):
         for key, kinds in (
-            ("width", ["svd", "nmf", "denoiser"]),
+            ("input", ["tfidf", "svd", "nmf", "denoiser"]),  # lda takes counts
+            ("width", ["svd", "nmf", "lda", "denoiser"]),
             ("masking", ["denoiser"]),
             ("whitened", ["svd"]),
         ):
