@@ -191,6 +191,7 @@ class TopicsConfig(Section):
     number: int = Field(ge=2)
     alpha: float = Field(gt=0)
     heads: Optional[Literal["shift", "scale_and_shift"]]
+    output: Optional[Literal["centred_rows", "equal_rows", "held_bias"]] = None
 
 
 class ModelConfig(Section):
@@ -265,6 +266,11 @@ class ModelConfig(Section):
         for need, holds in needed.items():
             if not holds:
                 raise ValueError(f"topics needs {need}")
+        if self.topics.output is not None and self.batch_norm.top:
+            raise ValueError(
+                f"topics.output {self.topics.output} is for an output without BN; set "
+                "batch_norm.top to false"
+            )
 
     def _check_denoiser_start(self):
         missing = self.needed_by_denoiser_start()

@@ -84,7 +84,7 @@ def candidates(reference: ReferenceConfig, width: int) -> list[Candidate]:
     """
     kind, none = reference.kind, [None]
     settings: tuple = (
-        reference.input or ["as_is" if kind == "lda" else "tfidf"],
+        ["as_is"] if kind == "lda" else reference.input or ["tfidf"],
         none if kind == "tfidf" else reference.width or [width],
         reference.masking or [LinearDenoiser().masking] if kind == "denoiser" else none,
         reference.whitened or [False] if kind == "svd" else none,
@@ -198,9 +198,7 @@ def reference_topics(method) -> np.ndarray | None:
     """
     if not isinstance(method, (NMF, LatentDirichletAllocation)):
         return None
-    rows = method.components_.astype(np.float64)
-    totals = rows.sum(axis=1, keepdims=True)
-    return np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
+    return _to_sum_1(method.components_)
 
 
 def lda_losses(lda: LatentDirichletAllocation, X) -> np.ndarray:
@@ -217,7 +215,7 @@ def lda_losses(lda: LatentDirichletAllocation, X) -> np.ndarray:
         The documents, as counts.
     """
     X = X.astype(np.float64).tocoo()
-    phi, alpha = reference_topics(lda), lda.doc_topic_prior_
+    phi, alpha = _to_sum_1(lda.components_), lda.doc_topic_prior_
     n_topics, lengths = len(phi), np.asarray(X.sum(axis=1)).ravel()
     # gamma is alpha plus the expected number of words of each topic: it sums to K alpha + length.
     gamma = lda.transform(X.tocsr()) * (n_topics * alpha + lengths)[:, None]
@@ -227,3 +225,10 @@ def lda_losses(lda: LatentDirichletAllocation, X) -> np.ndarray:
     log_normalisers = gammaln(gamma.sum(axis=1)) - gammaln(gamma).sum(axis=1)
     log_normalisers -= gammaln(n_topics * alpha) - n_topics * gammaln(alpha)
     return log_normalisers + ((gamma - alpha) * log_theta).sum(axis=1) - likelihood
+
+
+def _to_sum_1(rows) -> np.ndarray:
+    """Return rows divided by their sums; rows of 0 stay 0."""
+    rows = rows.astype(np.float64)
+    totals = rows.sum(axis=1, keepdims=True)
+    return np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)

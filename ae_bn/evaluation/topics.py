@@ -33,7 +33,7 @@ from scipy.special import softmax
 
 from ae_bn.config import ModelConfig
 from ae_bn.errors import UserError
-from ae_bn.model.layers import plan_layers
+from ae_bn.model.layers import decoder_rows, plan_layers
 
 if TYPE_CHECKING:
     from ae_bn.data.corpus import Corpus
@@ -74,7 +74,7 @@ def decoder(config: ModelConfig, parameters: dict) -> Decoder:
     if plan.over is not None:
         raise UserError(f"batch_norm.over {plan.over}: the output is not linear, so it has no rows")
     own: dict = {name: parameters.get(f"layer{number}.{name}") for name in plan.arrays}
-    W = parameters["layer1.W"].T if own["W"] is None else own["W"]
+    W = parameters["layer1.W"].T if own["W"] is None else decoder_rows(config, own["W"])
     slope, bias = np.ones(plan.n_out), np.zeros(plan.n_out)
     if plan.scale:
         slope = slope * own["a"]
