@@ -68,8 +68,10 @@ def main(arguments: list[str]) -> None:
     # Small texts need small minibatches, for training has to have enough steps.
     batch_size = int(np.clip(X.shape[0] // STEPS, *BATCHES))
     training = {"batch_size": batch_size, "epochs": EPOCHS, "patience": EPOCHS}
-    seen = {"random_state": options.seed, "verbose": sys.stderr.isatty()}
-    model = TopicAutoencoder(options.topics, head_batch_norm=False, **training, **seen).fit(X)
+    chosen = {"head_batch_norm": False, "rows": "centred", "random_state": options.seed}
+    model = TopicAutoencoder(options.topics, **chosen, **training, verbose=sys.stderr.isatty()).fit(
+        X
+    )
     path = options.out / "model.safetensors"
     save_model(make_pipeline(given.vectoriser, model), path)
     encoder = Encoder.load(path)
