@@ -256,6 +256,7 @@ class ModelConfig(Section):
         return len(self.layers) + (self.topics is not None)
 
     def _check_topics(self):
+        assert self.topics is not None
         needed = {
             "loss multinomial": self.loss == "multinomial",
             "tied false": not self.tied,

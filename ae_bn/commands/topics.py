@@ -32,7 +32,7 @@ from ae_bn.errors import UserError
 STATE = "topics.json"
 FEWEST_DOCUMENTS = 50
 STEPS, BATCHES = 50, (20, 200)  # steps of an epoch, and the sizes of minibatches that are possible
-EPOCHS = 60  # all are trained: a document that repeats a word can raise the held-out loss for a few
+EPOCHS = 60  # the last is kept: a document that repeats a word can decide the held-out loss
 
 
 def parse_arguments(arguments):
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
     claim(options.out, options.text, STATE, given.digest)
     # Small texts need small minibatches, for training has to have enough steps.
     batch_size = int(np.clip(X.shape[0] // STEPS, *BATCHES))
-    training = {"batch_size": batch_size, "epochs": EPOCHS, "patience": EPOCHS}
+    training = {"batch_size": batch_size, "epochs": EPOCHS, "patience": EPOCHS, "monitor": "last"}
     chosen = {"head_batch_norm": False, "rows": "centred", "random_state": options.seed}
     model = TopicAutoencoder(options.topics, **chosen, **training, verbose=sys.stderr.isatty()).fit(
         X

@@ -260,6 +260,7 @@ class TopicModel(Autoencoder):
     def _decoder(self):
         """The decoder's layer as ``model.topics.output`` asks for it, over the same W, a and b."""
         layer, bn = self.layers[-1], self.layers[-1].batch_normalization
+        assert self.config.topics is not None
         if self.config.topics.output == "held_bias":
             bn = copy.copy(bn)
             bn.b = zero_grad(bn.b)
