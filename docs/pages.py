@@ -185,8 +185,8 @@ def experiment_page(path: Path) -> str:
         f"**Time on {CORES} cores.** {cost(name)}.",
         "**Factors.** The arms are the combinations of these levels that the config does not skip.",
         table(["factor", "levels"], rows),
-        f"**Results.** `results/{name}/` has the tables, `results.csv`, `curves.csv` and the "
-        "figures. `results/REPORT.md` discusses them. [](../../tables.md) explains how to read "
+        f"**Results.** `results/{name}/` has `table.md`, `results.csv` and the figures. "
+        "`results/REPORT.md` discusses them. [](../../tables.md) explains how to read "
         "them.",
     ]
     if (results / "table.md").exists():

@@ -2,8 +2,8 @@
 
     python experiments/report.py
 
-Every experiment in ``configs/`` with ``results/NAME/results.csv`` and ``curves.csv`` gets its
-``table.md`` and figures there.  ``experiments/report/answers.md.j2`` is the text of the answers,
+Every experiment in ``configs/`` with ``results/NAME/results.csv`` gets its ``table.md`` and figures
+there.  ``experiments/report/answers.md.j2`` is the text of the answers,
 and ``experiments/report/NAME.md.j2`` that of an experiment: fragments whose prose is written by
 hand and whose numbers are computed (`ae_bn.reporting.sentences`).  ``experiments/report.md.j2``,
 the frame, puts them together as ``results/REPORT.md``.  ``results/report.html`` is the same as one
@@ -30,17 +30,20 @@ from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.files import atomic_write
 from ae_bn.reporting.answers import Answers
+from ae_bn.reporting.curves import curves_table
 from ae_bn.reporting.interactive import page
 from ae_bn.reporting.predictions import FRESH
 from ae_bn.reporting.sentences import AnswerNumbers, Experiment, ExperimentNumbers
 from ae_bn.reporting.settings import BLOCKS
 from ae_bn.reporting.tables import (
     check_report,
-    read_tables,
+    read_results,
+    table_rows,
     without_labels,
     write_report,
 )
 from ae_bn.study.arms import expand_arms
+from ae_bn.study.record import Record
 
 HERE = Path(__file__).resolve().parent
 FRAME = "report.md.j2"
@@ -90,7 +93,7 @@ def parse_arguments(arguments):
     return parser.parse_args(arguments)
 
 
-def rebuild(results: Path) -> dict[str, Experiment]:
+def rebuild(results: Path, record: Record) -> dict[str, Experiment]:
     """Write tables and figures of all experiments that have results, and return them by name.
 
     The figures of the answers replace those of the settings other than the first.
@@ -98,12 +101,14 @@ def rebuild(results: Path) -> dict[str, Experiment]:
     experiments = {}
     for path in sorted(HERE.parent.glob("configs/*.yaml")):
         directory = results / path.stem
-        if not (directory / "results.csv").exists() or not (directory / "curves.csv").exists():
+        if not (directory / "results.csv").exists():
             continue
         config = load_config(path)
         expand_arms(config)  # which checks their names
         check_report(config.experiment)
-        table, curves = read_tables(directory, config.experiment)
+        table = read_results(directory, config.experiment)
+        shown = table_rows(table, config.experiment)
+        curves = curves_table(shown, record, config.experiment.report.figures)
         figures = path.stem == FIRST or path.stem not in BLOCKS
         write_report(table, curves, config.experiment, directory, figures)
         experiment = without_labels(config.experiment, table)
@@ -140,7 +145,7 @@ def rewrap(text: str) -> str:
         blocks[number] = "\n".join(
             textwrap.fill(
                 " ".join(item.split()),
-                110,
+                118,
                 subsequent_indent=" " * len(mark[0]) if mark else "",
                 break_long_words=False,
                 break_on_hyphens=False,
@@ -170,13 +175,16 @@ def render(template: str, **values) -> str:
         raise UserError(f"{where}: {error}") from None
 
 
-def make_answers(results: Path) -> tuple[str, str, str]:
+def make_answers(
+    results: Path, record: Record, experiments: dict[str, Experiment]
+) -> tuple[str, str, str]:
     """Return the answers: the first screen, the rest, and the interactive figures.
 
-    Without results of the settings, the first screen says so.
+    Without results of the settings, the first screen says so.  It also has effects of other
+    experiments: ``of("topics", ...)``, if they have results.
     """
     try:
-        answers = Answers(results)
+        answers = Answers(results, record)
     except UserError as error:
         return f"*No answers yet: {error}.*", "", ""
     numbers = AnswerNumbers(answers)
@@ -184,9 +192,18 @@ def make_answers(results: Path) -> tuple[str, str, str]:
         setting = f"20 Newsgroups, {loss}"
         shown = numbers.effect(effect, "centred_precision", expect, setting=setting)
         numbers.check(f"{title}: {shown}.")
+    others = {name: ExperimentNumbers(name, one) for name, one in experiments.items()}
+    for other in others.values():
+        other.stated = numbers.stated  # so that one check finds the sentences of all
+
+    def of(name: str, *effect: str, **where: str) -> str:
+        return others[name].effect(*effect, **where)
+
     titles = {panel: title for panel, (title, *_) in PANELS.items()}
     answers.write_figures(titles, SETTINGS)
-    text = numbers.check(render("report/answers.md.j2", **numbers.names()))
+    text = numbers.check(
+        render("report/answers.md.j2", **numbers.names(), of=of, known=set(others))
+    )
     first, rest = rewrap(text).split(MORE)
     return first.strip(), rest.strip(), page(answers)
 
@@ -229,11 +246,12 @@ def main(arguments: list[str]) -> int:
     options = parse_arguments(arguments)
     if not options.results.is_dir():
         raise UserError(f"--results {options.results}: no such directory")
-    experiments = rebuild(options.results)
+    record = Record(options.results / "record")
+    experiments = rebuild(options.results, record)
     in_answers = {*BLOCKS, FRESH}
     sections = [make_section(*one) for one in experiments.items() if one[0] not in in_answers]
     known = sorted(path.stem for path in HERE.parent.glob("configs/*.yaml"))
-    first, rest, figures = make_answers(options.results)
+    first, rest, figures = make_answers(options.results, record, experiments)
     not_run = [name for name in known if name not in experiments]
     text = render(FRAME, first=first, rest=rest, sections=sections, not_run=not_run)
     html = to_html(text, options.results, figures)

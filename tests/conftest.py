@@ -17,13 +17,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import theano
 from scipy.sparse import csr_matrix
 from theano.compile import mode
 from theano.link.c.cmodule import GCC_compiler, std_include_dirs
 
+from ae_bn.reporting.curves import curves_table
 from ae_bn.study import compiled
+from ae_bn.study.record import Record
+from ae_bn.study.results import record_lines
 
 SMALL = """
 model: {layers: [5]}
@@ -215,3 +219,11 @@ def config_file(tmp_path, folder):
     path = tmp_path / "small.yaml"
     path.write_text(f"data: {{source: folder, folder: {folder}, validation_fraction: .2}}\n{SMALL}")
     return path
+
+
+def recorded_curves(runs, folder):
+    """Return the curves of some finished runs, recorded in a folder."""
+    record = Record(folder / "record")
+    record.add(record_lines(runs, record), "small")
+    rows = pd.DataFrame([{"arm": run.arm, "run": run.identity} for run in runs])
+    return curves_table(rows, record)

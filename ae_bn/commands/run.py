@@ -8,10 +8,10 @@ From the command line::
 
 In a checkout ``python experiments/run.py`` does the same.
 
-Tables go to OUT/NAME: ``results.csv`` (a row per run and snapshot), ``curves.csv`` (means over
-seeds), ``table.md`` and figures.  All experiments share the directories of runs in
-OUT/runs and the record of their results in OUT/record.  Finished and recorded runs are skipped
-and interrupted ones resume, so any command can safely be given again.
+Tables go to OUT/NAME: ``results.csv`` (a row per run and snapshot), ``table.md`` and figures.  All
+experiments share the directories of runs in OUT/runs and the record of their results in OUT/record.
+Finished and recorded runs are skipped and interrupted ones resume, so any command can safely be
+given again.
 Exit code 0: done; 1: done, but some runs failed, and the table says why; 2: something in the
 config, an argument or the corpus is wrong, or files cannot be written, and one line says what;
 130, 143: interrupted.
@@ -170,7 +170,7 @@ def main(arguments: list[str]) -> int:
     from ae_bn.config import load_config
     from ae_bn.files import atomic_write
     from ae_bn.reporting.curves import curves_table
-    from ae_bn.reporting.tables import check_report, read_tables, table_rows, write_report
+    from ae_bn.reporting.tables import check_report, table_rows, write_report
     from ae_bn.study.plan import plan_runs
     from ae_bn.study.record import Record
     from ae_bn.study.results import record_lines, results_table
@@ -204,13 +204,7 @@ def main(arguments: list[str]) -> int:
     table = results_table(runs, record)
     with atomic_write(directory / "results.csv") as file:
         table.to_csv(file, index=False)
-    shown = set(table_rows(table, experiment)["run"])
-    curves = curves_table(
-        [run for run in runs if run.identity in shown], record, experiment.report.figures
-    )
-    with atomic_write(directory / "curves.csv") as file:
-        curves.to_csv(file, index=False, float_format="%.6g")
-    results, curves = read_tables(directory, experiment)
-    print(f"\n{write_report(results, curves, experiment, directory)}")
-    print(f"results.csv, curves.csv, table.md and figures are in {directory}")
-    return int((results["status"] == "failed").any())
+    curves = curves_table(table_rows(table, experiment), record, experiment.report.figures)
+    print(f"\n{write_report(table, curves, experiment, directory)}")
+    print(f"results.csv, table.md and figures are in {directory}")
+    return int((table["status"] == "failed").any())

@@ -65,7 +65,9 @@ class Answers:
     Parameters
     ----------
     results : Path
-        The folder of all results; its blocks and its record are read.
+        The folder of all results, whose blocks are read.
+    record : Record
+        The record of their runs.
 
     Attributes
     ----------
@@ -78,9 +80,9 @@ class Answers:
         By purpose.
     """
 
-    def __init__(self, results: Path):
+    def __init__(self, results: Path, record: Record):
         self.results = results
-        self.runs = read_blocks(results, Record(results / "record"))
+        self.runs = read_blocks(results, record)
         self.effects = all_effects(self.runs)
         self.every = over_analyses(self.effects)
         self.chosen = over_analyses(at_chosen_rates(self.effects), ["epoch"])

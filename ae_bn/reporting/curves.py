@@ -6,25 +6,24 @@ import numpy as np
 import pandas as pd
 
 from ae_bn.config import FigureConfig
-from ae_bn.study.plan import Run
 from ae_bn.study.record import Record
-from ae_bn.study.results import outcome
 
 
 def curves_table(
-    runs: list[Run], record: Record | None = None, figures: list[FigureConfig] | None = None
+    rows: pd.DataFrame, record: Record, figures: list[FigureConfig] | None = None
 ) -> pd.DataFrame:
-    """Return curves of the runs, means over seeds point by point.
+    """Return curves of recorded runs, means over seeds point by point.
 
     They are the columns of the history over the epoch and of the observations over the step, and
     the ``spectra``: {name: {"x": [...], "y": [...]}}.
 
     Parameters
     ----------
-    runs : list of Run
-        The finished and failed runs, one per arm and seed.  Failed runs have no curves.
-    record : Record, optional
-        The record, for runs whose directory was deleted.
+    rows : DataFrame
+        The ``arm`` of each ``run``, see `ae_bn.study.results.results_table`.  A run may have
+        several rows.  A run that failed is not recorded and has no curves.
+    record : Record
+        The record.
     figures : list of FigureConfig, optional
         The figures whose curves are wanted; without it, all curves are.
 
@@ -36,11 +35,11 @@ def curves_table(
     """
     wanted = None if figures is None else {name for f in figures for name in f.all_curves}
     seeds = {}  # (arm, curve): a list of (x, y), one per seed
-    for run in runs:
-        for curve, xy in _curves(outcome(run, record)).items():
+    for arm, run in rows[["arm", "run"]].drop_duplicates().itertuples(index=False):
+        for curve, xy in _curves(record.results(run) or {}).items():
             if wanted is not None and curve not in wanted:
                 continue
-            seeds.setdefault((run.arm, curve), []).append(np.array(xy, dtype=float))
+            seeds.setdefault((arm, curve), []).append(np.array(xy, dtype=float))
     parts = []
     for (arm, curve), pairs in seeds.items():
         start = 0

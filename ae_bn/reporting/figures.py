@@ -1,4 +1,4 @@
-"""Figures of an experiment, drawn from ``results.csv`` and ``curves.csv`` alone.
+"""Figures of an experiment, drawn from its results and curves alone.
 
 ``experiment.report.figures`` lists them as ``{kind: ..., name: ...}``.  A figure is written to
 ``NAME.png``, or to ``KIND.png`` if it has no name.  These are the kinds:
@@ -6,8 +6,7 @@
 - ``metrics``: a point and an interval for every arm.  The key ``metrics`` chooses the metrics.
 - ``response``: metrics against the values that the levels of factor ``x`` set.  The key ``metrics``
   chooses the metrics.
-- ``curves``: curves against their x.  The key ``curves: {name: label, ...}`` chooses them, by their
-  names in ``curves.csv``.
+- ``curves``: curves against their x.  The key ``curves: {name: label, ...}`` chooses them, by name.
 - ``paths``: curves over epochs, which ``curves`` chooses, against the validation loss instead of
   the epoch.  So arms are compared at equal loss.  The epochs in `MARKED` have a marker.
 - ``bands``: percentiles, as a line and a band for each arm.  ``curves`` names them without their
@@ -66,7 +65,7 @@ def draw_figures(
     results : DataFrame
         One row per run.
     curves : DataFrame
-        One row per point, as in ``curves.csv``: arm, curve, x, n, mean, low and high.
+        One row per point, see `ae_bn.reporting.curves.curves_table`.
     experiment : ExperimentConfig
         The experiment, whose report lists the figures.
     directory : Path
@@ -368,7 +367,7 @@ def _line_styles(rows: pd.DataFrame, factors: list) -> dict[str, dict]:
 
 def _curve(curves: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the finite points of a curve of all arms, as far as half of the seeds go."""
-    check_name(name, set(curves["curve"]), "experiment.report.figures: curves.csv")
+    check_name(name, set(curves["curve"]), "experiment.report.figures: curves")
     points = curves[curves["curve"] == name]
     most = points.groupby("arm")["n"].transform("max")
     return points[(points["n"] * 2 >= most) & np.isfinite(points["mean"])]

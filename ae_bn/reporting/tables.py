@@ -1,7 +1,7 @@
 """Tables of an experiment, in Markdown; `ae_bn.reporting.figures` draws its figures.
 
-Everything is made from an experiment's config and the two tables that `experiments/run.py` writes,
-``results.csv`` (`ae_bn.study.results.results_table`) and ``curves.csv``
+Everything is made from an experiment's config, its ``results.csv``
+(`ae_bn.study.results.results_table`) and the curves of the record
 (`ae_bn.reporting.curves.curves_table`), so it can be made again without the runs.
 """
 
@@ -78,36 +78,29 @@ def check_report(experiment: ExperimentConfig) -> None:
                 check_name(level, experiment.factors[factor], f"{where}, only.{factor}")
 
 
-def read_tables(directory: Path, experiment: ExperimentConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return ``results.csv`` and ``curves.csv`` of an experiment's directory.
+def read_results(directory: Path, experiment: ExperimentConfig) -> pd.DataFrame:
+    """Return ``results.csv`` of an experiment's directory.
 
     Raises
     ------
     UserError
-        If one cannot be read or lacks a column.
+        If it cannot be read or lacks a column.
     """
-    tables = []
-    for name, words, numbers in (
-        ("results.csv", ["arm", "status", "source", "data", "run"], ["seed", "learning_rate"]),
-        ("curves.csv", ["arm", "curve"], ["x", "n", "mean", "low", "high"]),
-    ):
-        types = {**dict.fromkeys(words, str), **dict.fromkeys(numbers, float)}
-        if name == "results.csv":
-            types.update(dict.fromkeys(experiment.factors, str))
-            types.update(dict.fromkeys(METRICS, float), reason=str, snapshot=str, chosen=str)
-        path = directory / name
-        try:  # a level may be called None or NA
-            table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-        except ValueError as error:
-            raise UserError(f"{path} is damaged ({error}); restore it or run again") from None
-        needed = words + numbers + (list(experiment.factors) if name == "results.csv" else [])
-        for column in needed:
-            if column not in table:
-                raise UserError(f"{path} has no column {column!r}; restore it or run again")
-        tables.append(table)
-    return tables[0], tables[1]
+    words, numbers = ["arm", "status", "source", "data", "run"], ["seed", "learning_rate"]
+    types = {**dict.fromkeys(words, str), **dict.fromkeys(numbers, float)}
+    types.update(dict.fromkeys(experiment.factors, str))
+    types.update(dict.fromkeys(METRICS, float), reason=str, snapshot=str, chosen=str)
+    path = directory / "results.csv"
+    try:  # a level may be called None or NA
+        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or run again") from None
+    for column in words + numbers + list(experiment.factors):
+        if column not in table:
+            raise UserError(f"{path} has no column {column!r}; restore it or run again")
+    return table
 
 
 def write_report(
@@ -126,7 +119,7 @@ def write_report(
     table : DataFrame
         ``results.csv``: one row per run and snapshot.
     curves : DataFrame
-        ``curves.csv``: one row per point.
+        One row per point, see `ae_bn.reporting.curves.curves_table`.
     experiment : ExperimentConfig
         The experiment.
     directory : Path

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL
+from conftest import SMALL, recorded_curves
 from scipy.sparse import csr_matrix, load_npz, save_npz
 from test_corpus import COUNTS, TINY, WORDS, make_config, refused, write_folder
 from test_corpus import own_directories as own_directories
@@ -19,7 +19,6 @@ from ae_bn.data import corpus as data
 from ae_bn.data import sources as texts
 from ae_bn.errors import UserError
 from ae_bn.evaluation import probes as evaluation
-from ae_bn.reporting.curves import curves_table
 from ae_bn.reporting.tables import without_labels, write_report
 from ae_bn.study.perform import perform
 from ae_bn.study.plan import plan_runs
@@ -250,7 +249,7 @@ def test_without_two_labels_the_rest_works(category, tmp_path, folder):
     assert results["dead_units"].notna().all() and results["test_loss"].notna().sum() == 2
     experiment = without_labels(config.experiment, results)
     assert experiment.report.metrics == ["test_loss"]
-    text = write_report(results, curves_table(runs), config.experiment, tmp_path)
+    text = write_report(results, recorded_curves(runs, tmp_path), config.experiment, tmp_path)
     assert "accuracy" not in text and "test loss" in text
     unlabelled = np.full(3, -1)
     chance = evaluation.chance_metrics(unlabelled, unlabelled, config.evaluation)

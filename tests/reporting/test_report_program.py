@@ -50,16 +50,6 @@ def repository(tmp_path, monkeypatch):
     table = pd.DataFrame(rows).assign(status="finished", learning_rate=0.1, run="r")
     table = table.assign(source="folder x", data="0123456789", snapshot="loss")
     table.to_csv(tmp_path / "results" / "toy" / "results.csv", index=False)
-    curves = {
-        "arm": ["none"],
-        "curve": "valid_loss",
-        "x": 1,
-        "n": 6,
-        "mean": 1,
-        "low": 1,
-        "high": 1,
-    }
-    pd.DataFrame(curves).to_csv(tmp_path / "results" / "toy" / "curves.csv", index=False)
     monkeypatch.setattr(program, "HERE", tmp_path / "experiments")
     return tmp_path
 
@@ -106,7 +96,7 @@ def test_an_experiment_without_a_fragment_has_its_figures_and_tables(repository)
 
 
 def test_an_experiment_without_results_is_not_run_yet(repository):
-    (repository / "results" / "toy" / "curves.csv").unlink()
+    (repository / "results" / "toy" / "results.csv").unlink()
     text, _ = build(repository)
     assert "## Not run yet\n\n- toy\n" in text and "Noise adds" not in text
 

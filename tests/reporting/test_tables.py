@@ -166,15 +166,11 @@ def test_bad_settings_are_told(setting, words):
         assert word in str(error.value)
 
 
-def test_tables_come_back_from_their_files(results, curves, tmp_path, experiment):
+def test_a_table_comes_back_from_its_file(results, tmp_path, experiment):
     results.loc[1, ["status", "test_loss"]] = ["diverged", np.inf]
     results.to_csv(tmp_path / "results.csv", index=False)
-    curves.to_csv(tmp_path / "curves.csv", index=False)
-    again = report.read_tables(tmp_path, experiment)
-    assert report.markdown_report(again[0], experiment) == report.markdown_report(
-        results, experiment
-    )
-    pd.testing.assert_frame_equal(again[1], curves, check_dtype=False)
+    again = report.read_results(tmp_path, experiment)
+    assert report.markdown_report(again, experiment) == report.markdown_report(results, experiment)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +181,10 @@ def test_tables_come_back_from_their_files(results, curves, tmp_path, experiment
         (lambda text: text + '"', ["results.csv is damaged"]),
     ],
 )
-def test_damaged_tables_are_told(results, curves, tmp_path, experiment, damage, words):
+def test_damaged_tables_are_told(results, tmp_path, experiment, damage, words):
     (tmp_path / "results.csv").write_text(damage(results.to_csv(index=False)))
-    curves.to_csv(tmp_path / "curves.csv", index=False)
     with pytest.raises(UserError) as error:
-        report.read_tables(tmp_path, experiment)
+        report.read_results(tmp_path, experiment)
     for word in words:
         assert word in str(error.value)
 

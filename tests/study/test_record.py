@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -33,14 +34,18 @@ def runs(config_file, tmp_path):
 
 
 def test_tables_and_curves_are_the_same_without_the_directories(runs, tmp_path, monkeypatch):
-    results, curves = results_table(runs), curves_table(runs)
+    results = results_table(runs)
     for number in (4, 0):
         record = Record(tmp_path / "record")
         assert record.add(record_lines(runs, record), "small") == number
+    curves = curves_table(results, record)
     shutil.rmtree(tmp_path / "runs")
     record = Record(tmp_path / "record")
     pd.testing.assert_frame_equal(results_table(runs, record), results)
-    pd.testing.assert_frame_equal(curves_table(runs, record), curves)
+    pd.testing.assert_frame_equal(curves_table(results, record), curves)
+    losses = [record.results(run.identity)["history"]["valid_loss"] for run in runs[-2:]]
+    found = curves[(curves["arm"] == "on / none") & (curves["curve"] == "valid_loss")]
+    np.testing.assert_allclose(found["mean"], np.mean(losses, axis=0))
     with pytest.raises(UserError, match="not finished"):
         results_table(runs)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
+from conftest import recorded_curves
 
 from ae_bn import Encoder
 from ae_bn.commands import run as run_experiment
@@ -86,7 +87,9 @@ def test_from_config_to_table(config_file, tmp_path):
     assert written["versions"]["Theano-PyMC"] == "1.1.2"
     history = pd.DataFrame(read_json(directory / "metrics.json")["history"])
     assert list(history["epoch"]) == [1, 2, 3] and np.isfinite(history.to_numpy()).all()
-    curves = pd.read_csv(out / "small" / "curves.csv").set_index(["arm", "curve"]).sort_index()
+    record = Record(out / "record")
+    figures = load_config(config_file).experiment.report.figures
+    curves = curves_table(results, record, figures).set_index(["arm", "curve"]).sort_index()
     both = results.loc[results["arm"] == "on / input", "run"].unique()
     losses = [read_json(out / "runs" / name / "metrics.json")["history"]["valid_loss"]
               for name in both]  # fmt: skip
@@ -120,7 +123,7 @@ def test_curves_of_seeds_that_stop_at_different_epochs(config_file, tmp_path):
         spectra = {"density": {"x": [0, run.seed], "y": [1.0, 0.0]}}
         metrics = {"status": "finished", "files": {}, "history": history, "spectra": spectra}
         write_json(run.directory / "metrics.json", metrics)
-    curves = curves_table(runs).set_index("curve")
+    curves = recorded_curves(runs, tmp_path).set_index("curve")
     assert list(curves.loc["z1_p50", "n"]) == [3, 2, 1]
     np.testing.assert_allclose(curves.loc["z1_p50", "mean"], [2, 4, 3])
     np.testing.assert_allclose(curves.loc["density", "x"], [0, 2])
@@ -415,7 +418,7 @@ def test_a_rare_label_costs_only_the_metrics_of_labels(rare, tmp_path):
         assert table.loc[table["seed"] == without, metric].isna().all()
         assert table.loc[table["seed"] == with_both, metric].notna().any()
     assert len(trained.loc[with_both]) == 4 and len(trained.loc[without]) == 2
-    curves = curves_table(runs)
+    curves = recorded_curves(runs, tmp_path)
     assert "valid_loss" in set(curves["curve"])
     for snapshot in ("loss", "accuracy"):
         shown = config.replace({"experiment.report.snapshot": snapshot}).experiment
