@@ -24,7 +24,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, normalize
 from tqdm import tqdm
@@ -242,13 +242,16 @@ def text_vectoriser(
     token_pattern: str | None = None,
     ngram_range: tuple[int, int] = (1, 1),
     min_df: float = 1,
-) -> TfidfVectorizer:
+    kind: str = "tfidf",
+) -> CountVectorizer:
     """Return a vectoriser that makes the rows that the experiments use, and `Encoder` too.
 
     Parameters
     ----------
     words, token_pattern, ngram_range, min_df
         See `choose`.
+    kind : {"tfidf", "as_is"}
+        The rows: TF-IDF, by a `TfidfVectorizer`, or counts, by a `CountVectorizer`.
     """
     try:  # the checks of the settings of a run
         given = {"token_pattern": token_pattern, "ngram_range": list(ngram_range), "min_df": min_df}
@@ -258,7 +261,8 @@ def text_vectoriser(
             f"ngram_range={ngram_range!r:.60}: give two numbers, such as (1, 2)"
         ) from None
     own = {"lowercase": False, "tokenizer": split_words, "token_pattern": None}  # lower-case words
-    return TfidfVectorizer(
+    vectoriser = TfidfVectorizer if kind == "tfidf" else CountVectorizer
+    return vectoriser(
         **(own if token_pattern is None else {"token_pattern": token_pattern}),
         ngram_range=tuple(ngram_range),
         min_df=min_df,
@@ -269,7 +273,7 @@ def text_vectoriser(
 
 
 class CountWeights(TransformerMixin, BaseEstimator):
-    """TF-IDF rows of a matrix of word counts, in place of a vectoriser of texts.
+    """Rows of a matrix of word counts, in place of a vectoriser of texts.
 
     Parameters
     ----------
@@ -277,11 +281,14 @@ class CountWeights(TransformerMixin, BaseEstimator):
         The word of each column.
     words : int
         The size of the vocabulary: the most frequent words.
+    kind : {"tfidf", "as_is"}
+        The rows: TF-IDF, or the counts themselves.
     """
 
-    def __init__(self, names, words=2000):
+    def __init__(self, names, words=2000, kind="tfidf"):
         self.names = names
         self.words = words
+        self.kind = kind
 
     def fit(self, X, y=None):
         """Choose the words of counts, csr_matrix (n, n_columns), and find their idf."""
@@ -292,7 +299,7 @@ class CountWeights(TransformerMixin, BaseEstimator):
 
     def transform(self, X):
         """Return the rows of counts, csr_matrix (n, n_columns)."""
-        return weigh(X[:, self.columns_], "tfidf", self.idf_)
+        return weigh(X[:, self.columns_], self.kind, self.idf_)
 
     def get_feature_names_out(self, input_features=None):
         """Return the words of the rows."""

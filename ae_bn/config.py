@@ -191,6 +191,7 @@ class TopicsConfig(Section):
     number: int = Field(ge=2)
     alpha: float = Field(gt=0)
     heads: Optional[Literal["shift", "scale_and_shift"]]
+    output: Optional[Literal["centred_rows", "equal_rows", "held_bias"]] = None
 
 
 class ModelConfig(Section):
@@ -255,6 +256,7 @@ class ModelConfig(Section):
         return len(self.layers) + (self.topics is not None)
 
     def _check_topics(self):
+        assert self.topics is not None
         needed = {
             "loss multinomial": self.loss == "multinomial",
             "tied false": not self.tied,
@@ -265,6 +267,11 @@ class ModelConfig(Section):
         for need, holds in needed.items():
             if not holds:
                 raise ValueError(f"topics needs {need}")
+        if self.topics.output is not None and self.batch_norm.top:
+            raise ValueError(
+                f"topics.output {self.topics.output} is for an output without BN; set "
+                "batch_norm.top to false"
+            )
 
     def _check_denoiser_start(self):
         missing = self.needed_by_denoiser_start()
@@ -388,10 +395,10 @@ class ReferenceConfig(Section):
     A list that is missing has one candidate, the default.
     """
 
-    kind: Literal["tfidf", "svd", "nmf", "denoiser"]
+    kind: Literal["tfidf", "svd", "nmf", "lda", "denoiser"]
     name: Optional[str] = None  # the title of the kind if null
     vocabulary_size: Optional[int] = Field(None, ge=1)  # data.vocabulary_size if null
-    input: List[Literal["tfidf", "sublinear_tfidf"]] = Field(["tfidf"], min_length=1)
+    input: Optional[List[Literal["tfidf", "sublinear_tfidf"]]] = Field(None, min_length=1)
     width: Optional[List[PositiveInt]] = Field(None, min_length=1)  # the code's if null
     masking: Optional[List[Annotated[float, Field(gt=0, lt=1)]]] = Field(None, min_length=1)
     whitened: Optional[List[bool]] = Field(None, min_length=1)  # false if null
@@ -404,7 +411,8 @@ class ReferenceConfig(Section):
     @model_validator(mode="after")
     def _check(self):
         for key, kinds in (
-            ("width", ["svd", "nmf", "denoiser"]),
+            ("input", ["tfidf", "svd", "nmf", "denoiser"]),  # lda takes counts
+            ("width", ["svd", "nmf", "lda", "denoiser"]),
             ("masking", ["denoiser"]),
             ("whitened", ["svd"]),
         ):

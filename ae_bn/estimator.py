@@ -66,7 +66,7 @@ RECIPES: dict[str, dict] = {
     },
     "random": {"model.dropout.input": 0.7},
 }
-MONITORS = [name for name in SNAPSHOTS if name != "last"]
+MONITORS = list(SNAPSHOTS)
 # Beginnings of the settings that `settings` refuses, and what to do instead.
 WITHOUT_EFFECT = {
     "training.seed": "give random_state",
@@ -157,11 +157,11 @@ class BatchNormAutoencoder(Transformer):
         The number of epochs without a lower held-out loss after which training ends.
     validation_fraction : float, optional
         The share of the documents given to `fit` that is held out; at least one document.
-    monitor : {"loss", "accuracy", "precision"}
+    monitor : {"loss", "accuracy", "precision", "last"}
         The criterion for the epoch whose parameters `fit` keeps: the lowest loss, the highest
         accuracy of a ridge probe, or the highest precision of retrieval (cosines of centred codes,
-        2 % retrieved), on the held-out documents.  The last two need labels, ``fit(X, y)``.
-        Nothing else changes: training always ends by the loss.
+        2 % retrieved), on the held-out documents; or the last epoch.  Accuracy and precision need
+        labels, ``fit(X, y)``.  Nothing else changes: training always ends by the loss.
     kernels : {"fused", "symbolic"}, optional
         The implementation: Ops in C, or the slower symbolic graph that defines them.
     settings : dict, optional
@@ -535,7 +535,7 @@ class BatchNormAutoencoder(Transformer):
         """Return y as numbers of its classes, or None if the monitor needs no labels."""
         if self.monitor not in MONITORS:
             raise UserError(f"monitor={self.monitor!r:.60}: choose one of {', '.join(MONITORS)}")
-        if self.monitor == "loss":
+        if self.monitor in ("loss", "last"):
             return None
         if y is None:
             raise UserError(

@@ -66,8 +66,9 @@ def save_model(pipeline: Pipeline, path) -> None:
     vectoriser, model = steps
     check_is_fitted(vectoriser)
     words = vectoriser.get_feature_names_out().tolist()
-    data: dict = {"data.input": "tfidf"}
-    if isinstance(vectoriser, CountVectorizer):
+    if isinstance(vectoriser, CountWeights):
+        data = {"data.input": vectoriser.kind}
+    else:
         data = _settings(vectoriser)
     idf = np.asarray(getattr(vectoriser, "idf_", np.ones(len(words))), float)
     vocabulary = Vocabulary(words, idf, "texts", fingerprint([words, idf.tolist()]))

@@ -63,6 +63,9 @@ class TopicAutoencoder(BatchNormAutoencoder):
         The number of epochs without a lower held-out loss after which training ends.
     validation_fraction : float, optional
         The share of the documents given to `fit` that is held out; at least one document.
+    monitor : {"loss", "last"}
+        The epoch that is kept: that of the lowest held-out loss, or the last one.  A document that
+        repeats a word thousands of times can decide the held-out loss.
     rows : {"raw", "centred", "softmax"}
         What `components_` and `top_words` take: the decoder's rows; these less the mean row over
         all topics; or the words' probabilities in a document of one topic alone.
@@ -88,7 +91,7 @@ class TopicAutoencoder(BatchNormAutoencoder):
         The number of words, and their names if the input to `fit` had any.
     """
 
-    _keys, start, monitor = TOPIC_SETTINGS, "random", "loss"
+    _keys, start = TOPIC_SETTINGS, "random"
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class TopicAutoencoder(BatchNormAutoencoder):
         epochs=100,
         patience=20,
         validation_fraction=None,
+        monitor="loss",
         rows="raw",
         kernels=None,
         settings=None,
@@ -123,6 +127,7 @@ class TopicAutoencoder(BatchNormAutoencoder):
         self.epochs = epochs
         self.patience = patience
         self.validation_fraction = validation_fraction
+        self.monitor = monitor
         self.rows = rows
         self.kernels = kernels
         self.settings = settings

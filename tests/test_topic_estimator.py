@@ -65,6 +65,18 @@ def test_topics_of_texts(fitted):
     assert npmi(in_documents(X, top), top).min() > 0.3
 
 
+def test_the_kept_epoch_is_a_choice(fitted):
+    """The last one, whatever the held-out loss says, or the one with the lowest."""
+    model, X, _ = fitted
+    last = clone(model).set_params(monitor="last", epochs=30).fit(X)
+    best = clone(model).set_params(epochs=30, learning_rate=0.2, patience=30).fit(X)
+    losses = [epoch.valid_loss for epoch in best.history_]
+    assert last.best_epoch_ == last.n_iter_ == 30
+    assert best.best_epoch_ == 1 + int(np.argmin(losses)) < 30
+    with pytest.raises(UserError, match="monitor='f1': choose one of loss"):
+        clone(model).set_params(monitor="f1").fit(X)
+
+
 def test_rows_are_a_choice(fitted):
     model, X, words = fitted
     raw = model.components_

@@ -32,6 +32,9 @@ COMMANDS = {
         "choose an encoder for your own text, by comparing a few",
         "finished candidates are kept; the same command resumes from there",
     ),
+    "topics": Command(
+        "find the topics of your own text", "the same command begins again, in the same folder"
+    ),
     "encode": Command("turn raw text into codes", "nothing was written", needs_theano=False),
     "inspect": Command(
         "show what a trained model has learned",

@@ -33,7 +33,7 @@ from scipy.special import softmax
 
 from ae_bn.config import ModelConfig
 from ae_bn.errors import UserError
-from ae_bn.model.layers import plan_layers
+from ae_bn.model.layers import decoder_rows, plan_layers
 
 if TYPE_CHECKING:
     from ae_bn.data.corpus import Corpus
@@ -74,7 +74,7 @@ def decoder(config: ModelConfig, parameters: dict) -> Decoder:
     if plan.over is not None:
         raise UserError(f"batch_norm.over {plan.over}: the output is not linear, so it has no rows")
     own: dict = {name: parameters.get(f"layer{number}.{name}") for name in plan.arrays}
-    W = parameters["layer1.W"].T if own["W"] is None else own["W"]
+    W = parameters["layer1.W"].T if own["W"] is None else decoder_rows(config, own["W"])
     slope, bias = np.ones(plan.n_out), np.zeros(plan.n_out)
     if plan.scale:
         slope = slope * own["a"]
@@ -309,25 +309,39 @@ def topic_metrics(model: TopicModel, corpus: Corpus, valid_rows: np.ndarray) -> 
         The training documents that were held out for validation.
     """
     rows_and_bias = decoder(model.config, model.get_state())
-    tops = {kind: top_words(topic_rows(rows_and_bias, kind)) for kind in ROWS}
+    topics = {kind: topic_rows(rows_and_bias, kind) for kind in ROWS}
+    losses, lengths = model.losses(corpus.test), np.asarray(corpus.test.sum(axis=1)).ravel()
+    return {
+        "perplexity": perplexity(losses, lengths),
+        "document_perplexity": document_perplexity(losses, lengths),
+        **word_metrics(topics, corpus, valid_rows),
+        "active_topics": active_topics(model.posterior(corpus.test)[0]),
+    }
+
+
+def word_metrics(topics: dict[str, np.ndarray], corpus: Corpus, valid_rows: np.ndarray) -> dict:
+    """Return the metrics of the top words of topics, see `ae_bn.evaluation.metrics.METRICS`.
+
+    Parameters
+    ----------
+    topics : dict of str to ndarray, (n_topics, n_words)
+        The topics, by the kind of their numbers: ``raw``, and others of `ROWS`.
+    corpus, valid_rows
+        See `topic_metrics`.
+    """
+    tops = {kind: top_words(rows) for kind, rows in topics.items()}
     words = np.concatenate(list(tops.values()))
     train, valid, test = (
         in_documents(X, words) for X in (corpus.train, corpus.train[valid_rows], corpus.test)
     )
-    losses, lengths = model.losses(corpus.test), np.asarray(corpus.test.sum(axis=1)).ravel()
-    raw, centred = tops["raw"], tops["centred"]
+    names = {kind: "npmi" if kind == "raw" else f"{kind}_npmi" for kind in tops}
     return {
-        "perplexity": perplexity(losses, lengths),
-        "document_perplexity": document_perplexity(losses, lengths),
-        "npmi": float(npmi(train, raw).mean()),
-        "centred_npmi": float(npmi(train, centred).mean()),
-        "softmax_npmi": float(npmi(train, tops["softmax"]).mean()),
-        "valid_npmi": float(npmi(valid, raw).mean()),
-        "test_npmi": float(npmi(test, raw).mean()),
-        "unique_words": unique_share(raw),
-        "centred_unique_words": unique_share(centred),
-        "overlap": overlap(raw),
-        "active_topics": active_topics(model.posterior(corpus.test)[0]),
+        **{names[kind]: float(npmi(train, top).mean()) for kind, top in tops.items()},
+        "valid_npmi": float(npmi(valid, tops["raw"]).mean()),
+        "test_npmi": float(npmi(test, tops["raw"]).mean()),
+        "unique_words": unique_share(tops["raw"]),
+        "centred_unique_words": unique_share(tops["centred"]),
+        "overlap": overlap(tops["raw"]),
     }
 
 

@@ -126,3 +126,27 @@ def array_shapes(config: ModelConfig, n_words: int) -> dict[str, tuple]:
                 continue  # it is the encoder's
             shapes[f"layer{number}.{name}"] = shape
     return shapes
+
+
+def centred_rows(W):
+    """Return the rows of W, (n_topics, n_words), less the mean row; W of NumPy or of Theano."""
+    return W - W.mean(axis=0)
+
+
+def equal_rows(W):
+    """Return the rows of W, (n_topics, n_words), scaled to one norm, with the same sum of squares.
+
+    W is of NumPy or of Theano, and has no row of zeros.
+    """
+    squares = (W**2).sum(axis=1, keepdims=True)
+    return W * (squares.mean() / squares) ** 0.5
+
+
+# What the rows of a topic model's decoder are, by ``model.topics.output``.
+TOPIC_ROWS = {"centred_rows": centred_rows, "equal_rows": equal_rows}
+
+
+def decoder_rows(config: ModelConfig, W):
+    """Return the rows of the decoder from its weights W: of all models but some topic models, W."""
+    rows = None if config.topics is None else TOPIC_ROWS.get(config.topics.output or "")
+    return W if rows is None else rows(W)

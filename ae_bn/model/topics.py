@@ -43,6 +43,18 @@ diagonal covariances, so ::
 
     KL(q || p) = 1/2 sum_k [v_k / V_k + mean_k^2 / V_k - 1 + log V_k - log v_k]     (5)
 
+**An output without BN, but with one of its effects.**  Why does BN in the output matter?  With 1
+for the matrix of ones, ``model.topics.output`` replaces the decoder's W or b::
+
+    centred_rows    g(theta) = theta (W - 1 W / K)
+    equal_rows      g(theta) = theta D W,   D diagonal, D_kk^2 = mean_l |W_l|^2 / |W_k|^2
+    held_bias       f = g(theta) + b,       b not trained
+
+The first is BN's subtraction of the mean for the topics instead of the documents.  Without dropout
+theta sums to 1, so the mean row adds the same vector to f of every document, as b does: the
+functions are those without it, and only the path of training differs.  The last one is for a b
+that starts at the logarithms of the words' shares (``model.output_start: data``).
+
 **Training and evaluation.**  Training drops outputs of the encoder's last layer and shares of
 topics, as ProdLDA does; the shares that are left need not sum to 1.  Evaluation drops nothing:
 
@@ -59,7 +71,9 @@ et al. 2020, arXiv 2004.12585).
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -67,9 +81,11 @@ import numpy as np
 import theano
 import theano.sparse as sparse
 import theano.tensor as T
+from theano.gradient import zero_grad
 
 from ae_bn.config import ModelConfig
 from ae_bn.model.autoencoder import CHUNK, Autoencoder, drop_words
+from ae_bn.model.layers import decoder_rows
 from ae_bn.model.losses import LOSSES
 from ae_bn.model.stages import MASK_STREAMS, Softmax
 from ae_bn.model.variables import shared
@@ -202,7 +218,7 @@ class TopicModel(Autoencoder):
             size = (n, self.layers[-1].projection.shape[0])
             kind = dict(nstreams=MASK_STREAMS, dtype=theano.config.floatX)
             epsilon = noise.random.normal(size, ndim=2, **kind)
-        return forward(x, layers, epsilon, population, noise)
+        return forward(x, [*layers[:-1], *self._decoder], epsilon, population, noise)
 
     def _loss(self, layers, signals, target, weights=None):
         mean, log_variance, words = signals[-3:]
@@ -242,7 +258,16 @@ class TopicModel(Autoencoder):
 
     @property
     def _decoder(self):
-        return self.layers[-1:]
+        """The decoder's layer as ``model.topics.output`` asks for it, over the same W, a and b."""
+        layer, bn = self.layers[-1], self.layers[-1].batch_normalization
+        assert self.config.topics is not None
+        if self.config.topics.output == "held_bias":
+            bn = copy.copy(bn)
+            bn.b = zero_grad(bn.b)
+        W = layer.projection.W
+        rows = decoder_rows(self.config, W)
+        projection = layer.projection if rows is W else type(layer.projection)(rows)
+        return [replace(layer, projection=projection, batch_normalization=bn)]
 
 
 def kind(config: ModelConfig) -> type[Autoencoder]:

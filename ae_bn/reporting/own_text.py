@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from sklearn.decomposition import PCA
@@ -12,22 +13,23 @@ from sklearn.preprocessing import normalize
 
 from ae_bn.reporting.inspection import MAPPED, PERPLEXITY, typical_words
 
-SHOWN = 80  # characters of a document
 WORDS = 8  # of a unit
 SIZE = 800  # of the map, pixels
+MAP = """\
+<svg viewBox="-8 -8 {{ size + 16 }} {{ size + 16 }}" width="{{ size }}" height="{{ size }}">
+{%- for x, y, color, title in points %}
+<circle cx="{{ x }}" cy="{{ y }}" r="4" fill="{{ color }}"><title>{{ title }}</title></circle>
+{%- endfor %}
+</svg>"""
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Map of documents</title>
 <style>body { font: 14px sans-serif; margin: 1em; } circle { fill-opacity: .7; }
 circle:hover { stroke: black; stroke-width: 2; } .labels { columns: 14em; }
 </style></head><body>
-<h1>Map of {{ points|length }} documents</h1>
+<h1>Map of {{ n }} documents</h1>
 <p>Near documents have similar codes (t-SNE of cosines). Rest the pointer on a document to read its
 first words{{ " and its label" if colors }}.</p>
-<svg viewBox="-8 -8 {{ size + 16 }} {{ size + 16 }}" width="{{ size }}" height="{{ size }}">
-{%- for x, y, color, title in points %}
-<circle cx="{{ x }}" cy="{{ y }}" r="4" fill="{{ color }}"><title>{{ title }}</title></circle>
-{%- endfor %}
-</svg>
+{{ map }}
 {%- if colors %}
 <div class="labels">
 {%- for label, color in colors.items() %}
@@ -47,32 +49,53 @@ def map_page(codes: np.ndarray, texts: list[str], labels: list[str], seed: int) 
     codes : ndarray, (n, n_units)
         The codes of the documents.
     texts, labels : list of str
-        The documents and their labels; no labels are an empty list.
+        What to show of the documents, and their labels; no labels are an empty list.
     seed : int
-        The seed of t-SNE, and of the choice of `MAPPED` documents where there are more.
+        The seed of the map, see `document_map`.
 
     Returns
     -------
     str
         HTML that needs neither a network nor scripts.
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:MAPPED])
+    palette = colors_of(sorted(set(labels)))
+    if labels:
+        titles = [f"{label}: {text}" for label, text in zip(labels, texts)]
+        points = document_map(codes, titles, [palette[label] for label in labels], seed)
+    else:
+        points = document_map(codes, texts, [*colors_of([""]).values()] * len(texts), seed)
+    return render(PAGE, map=points, n=min(len(texts), MAPPED), colors=palette)
+
+
+def document_map(codes: np.ndarray, titles: list[str], colors: list[str], seed: int) -> Markup:
+    """Return a map of documents as SVG.
+
+    Parameters
+    ----------
+    codes : ndarray, (n, n_units)
+        The codes of the documents.
+    titles, colors : list of str
+        What the pointer shows of each document, and its colour.
+    seed : int
+        The seed of t-SNE, and of the choice of `MAPPED` documents where there are more.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(titles))[:MAPPED])
     places = project(codes[rows] - codes.mean(axis=0), seed)
     low, high = places.min(axis=0), places.max(axis=0)
-    places = SIZE * (places - low) / np.maximum(high - low, 1e-9)
-    names = sorted(set(labels))
+    places = (SIZE * (places - low) / np.maximum(high - low, 1e-9)).astype(float).round(1).tolist()
+    points = [(x, y, colors[row], titles[row]) for row, (x, y) in zip(rows, places)]
+    return Markup(render(MAP, points=points, size=SIZE))
+
+
+def colors_of(names: list) -> dict:
+    """Return a colour, such as "#1f77b4", for each name; they repeat after 20."""
     palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
-    colors = {name: to_hex(palette(i % palette.N)) for i, name in enumerate(names)}
-    points = []
-    for row, (x, y) in zip(rows, places):
-        first = " ".join(texts[row].split())
-        title = first if len(first) <= SHOWN else first[:SHOWN] + "..."
-        color = to_hex(palette(0))
-        if labels:
-            title, color = f"{labels[row]}: {title}", colors[labels[row]]
-        points.append((round(float(x), 1), round(float(y), 1), color, title))
-    template = jinja2.Environment(autoescape=True).from_string(PAGE)
-    return template.render(points=points, colors=colors, size=SIZE)
+    return {name: to_hex(palette(i % palette.N)) for i, name in enumerate(names)}
+
+
+def render(template: str, **values) -> str:
+    """Return a template of Jinja with its values, which are escaped unless they are `Markup`."""
+    return jinja2.Environment(autoescape=True).from_string(template).render(**values)
 
 
 def project(codes: np.ndarray, seed: int) -> np.ndarray:

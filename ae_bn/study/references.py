@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.decomposition import LatentDirichletAllocation
 
 from ae_bn.data.corpus import Corpus, split_validation
 from ae_bn.evaluation import probes as evaluation
@@ -14,7 +15,16 @@ from ae_bn.evaluation.references import (
     OTHERWISE,
     candidates,
     describe_choice,
+    lda_losses,
     reference_codes,
+    reference_topics,
+)
+from ae_bn.evaluation.topics import (
+    Decoder,
+    document_perplexity,
+    perplexity,
+    topic_rows,
+    word_metrics,
 )
 from ae_bn.files import file_digest
 from ae_bn.model.model_file import write_linear
@@ -59,6 +69,7 @@ def perform_reference(run: Run, corpus: Corpus) -> dict:
         measured[number] = evaluation.merged(
             evaluation.unit_metrics(splits[1].codes, "linear"),
             snapshot_metrics(*splits, *rows, config.evaluation.softmax_probe),
+            _of_topics(found[number].method, corpus, rows[1]),
         )
     metrics = evaluation.merged(
         *(
@@ -76,7 +87,6 @@ def perform_reference(run: Run, corpus: Corpus) -> dict:
         for name, number in models.items() if len(found) > 1 else [("loss", 0)]:
             path = run.model_path(name)
             candidate, _, denoiser = found[number]
-            assert denoiser is not None
             write_linear(
                 path,
                 denoiser.encoder_,
@@ -88,6 +98,22 @@ def perform_reference(run: Run, corpus: Corpus) -> dict:
             )
             results["files"][path.name] = file_digest(path)
     return results
+
+
+def _of_topics(method, corpus: Corpus, valid_rows) -> dict:
+    """Return the metrics of a reference's topics, none if it has no topics; LDA also has losses."""
+    topics = reference_topics(method)
+    if topics is None:
+        return {}
+    decoder = Decoder(topics, np.zeros(topics.shape[1]))
+    rows = {kind: topic_rows(decoder, kind) for kind in ("raw", "centred")}
+    metrics = word_metrics(rows, corpus, valid_rows)
+    if isinstance(method, LatentDirichletAllocation):
+        lengths = np.asarray(corpus.test.sum(axis=1)).ravel()
+        losses = lda_losses(method, corpus.test)
+        metrics["perplexity"] = perplexity(losses, lengths)
+        metrics["document_perplexity"] = document_perplexity(losses, lengths)
+    return metrics
 
 
 def _on_validation_documents(corpus: Corpus, codes, rows) -> dict:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
+from scipy.special import roots_jacobi
+from sklearn.decomposition import LatentDirichletAllocation
 
 from ae_bn import Encoder
 from ae_bn.config import ReferenceConfig, load_config
@@ -15,7 +17,13 @@ from ae_bn.data.words import weigh
 from ae_bn.errors import UserError
 from ae_bn.evaluation import codes as measures
 from ae_bn.evaluation.probes import Split
-from ae_bn.evaluation.references import REFERENCES, candidates, reference_codes
+from ae_bn.evaluation.references import (
+    REFERENCES,
+    candidates,
+    lda_losses,
+    reference_codes,
+    reference_topics,
+)
 from ae_bn.files import read_json
 from ae_bn.randomness import streams
 from ae_bn.study.perform import perform
@@ -85,7 +93,7 @@ def test_narrow_codes_are_the_first_units_of_wide_ones():
     assert [each.candidate[1:3] for each in found] == [(2, 0.3), (4, 0.3), (2, 0.6), (4, 0.6)]
     for narrow, wide in zip(found[::2], found[1::2]):
         np.testing.assert_allclose(narrow.codes[1], wide.codes[1][:, :2])
-        assert narrow.denoiser.n_components == narrow.denoiser.components_.shape[0] == 2
+        assert narrow.method.n_components == narrow.method.components_.shape[0] == 2
     assert abs(found[0].codes[1] - found[2].codes[1]).max() > 1e-3
 
 
@@ -104,13 +112,60 @@ def test_nmf_finds_topics_that_share_no_word():
         np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
 
 
+def test_lda_finds_topics_that_share_no_word():
+    """Documents of one of two topics: their theta, and the words' shares by counting."""
+    topics = np.array([[6, 4, 2, 0, 0, 0], [0, 0, 0, 2, 4, 6]])
+    documents = csr_matrix(topics[np.arange(20) % 2])
+    of = corpus(documents[:15], documents[15:])
+    choices = candidates(ReferenceConfig(kind="lda"), 2)
+    (found,) = reference_codes("lda", choices, of, FIT, 0)
+    assert found.candidate.input == "as_is"
+    theta = np.concatenate(found.codes)
+    np.testing.assert_allclose(theta.sum(axis=1), 1)
+    first = theta[0].argmax()
+    expected = (12 + 0.5) / (12 + 1)  # of 12 words, with alpha 1/2 for both topics
+    np.testing.assert_allclose(theta[::2, first], expected, atol=0.01)
+    np.testing.assert_allclose(theta[1::2, 1 - first], expected, atol=0.01)
+    rows = reference_topics(found.method)
+    np.testing.assert_allclose(rows[[first, 1 - first]], topics / 12, atol=0.02)
+
+
+def test_the_loss_of_lda_is_a_bound_of_the_integral_over_theta():
+    """Two topics: log p(x) by quadrature over theta ~ Beta(alpha, alpha)."""
+    counts = csr_matrix(np.random.default_rng(2).poisson(1.0, (30, 6)))
+    lda = LatentDirichletAllocation(2, doc_topic_prior=0.7, random_state=0, mean_change_tol=1e-9)
+    lda.fit(counts)
+    single = np.eye(6)[:1]
+    X = csr_matrix(np.concatenate([np.zeros((1, 6)), single, counts[:8].toarray()]))
+    phi = reference_topics(lda)
+    nodes, weights = roots_jacobi(60, -0.3, -0.3)  # on [-1, 1]
+    share = (1 + nodes) / 2
+    words = share[:, None] * phi[0] + (1 - share)[:, None] * phi[1]
+    exact = np.log((np.exp(X @ np.log(words).T) * weights).sum(axis=1) / weights.sum())
+    slack = lda_losses(lda, X) + exact
+    assert slack[0] == pytest.approx(0, abs=1e-9)  # without words q is p
+    assert (slack[1:] > 0).all() and slack.max() < 1
+    assert exact[1] == pytest.approx(np.log(phi[:, 0].mean()))
+
+
+def test_topics_of_references_sum_to_1_and_others_have_none():
+    for kind in REFERENCES:
+        reference = ReferenceConfig(kind=kind)
+        (found,) = reference_codes(kind, candidates(reference, 3), corpus(), FIT, 0)
+        topics = reference_topics(found.method)
+        assert (topics is not None) == (kind in ("nmf", "lda"))
+        if topics is not None:
+            assert topics.shape == (3, 6)
+            np.testing.assert_allclose(topics.sum(axis=1), 1)
+
+
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_a_seed_repeats(kind):
     for first, second in zip(codes(kind), codes(kind)):
         assert abs(first - second).max() == 0
 
 
-@pytest.mark.parametrize("kind", ["svd", "nmf", "denoiser"])
+@pytest.mark.parametrize("kind", ["svd", "nmf", "lda", "denoiser"])
 @pytest.mark.parametrize("n_words", [1, 4, 6])
 def test_the_width_is_that_of_the_code_or_of_the_vocabulary(kind, n_words):
     of = corpus(COUNTS[:15, :n_words], COUNTS[15:, :n_words])
@@ -128,6 +183,8 @@ def test_every_reference_is_a_row_of_an_experiment(config_file, tmp_path, n_word
         perform(run)
         metrics = run.read_metrics()["snapshots"][""]
         assert metrics["saturated"] is None and 0 < metrics["probe_accuracy"] <= 1
+        assert ("npmi" in metrics) == (n_words > 1 and run.reference.kind in ("nmf", "lda"))
+        assert ("perplexity" in metrics) == (n_words > 1 and run.reference.kind == "lda")
 
 
 TUNED = {"kind": "denoiser", "name": "tuned", "width": [1, 2, 4], "masking": [0.2, 0.9]}
@@ -211,7 +268,7 @@ def test_models_of_denoisers_encode_text(config_file, tmp_path, tuned):
         encoder = Encoder.load(run.directory / names[-1])
         width = encoder.config.model.layers[0]
         wanted = width, encoder.config.model.dropout.input
-        (its,) = (f for f in found if (f.denoiser.n_components, f.candidate.masking) == wanted)
+        (its,) = (f for f in found if (f.method.n_components, f.candidate.masking) == wanted)
         test = encoder.encode(weigh(of.test, "tfidf", of.idf))
         np.testing.assert_allclose(test, its.codes[1], atol=1e-6)
         assert encoder.transform([text]).shape == (1, width)
@@ -222,7 +279,8 @@ def test_models_of_denoisers_encode_text(config_file, tmp_path, tuned):
     [
         ("lsa", "references.0.kind: should be 'tfidf'.* 'lsa'"),
         ({"kind": "svd", "masking": [0.5]}, "masking goes with kind denoiser, not svd"),
-        ({"kind": "tfidf", "width": [5]}, "width goes with kind svd or nmf or denoiser"),
+        ({"kind": "tfidf", "width": [5]}, "width goes with kind svd or nmf or lda or denoiser"),
+        ({"kind": "lda", "input": ["tfidf"]}, "input goes with kind tfidf or .* not lda"),
         ({"kind": "nmf", "whitened": [True]}, "whitened goes with kind svd, not nmf"),
         ({"kind": "denoiser", "masking": [1.0]}, "references.0.masking.0: .* less than 1"),
         ({"kind": "svd", "width": [0]}, "references.0.width.0: .* greater than 0"),

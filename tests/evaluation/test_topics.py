@@ -129,6 +129,8 @@ LINEAR = ["model.loss=squared_error", "model.output_activation=linear"]
 MODELS = {
     "topics": [*TOPICS, "model.output_activation=softmax"],
     "topics, output BN": [*TOPICS, "model.output_activation=softmax", "model.batch_norm.top=true"],
+    "centred": [*TOPICS, "model.output_activation=softmax", "model.topics.output=centred_rows"],
+    "equal": [*TOPICS, "model.output_activation=softmax", "model.topics.output=equal_rows"],
     "autoencoder": LINEAR,
     "autoencoder, output BN": [*LINEAR, "model.batch_norm.top=true"],
     "no shift": [*LINEAR, "model.batch_norm.top=true", "model.batch_norm.shift=false"],

@@ -24,6 +24,7 @@ OUTPUTS = {
     "none": ["batch_norm.top=false"],
     "shift": ["batch_norm.top=true", "batch_norm.scale=false"],
     "scale and shift": ["batch_norm.top=true"],
+    **{name: [f"topics.output={name}"] for name in ("centred_rows", "equal_rows", "held_bias")},
 }
 
 
@@ -163,6 +164,11 @@ def in_numpy(config, state, X, epsilon, statistics=None):
         u = layer(u, bn.hidden, lambda z: np.maximum(0, z))
     mean, log_variance = (layer(u, config.topics.heads is not None) for _ in range(2))
     theta = softmax(mean + np.sqrt(np.exp(log_variance)) * epsilon, axis=1)
+    W = state[f"layer{number + 1}.W"]
+    norms = np.linalg.norm(W, axis=1)[:, None]
+    rows = {"centred_rows": W - W.mean(axis=0)}
+    rows["equal_rows"] = W / norms * np.sqrt((norms**2).mean())
+    state = {**state, f"layer{number + 1}.W": rows.get(config.topics.output, W)}
     f = layer(theta, bn.top)
     V = 1 / config.topics.alpha * (1 - 1 / config.topics.number)
     kl = 0.5 * (np.exp(log_variance) / V + mean**2 / V - 1 + np.log(V) - log_variance).sum(axis=1)
@@ -173,7 +179,7 @@ def in_numpy(config, state, X, epsilon, statistics=None):
 @pytest.mark.parametrize(
     "heads, output, kernels",
     [(heads, output, "symbolic") for heads in HEADS for output in OUTPUTS]
-    + [("shift", "scale and shift", "fused")],
+    + [("shift", output, "fused") for output in OUTPUTS],
 )
 def test_the_same_numbers_as_numpy(float64, counts, heads, output, kernels):
     """The loss with the statistics of the minibatch and of the population, and theta."""
@@ -203,6 +209,9 @@ def test_the_same_numbers_as_numpy(float64, counts, heads, output, kernels):
         ("shift", "shift", "symbolic"),
         ("shift", "scale and shift", "symbolic"),
         ("shift", "scale and shift", "fused"),
+        ("shift", "centred_rows", "symbolic"),
+        ("shift", "equal_rows", "symbolic"),
+        ("shift", "equal_rows", "fused"),
     ],
 )
 def test_gradients_against_finite_differences(float64, counts, heads, output, kernels):
@@ -285,6 +294,30 @@ def test_it_finds_planted_topics(counts):
     assert sorted(correlation.argmax(axis=1)) == [0, 1, 2, 3]
 
 
+def test_a_held_bias_stays_at_log_frequencies(float64, counts):
+    """Of every word that occurs; the other parameters are trained."""
+    config = model("topics.output=held_bias", "output_start=data")
+    topics = started(config, counts, "adam", 0.1, kernels="fused")
+    before = topics.get_state()
+    shares = np.asarray(counts.sum(axis=0)).ravel() / counts.sum()
+    np.testing.assert_allclose(softmax(before["layer5.b"]), shares, rtol=0.05)
+    topics.train(counts)
+    after = topics.get_state()
+    np.testing.assert_array_equal(after["layer5.b"], before["layer5.b"])
+    assert abs(after["layer5.W"] - before["layer5.W"]).min() > 0
+
+
+def test_centred_rows_change_no_function_without_dropout(float64, counts):
+    """With the mean row in b the probabilities are the same, for theta sums to 1."""
+    centred, plain = (
+        started(model(*OUTPUTS[output]), counts) for output in ("centred_rows", "none")
+    )
+    state = randomize(centred)
+    plain.set_state({**state, "layer5.b": state["layer5.b"] - state["layer5.W"].mean(axis=0)})
+    theta = np.random.default_rng(0).dirichlet(np.ones(3), 5)
+    np.testing.assert_allclose(centred.decode(theta), plain.decode(theta), rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     "setting, message",
     [
@@ -293,6 +326,8 @@ def test_it_finds_planted_topics(counts):
         (["topics={number: 1, alpha: 1.0, heads: null}"], "topics.number"),
         (["topics={number: 5, alpha: 0, heads: null}"], "topics.alpha"),
         (["topics={number: 5, alpha: 1.0, heads: all}"], "topics.heads"),
+        (["topics.output=rows"], "topics.output"),
+        (["topics.output=equal_rows", "batch_norm.top=true"], "an output without BN; set batch_no"),
     ],
 )
 def test_settings_that_do_not_go_together(setting, message):
