@@ -47,7 +47,8 @@ class TopicAutoencoder(BatchNormAutoencoder):
         The parameter of the Dirichlet prior of theta, the same for all topics.
     head_batch_norm, top_batch_norm : bool
         Whether BN is in the layers of the mean and the log variance of the topics (with a shift,
-        and no scale), and in the decoder (with both).
+        and no scale), and in the decoder (with both).  ProdLDA has both; with the second alone
+        perplexity is lower (docs/topics.md).
     dropout : float in [0, 1)
         The probability that training drops an output of the encoder's last layer, or a topic.
     optimizer : {"sgd", "nesterov", "adam"}, optional
@@ -99,7 +100,7 @@ class TopicAutoencoder(BatchNormAutoencoder):
         *,
         layers=(100, 100),
         alpha=1.0,
-        head_batch_norm=True,
+        head_batch_norm=False,
         top_batch_norm=True,
         dropout=0.0,
         optimizer=None,
@@ -109,7 +110,7 @@ class TopicAutoencoder(BatchNormAutoencoder):
         patience=20,
         validation_fraction=None,
         monitor="loss",
-        rows="raw",
+        rows="centred",
         kernels=None,
         settings=None,
         random_state=None,
