@@ -155,7 +155,7 @@ def test_faults_of_documents(fitted):
 
 
 def test_it_is_the_same_training_as_a_run(fitted):
-    """The defaults are an arm of `configs/topics.yaml`: output BN, none in the heads, no dropout."""
+    """The defaults are an arm of `configs/topics.yaml`: output BN alone, and no dropout."""
     model, X, _ = fitted
     X = csr_matrix(X, dtype=theano.config.floatX)
     settings = ["model.batch_norm.top=true", "model.layers=[8]", "training.learning_rate=0.02"]
