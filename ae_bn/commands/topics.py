@@ -68,8 +68,8 @@ def main(arguments: list[str]) -> None:
     # Small texts need small minibatches, for training has to have enough steps.
     batch_size = int(np.clip(X.shape[0] // STEPS, *BATCHES))
     training = {"batch_size": batch_size, "epochs": EPOCHS, "patience": EPOCHS, "monitor": "last"}
-    shown = {"random_state": options.seed, "verbose": sys.stderr.isatty()}
-    model = TopicAutoencoder(options.topics, **training, **shown).fit(X)
+    own = {"random_state": options.seed, "verbose": sys.stderr.isatty()}
+    model = TopicAutoencoder(options.topics, **training, **own).fit(X)
     path = options.out / "model.safetensors"
     save_model(make_pipeline(given.vectoriser, model), path)
     encoder = Encoder.load(path)
