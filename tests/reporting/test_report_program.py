@@ -12,7 +12,7 @@ from ae_bn.commands.command_line import run_program
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
-from ae_bn.study.arms import expand_arms
+from ae_bn.study.arms import expand_arms, expand_corpora, reference_arm
 
 CONFIG = """
 experiment:
@@ -216,6 +216,11 @@ def test_names_in_the_fragments_exist(path, tmp_path):
     arms = expand_arms(config)
     rows = [{"arm": arm.name, **arm.levels} for arm in arms]
     rows += [{"arm": "raw TF-IDF"}, {"arm": "truncated SVD"}]
+    corpora, references = expand_corpora(config), config.experiment.references
+    named = {
+        reference_arm(reference, corpus).name for corpus in corpora for reference in references
+    }
+    rows += [{"arm": name} for name in sorted(named - {row["arm"] for row in rows})]
     table = pd.DataFrame(rows).assign(seed=1, status="finished", source="", data="", run="")
     table = table.assign(learning_rate=0.1, snapshot=config.experiment.report.snapshot)
     table = table.assign(**dict.fromkeys(METRICS, 1.0))

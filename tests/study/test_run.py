@@ -366,7 +366,7 @@ def test_a_run_of_a_topic_model(float32, folder, tmp_path):
     settings = ["data.source=folder", f"data.folder={folder}", "model.layers=[8]"]
     settings += ["model.topics={number: 3, alpha: .1, heads: shift}", "training.batch_size=20"]
     settings += ["training.epochs=2", "training.path_epochs=1", "experiment.keep_models=true"]
-    settings.append("theano.kernels=symbolic")
+    settings += ["theano.kernels=symbolic", "experiment.references=[]"]
     include = {"heads": "BN", "output": "shift and scale", "dropout": "none"}
     config = load_config("configs/topics.yaml", [*settings, f"experiment.include=[{include}]"])
     runs = plan_runs(config.replace({"experiment.rate_grid": []}), [1], tmp_path)
