@@ -192,17 +192,16 @@ def make_answers(
         setting = f"20 Newsgroups, {loss}"
         shown = numbers.effect(effect, "centred_precision", expect, setting=setting)
         numbers.check(f"{title}: {shown}.")
-    others = {name: ExperimentNumbers(name, one) for name, one in experiments.items()}
-    for other in others.values():
-        other.stated = numbers.stated  # so that one check finds the sentences of all
 
     def of(name: str, *effect: str, **where: str) -> str:
-        return others[name].effect(*effect, **where)
+        other = ExperimentNumbers(name, experiments[name])
+        other.stated = numbers.stated  # so that one check finds the sentences of both
+        return other.effect(*effect, **where)
 
     titles = {panel: title for panel, (title, *_) in PANELS.items()}
     answers.write_figures(titles, SETTINGS)
     text = numbers.check(
-        render("report/answers.md.j2", **numbers.names(), of=of, known=set(others))
+        render("report/answers.md.j2", **numbers.names(), of=of, known=experiments)
     )
     first, rest = rewrap(text).split(MORE)
     return first.strip(), rest.strip(), page(answers)
