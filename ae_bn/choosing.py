@@ -141,8 +141,7 @@ class Comparison:
     def __init__(self, documents, labels, vectoriser, seed: int = 1):
         _check_whole(0, seed=seed)
         n = documents.shape[0] if issparse(documents) else len(documents)
-        if n < FEWEST_DOCUMENTS:
-            raise UserError(f"{n} documents: give at least {FEWEST_DOCUMENTS}")
+        check_number(n)
         rng = streams(int(seed)).split
         order = rng.permutation(n)
         n_held_out = min(MOST_HELD_OUT, round(HELD_OUT * n))
@@ -154,10 +153,7 @@ class Comparison:
                 raise UserError("labels: all documents have one label: leave the labels out")
             self._labels = numbers[fit], numbers[held_out]
         self.vectoriser = vectoriser
-        try:
-            self.X = self.vectoriser.fit_transform(_rows(documents, fit))
-        except ValueError as error:
-            raise UserError(f"no vocabulary from these texts ({error})") from None
+        self.X = fitted_rows(self.vectoriser, _rows(documents, fit))
         self._held_out = self.vectoriser.transform(_rows(documents, held_out))
         self._halves = split_in_halves(self._held_out, rng)
         if labels is None and self._halves[0].shape[0] < FEWEST_HALVED:
@@ -270,6 +266,20 @@ def text_vectoriser(
         max_features=words,
         dtype=np.float32,
     )
+
+
+def check_number(n: int) -> None:
+    """Raise a UserError if these are too few documents to learn from."""
+    if n < FEWEST_DOCUMENTS:
+        raise UserError(f"{n} documents: give at least {FEWEST_DOCUMENTS}")
+
+
+def fitted_rows(vectoriser, documents) -> csr_matrix:
+    """Fit a vectoriser, and return the rows of the documents; a UserError if no word is left."""
+    try:
+        return vectoriser.fit_transform(documents)
+    except ValueError as error:
+        raise UserError(f"no vocabulary from these texts ({error})") from None
 
 
 class CountWeights(TransformerMixin, BaseEstimator):

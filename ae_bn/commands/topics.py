@@ -30,7 +30,6 @@ from ae_bn.commands.own_text import add_options, check_options, claim, read_inpu
 from ae_bn.errors import UserError
 
 STATE = "topics.json"
-FEWEST_DOCUMENTS = 50
 STEPS, BATCHES = 50, (20, 200)  # steps of an epoch, and the sizes of minibatches that are possible
 EPOCHS = 60  # the last is kept: a document that repeats a word can decide the held-out loss
 
@@ -89,12 +88,10 @@ def main(arguments: list[str]) -> None:
 
 def _counted(given):
     """Return the documents as counts, (n, n_words), and say how many have no words."""
-    if len(given.names) < FEWEST_DOCUMENTS:
-        raise UserError(f"{len(given.names)} documents: give at least {FEWEST_DOCUMENTS}")
-    try:
-        X = given.vectoriser.fit_transform(given.documents)
-    except ValueError as error:
-        raise UserError(f"no vocabulary from these texts ({error})") from None
+    from ae_bn.choosing import check_number, fitted_rows
+
+    check_number(len(given.names))
+    X = fitted_rows(given.vectoriser, given.documents)
     if X.shape[1] < 2:
         raise UserError("a vocabulary of 1 word: topics need at least 2 words")
     n_empty = X.shape[0] - int((X.getnnz(axis=1) > 0).sum())
