@@ -67,6 +67,9 @@ def test_topics_of_a_table(capsys, monkeypatch, table, tmp_path):
     page = (out / "topics.html").read_text("utf-8")
     assert page.count("<circle") == 241 and "<b>d" in page and "&lt;b&gt;" in page
     assert not re.search(r"<script|https?://", page)
+    assert 'content="width=device-width' in page  # a phone shows letters of full size
+    for number in range(3):  # from the map and the legend to the row of the topic
+        assert page.count(f'href="#{number}"') == 2 and page.count(f'id="{number}"') == 1
     code, _, err = topics(capsys, monkeypatch, *command, "--seed", 2)
     assert code == 2 and "other text or other options" in err.splitlines()[-1]
 

@@ -15,17 +15,27 @@ from ae_bn.reporting.inspection import MAPPED, PERPLEXITY, typical_words
 
 WORDS = 8  # of a unit
 SIZE = 800  # of the map, pixels
+HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body { font: 14px sans-serif; margin: 1em; max-width: 1100px; }
+svg { max-width: 100%; height: auto; } circle { fill-opacity: .7; }
+circle:hover { stroke: black; stroke-width: 2; } .labels { columns: 14em; }
+text { font: bold 16px sans-serif; text-anchor: middle; dominant-baseline: middle;
+paint-order: stroke; stroke: white; stroke-width: 4px; }
+@media (max-width: 700px) { circle { r: 6px; } text { font-size: 28px; } }
+{{ style }}</style></head><body>
+"""
 MAP = """\
 <svg viewBox="-8 -8 {{ size + 16 }} {{ size + 16 }}" width="{{ size }}" height="{{ size }}">
 {%- for x, y, color, title in points %}
 <circle cx="{{ x }}" cy="{{ y }}" r="4" fill="{{ color }}"><title>{{ title }}</title></circle>
 {%- endfor %}
+{%- for x, y, group in groups %}
+<a href="#{{ group }}"><text x="{{ x }}" y="{{ y }}">{{ group }}</text></a>
+{%- endfor %}
 </svg>"""
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Map of documents</title>
-<style>body { font: 14px sans-serif; margin: 1em; } circle { fill-opacity: .7; }
-circle:hover { stroke: black; stroke-width: 2; } .labels { columns: 14em; }
-</style></head><body>
+PAGE = """\
 <h1>Map of {{ n }} documents</h1>
 <p>Near documents have similar codes (t-SNE of cosines). Rest the pointer on a document to read its
 first words{{ " and its label" if colors }}.</p>
@@ -64,10 +74,36 @@ def map_page(codes: np.ndarray, texts: list[str], labels: list[str], seed: int) 
         points = document_map(codes, titles, [palette[label] for label in labels], seed)
     else:
         points = document_map(codes, texts, [*colors_of([""]).values()] * len(texts), seed)
-    return render(PAGE, map=points, n=min(len(texts), MAPPED), colors=palette)
+    n = min(len(texts), MAPPED)
+    return page("Map of documents", PAGE, map=points, n=n, colors=palette)
 
 
-def document_map(codes: np.ndarray, titles: list[str], colors: list[str], seed: int) -> Markup:
+def page(title: str, body: str, style: str = "", **values) -> str:
+    """Return a page that has a map, from a template of its body.
+
+    Parameters
+    ----------
+    title : str
+        The title of the window.
+    body : str
+        A template of Jinja for everything from the heading on.
+    style : str
+        More CSS.
+    **values
+        The values of the template, see `render`.
+
+    Returns
+    -------
+    str
+        HTML that needs neither a network nor scripts.
+    """
+    head = render(HEAD, title=title, style=Markup(style))
+    return head + render(body, **values)
+
+
+def document_map(
+    codes: np.ndarray, titles: list[str], colors: list[str], seed: int, groups: list | None = None
+) -> Markup:
     """Return a map of documents as SVG.
 
     Parameters
@@ -78,13 +114,18 @@ def document_map(codes: np.ndarray, titles: list[str], colors: list[str], seed: 
         What the pointer shows of each document, and its colour.
     seed : int
         The seed of t-SNE, and of the choice of `MAPPED` documents where there are more.
+    groups : list, optional
+        The group of each document.  The name of a group is written in the middle of its documents,
+        and is a link to the element of the page with this id.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(titles))[:MAPPED])
     places = project(codes[rows] - codes.mean(axis=0), seed)
     low, high = places.min(axis=0), places.max(axis=0)
-    places = (SIZE * (places - low) / np.maximum(high - low, 1e-9)).astype(float).round(1).tolist()
-    points = [(x, y, colors[row], titles[row]) for row, (x, y) in zip(rows, places)]
-    return Markup(render(MAP, points=points, size=SIZE))
+    places = (SIZE * (places - low) / np.maximum(high - low, 1e-9)).astype(float).round(1)
+    points = [(x, y, colors[row], titles[row]) for row, (x, y) in zip(rows, places.tolist())]
+    shown = np.array([] if groups is None else groups)[rows if groups else []]
+    middles = [(*np.median(places[shown == group], axis=0), group) for group in np.unique(shown)]
+    return Markup(render(MAP, points=points, groups=middles, size=SIZE))
 
 
 def colors_of(names: list) -> dict:

@@ -8,42 +8,56 @@ import numpy as np
 import pandas as pd
 
 from ae_bn.evaluation.topics import TOP, in_documents, npmi, top_words, unique_share
-from ae_bn.reporting.own_text import colors_of, document_map, render
+from ae_bn.reporting.inspection import MAPPED
+from ae_bn.reporting.own_text import colors_of, document_map, page
 
 TYPICAL = 3  # documents of a topic
 NAMED = 3  # words that stand for a topic
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Topics</title>
-<style>body { font: 14px sans-serif; margin: 1em; max-width: 1100px; }
+STYLE = """\
 table { border-collapse: collapse; } td, th { padding: .4em .8em; vertical-align: top;
 text-align: left; border-top: 1px solid #ddd; } .number { text-align: right; }
-.documents { color: #555; font-size: 12px; } circle { fill-opacity: .7; }
-circle:hover { stroke: black; stroke-width: 2; }
-</style></head><body>
-<h1>{{ topics|length }} topics in {{ n }} documents</h1>
+.dot { font-size: 20px; line-height: 16px; } .documents { color: #555; font-size: 13px; }
+.documents div { margin-bottom: .2em; overflow-wrap: anywhere; }
+@media (max-width: 700px) { thead { display: none; } table, tbody { display: block; }
+tr { display: flex; flex-wrap: wrap; border-top: 1px solid #ddd; padding: .6em 0; }
+td { border: 0; padding: .1em .8em .1em 0; } .words, .documents { flex-basis: 100%; }
+.words { font-size: 16px; padding: .3em 0; } td[title]::before { content: attr(title) " "; } }
+"""
+PAGE = """\
+<h1>{{ topics|length }} topics in {{ "{:,}".format(n) }} documents</h1>
 <p>Coherence is {{ "%.3f"|format(coherence) }} on average, and {{ "%.0f"|format(100 * unique) }} %
-of the {{ top }} top words of all topics are different ones.</p>
+of the {{ top }} top words of all topics are different ones. Below the topics is a
+<a href="#map">map of documents</a>.</p>
 <p><b>Share</b>: mean share of the topic in a document. <b>Coherence</b>: do its top {{ top }} words
 occur in the same documents (NPMI, from -1 to 1; 0 by chance)? <b>Typical documents</b>: those with
 the largest share of the topic, and that share.</p>
 <table>
-<tr><th></th><th>topic</th><th>share</th><th>coherence</th><th>words</th>
-<th>typical documents</th></tr>
+<thead><tr><th></th><th>topic</th><th>share</th><th>coherence</th><th>words</th>
+<th>typical documents</th></tr></thead>
+<tbody>
 {%- for topic in topics %}
-<tr><td style="color: {{ colors[topic.number] }}">&#9679;</td>
-<td class="number">{{ topic.number }}</td>
-<td class="number">{{ "%.3f"|format(topic.share) }}</td>
-<td class="number">{{ "%.3f"|format(topic.coherence) }}</td><td>{{ topic.words|join(" ") }}</td>
+<tr id="{{ topic.number }}"><td class="dot" style="color: {{ colors[topic.number] }}">&#9679;</td>
+<td class="number" title="topic">{{ topic.number }}</td>
+<td class="number" title="share">{{ "%.3f"|format(topic.share) }}</td>
+<td class="number" title="coherence">{{ "%.3f"|format(topic.coherence) }}</td>
+<td class="words">{{ topic.words|join(" ") }}</td>
 <td class="documents">{% for row in topic.documents %}
 <div><b>{{ names[row] }}</b> ({{ "%.2f"|format(theta[row, topic.number]) }}): {{ texts[row] }}</div>
 {%- endfor %}</td></tr>
 {%- endfor %}
+</tbody>
 </table>
-<h2>Map of documents</h2>
+<h2 id="map">Map of {{ "{:,}".format(mapped) }} documents{{ " drawn at random" if mapped < n }}</h2>
 <p>Near documents have similar topics (t-SNE of cosines). The colour is that of the topic with the
-largest share; colours repeat after 20 topics. Rest the pointer on a document to read its first
-words.</p>
+largest share, and the topic's number is in the middle of its documents; colours repeat after 20
+topics. Rest the pointer on a document to read its first words.</p>
 {{ map }}
+<div class="labels">
+{%- for topic in topics %}
+<div><span style="color: {{ colors[topic.number] }}">&#9679;</span>
+<a href="#{{ topic.number }}">{{ topic.number }}</a> {{ called[topic.number] }}</div>
+{%- endfor %}
+</div>
 </body></html>
 """
 
@@ -139,16 +153,20 @@ def topics_page(
     titles = [f"topic {k} ({called[k]}): {text}" for k, text in zip(main, texts)]
     if labels:
         titles = [f"{label}, {title}" for label, title in zip(labels, titles)]
-    return render(
+    return page(
+        "Topics",
         PAGE,
+        STYLE,
         topics=topics,
         theta=theta,
         names=names,
         texts=texts,
         colors=colors,
+        called=called,
         n=len(names),
+        mapped=min(len(names), MAPPED),
         top=TOP,
         coherence=np.mean([topic.coherence for topic in topics]),
         unique=unique_share(np.array([topic.words for topic in topics])),
-        map=document_map(theta, titles, [colors[k] for k in main], seed),
+        map=document_map(theta, titles, [colors[k] for k in main], seed, groups=main),
     )
