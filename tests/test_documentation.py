@@ -69,6 +69,12 @@ def test_walk_through(float64, monkeypatch):
     assert names["result"].best_epoch > 0
 
 
+def test_walk_through_topics(float64, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = run("docs/topics_walk.md", {})
+    assert len(set.union(*names["names"])) == 6  # the topics differ
+
+
 def test_readme_estimator(float64, texts):
     names = run("README.md", texts, only="import")
     found = np.array(names["train_labels"])[names["nearest"]]
