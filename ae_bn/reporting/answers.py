@@ -94,7 +94,8 @@ class Answers:
         path = self.results / FRESH / "results.csv"
         if not path.exists():
             return []
-        return predictions(self.runs, pd.read_csv(path, keep_default_na=False, na_values=[""]))
+        fresh = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        return predictions(path.with_name("predictions.csv"), fresh)
 
     def write_figures(self, titles: dict[tuple[str, str], str], shown: list) -> None:
         """Draw the figures into the folder ``answers`` of the results.

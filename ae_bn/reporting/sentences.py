@@ -357,11 +357,11 @@ class AnswerNumbers(Sentences):
         """Return the table of all predictions for fresh seeds."""
         shown = []
         for one in self.predicted():
-            low, high, mean = (number(v, one.metric) for v in (*one.interval, one.fresh.mean()))
+            low, high, mean = (number(v, one.metric) for v in (one.low, one.high, one.fresh.mean()))
             effect = one.effect + (
                 f", {one.dropout.replace('none', 'no masking')}" * bool(one.dropout)
             )
-            seeds = f"{len(one.earlier)}, {len(one.fresh)}"
+            seeds = f"{one.seeds}, {len(one.fresh)}"
             holds = "yes" if one.holds else "**no**"
             row = [effect, one.loss, title(one.metric), f"{low} to {high}", mean, seeds, holds]
             shown.append(row)

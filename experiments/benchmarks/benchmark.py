@@ -45,7 +45,7 @@ from ae_bn.errors import UserError
 from ae_bn.files import atomic_write
 
 SHORT = {
-    "shapes": ["2000,128,100", "10000,512,128"],
+    "shapes": ["2000,128,100", "10000,128,100", "10000,512,128"],
     "models": ["binary-all"],
     "optimizers": ["adam"],
 }

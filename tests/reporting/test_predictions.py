@@ -1,55 +1,65 @@
-"""Predictions for fresh seeds: which values they pool, and when one holds."""
+"""Predictions for fresh seeds: which runs they are compared with, and when one holds."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from ae_bn.reporting.predictions import EARLIER, PREDICTED, predictions
-from ae_bn.reporting.settings import HIDDEN, MASKING
+from ae_bn.reporting.predictions import predictions
 
-SNAPSHOTS = ["loss", "accuracy", "precision"]
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def runs(seeds, shift=0.0):
+def fresh(seeds):
     """Return rows in which only hidden BN without dropout differs, by 0.1 times the seed."""
     rows = []
     for seed in seeds:
         for bn in ("none", "hidden", "hidden + output"):
-            for about, dropouts in ((MASKING, ["none", MASKING]), (HIDDEN, ["none", HIDDEN])):
-                for dropout in dropouts:
-                    alone = (bn, dropout) == ("hidden", "none")
-                    value = 0.1 * seed + shift if alone else 0.0
-                    arm = {"bn": bn, "dropout": dropout, "about": about, "seed": seed}
-                    metrics = {"probe_accuracy": value, "centred_precision": value}
-                    arm.update(metrics, test_loss=1.0, log_loss=0.0, loss="squared error")
-                    rows += [{**arm, "snapshot": name} for name in SNAPSHOTS]
-    return pd.DataFrame(rows).assign(name=EARLIER, learning_rate=0.0005)
+            for dropout in ("none", "masking .5"):
+                value = 0.1 * seed * ((bn, dropout) == ("hidden", "none"))
+                arm = {"bn": bn, "dropout": dropout, "seed": seed, "loss": "squared error"}
+                arm.update(probe_accuracy=value, test_loss=np.exp(value))
+                rows += [{**arm, "snapshot": name} for name in ("loss", "accuracy", "precision")]
+    return pd.DataFrame(rows)
 
 
-def fresh(seeds, shift=0.0):
-    rows = runs(seeds, shift)
-    return rows.drop_duplicates(["bn", "dropout", "seed", "snapshot"]).drop(columns="log_loss")
+@pytest.fixture
+def written(tmp_path):
+    columns = ["effect", "dropout", "loss", "metric", "seeds", "mean", "low", "high"]
+    rows = [
+        ["BN instead of masking", "", "squared error", "probe_accuracy", 3, 0.4, 0.4, 0.5],
+        ["BN instead of masking", "", "squared error", "probe_accuracy", 3, 0.4, 0.3, 0.4],
+        ["output BN with hidden BN", "none", "squared error", "log_loss", 3, -45, -46, -44],
+    ]
+    path = tmp_path / "predictions.csv"
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    return path
 
 
-def test_the_interval_is_that_of_a_mean_of_new_values():
-    found = predictions(runs([1, 2, 3]), fresh([4, 5]))
-    assert len(found) == sum(len(metrics) for *_, metrics in PREDICTED)
-    one = found[0]
-    assert (one.effect, one.metric) == ("BN instead of masking", "probe_accuracy")
-    np.testing.assert_allclose(one.earlier, [0.1, 0.2, 0.3])
-    np.testing.assert_allclose(one.fresh, [0.4, 0.5])
-    # On accuracy, three of the four effects have deviations of 0.1 and one is always 0.
-    deviation, freedom = np.sqrt(3 * 0.02 / 8), 8
-    half = stats.t.ppf(0.975, freedom) * deviation * np.sqrt(1 / 3 + 1 / 2)
-    assert one.interval == pytest.approx((0.2 - half, 0.2 + half))
-    assert not one.holds
-    assert predictions(runs([1, 2, 3]), fresh([4, 5], shift=-0.25))[0].holds
+def test_a_prediction_holds_if_the_mean_of_fresh_seeds_is_between_its_limits(written):
+    found = predictions(written, fresh([4, 5]))
+    np.testing.assert_allclose(found[0].fresh, [0.4, 0.5])
+    np.testing.assert_allclose(found[2].fresh, [-40, -50])  # per cent, of the loss's logarithm
+    assert [one.holds for one in found] == [True, False, True]
 
 
-def test_a_seed_that_lacks_an_arm_is_left_out():
+def test_a_seed_that_lacks_an_arm_is_left_out(written):
     rows = fresh([4, 5])
     lacks = rows["seed"].eq(5) & rows["bn"].eq("hidden + output")
-    found = predictions(runs([1, 2, 3]), rows[~lacks])
-    assert {len(one.fresh) for one in found if "output" in one.effect} == {1}
-    assert {len(one.fresh) for one in found if "output" not in one.effect} == {2}
+    found = predictions(written, rows[~lacks])
+    assert [len(one.fresh) for one in found] == [2, 2, 1]
+
+
+def test_the_predictions_are_those_of_the_page_that_was_written_before():
+    page = (ROOT / "docs" / "estimands.md").read_text()
+    table = pd.read_csv(ROOT / "results/fresh_seeds/predictions.csv", keep_default_na=False)
+    assert len(table) == 26
+    for row in table.itertuples():
+        digits = 1 if row.metric == "log_loss" else 3
+        low, high = (f"{value:+.{digits}f}" for value in (row.low, row.high))
+        unit = " %" if row.metric == "log_loss" else ""
+        cells = f"| {row.mean:+.{digits}f}{unit} ({row.seeds}) | {low}{unit} to {high}{unit} |"
+        effect = row.effect + f", {row.dropout}".replace("none", "no masking") * bool(row.dropout)
+        assert f"| {effect} | {row.loss} |" in page
+        assert cells in page, (effect, cells)
