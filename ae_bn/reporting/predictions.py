@@ -73,7 +73,7 @@ def predictions(runs: pd.DataFrame, fresh: pd.DataFrame) -> list[Prediction]:
     runs : DataFrame
         The runs of the settings, see `ae_bn.reporting.settings.read_blocks`.
     fresh : DataFrame
-        ``results.csv`` of the experiment `FRESH`.  Seeds that lack an arm are left out.
+        The runs of the experiment `FRESH`.  Seeds that lack an arm are left out.
     """
     found = []
     runs = runs[runs["name"] == EARLIER]
