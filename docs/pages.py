@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from functools import lru_cache
 from pathlib import Path
 
-import pandas as pd
 from ruamel.yaml import YAML
 
 import ae_bn
@@ -15,6 +15,8 @@ from ae_bn.commands.run import duration
 from ae_bn.config import DEFAULTS, Config, load_config
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.study.arms import expand_arms
+from ae_bn.study.record import Record
+from ae_bn.study.results import recorded_table
 
 ROOT = Path(__file__).resolve().parent.parent
 CORES = 2  # of the machine that the pages of experiments give times for
@@ -199,16 +201,21 @@ def experiment_page(path: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+@lru_cache(maxsize=None)
+def record() -> Record:
+    """Return the record of the repository."""
+    return Record(ROOT / "results" / "record")
+
+
 def cost(name: str) -> str:
     """Return how many runs an experiment has and how long they train, judged by those done."""
-    path = ROOT / "results" / name / "results.csv"
-    if not path.exists():
+    config = load_config(ROOT / "configs" / f"{name}.yaml")
+    if not (ROOT / "results" / name).is_dir():
         return "not run yet"
-    runs = pd.read_csv(path).drop_duplicates("run")
+    runs = recorded_table(config, record()).drop_duplicates("run")
     if "seconds" not in runs:
         return f"{len(runs)} references, which need no training"
     runs = runs.dropna(subset=["seconds"])
-    config = load_config(ROOT / "configs" / f"{name}.yaml")
     experiment, key, numbers = config.experiment, "training.learning_rate", {}
     for arm in expand_arms(config):
         fixed = any(key in experiment.factors[f][level] for f, level in arm.levels.items())

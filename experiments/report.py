@@ -1,9 +1,10 @@
-"""Make all tables, figures and the report again, from the results in the repository alone.
+"""Make all tables, figures and the report again, from the configs and the record alone.
 
     python experiments/report.py
 
-Every experiment in ``configs/`` with ``results/NAME/results.csv`` gets its ``table.md`` and figures
-there.  ``experiments/report/answers.md.j2`` is the text of the answers,
+Every experiment in ``configs/`` that has a folder ``results/NAME``, which its first run makes, gets
+its ``results.csv``, ``table.md`` and figures there, from the runs in ``results/record``.
+``experiments/report/answers.md.j2`` is the text of the answers,
 and ``experiments/report/NAME.md.j2`` that of an experiment: fragments whose prose is written by
 hand and whose numbers are computed (`ae_bn.reporting.sentences`).  ``experiments/report.md.j2``,
 the frame, puts them together as ``results/REPORT.md``.  ``results/report.html`` is the same as one
@@ -37,13 +38,12 @@ from ae_bn.reporting.sentences import AnswerNumbers, Experiment, ExperimentNumbe
 from ae_bn.reporting.settings import BLOCKS
 from ae_bn.reporting.tables import (
     check_report,
-    read_results,
     table_rows,
     without_labels,
     write_report,
 )
-from ae_bn.study.arms import expand_arms
 from ae_bn.study.record import Record
+from ae_bn.study.results import recorded_table
 
 HERE = Path(__file__).resolve().parent
 FRAME = "report.md.j2"
@@ -101,12 +101,13 @@ def rebuild(results: Path, record: Record) -> dict[str, Experiment]:
     experiments = {}
     for path in sorted(HERE.parent.glob("configs/*.yaml")):
         directory = results / path.stem
-        if not (directory / "results.csv").exists():
+        if not directory.is_dir():
             continue
         config = load_config(path)
-        expand_arms(config)  # which checks their names
         check_report(config.experiment)
-        table = read_results(directory, config.experiment)
+        table = recorded_table(config, record)
+        if table.empty:
+            continue
         shown = table_rows(table, config.experiment)
         curves = curves_table(shown, record, config.experiment.report.figures)
         figures = path.stem == FIRST or path.stem not in BLOCKS
@@ -184,7 +185,8 @@ def make_answers(
     experiments: ``of("topics", ...)``, if they have results.
     """
     try:
-        answers = Answers(results, record)
+        tables = {name: experiment.table for name, experiment in experiments.items()}
+        answers = Answers(tables, record, results)
     except UserError as error:
         return f"*No answers yet: {error}.*", "", ""
     numbers = AnswerNumbers(answers)

@@ -32,7 +32,7 @@ from ae_bn.reporting.estimates import estimate, number, title, verdict
 from ae_bn.reporting.settings import BLOCKS, NONE, read_blocks
 from ae_bn.study.plan import Run, plan_runs
 from ae_bn.study.record import Record
-from ae_bn.study.results import results_of
+from ae_bn.study.results import recorded_tables, results_of
 from ae_bn.study.sweep import sweep
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -156,11 +156,11 @@ def effects_here(runs: list[Run]) -> pd.Series:
     return pd.Series(found)
 
 
-def compare_answers(names: list[str], runs: list[Run], published: Path, record: Record) -> str:
+def compare_answers(names: list[str], runs: list[Run], record: Record) -> str:
     """Return the direction of every published effect on this copy beside the one seen here."""
     here, lines = effects_here(runs), []
     try:
-        blocks = read_blocks(published, record)
+        blocks = read_blocks(recorded_tables(CONFIGS, BLOCKS, record), record)
     except UserError as error:
         return f"No answers to compare with: {error}"
     blocks = blocks[blocks["name"].isin({BLOCKS[name].name for name in names})]
@@ -213,7 +213,7 @@ def main(arguments: list[str]) -> int:
         print(f"{len(runs) - len(paths)} runs of the slice are not published yet.")
     for row in paths[~follow].itertuples(index=False):
         print(f"differs: {row.arm}, seed {row.seed}")
-    print(compare_answers(names, runs, options.published, record))
+    print(compare_answers(names, runs, record))
     return int(not follow.all())
 
 

@@ -21,10 +21,12 @@ from ae_bn.files import atomic_write
 from ae_bn.reporting.answers import over_analyses
 from ae_bn.reporting.effects import all_effects, at_chosen_rates
 from ae_bn.reporting.estimates import MARGINS, Estimate, mean_interval, verdict
-from ae_bn.reporting.settings import read_blocks
+from ae_bn.reporting.settings import BLOCKS, read_blocks
 from ae_bn.reporting.tables import Table, markdown
 from ae_bn.study.record import Record
+from ae_bn.study.results import recorded_tables
 
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FEWEST = 3  # settings with which an interval is printed
 
 
@@ -140,7 +142,8 @@ def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
     options = parse_arguments(arguments)
     check_positive(options, "draws")
-    runs = read_blocks(options.results, Record(options.results / "record"))
+    record = Record(options.results / "record")
+    runs = read_blocks(recorded_tables(CONFIGS, BLOCKS, record), record)
     effects = over_analyses(at_chosen_rates(all_effects(runs[runs["pooled"]])))
     found = groups(effects)
     truths = {

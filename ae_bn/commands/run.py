@@ -168,7 +168,6 @@ def main(arguments: list[str]) -> int:
     check_positive(options, "jobs")
 
     from ae_bn.config import load_config
-    from ae_bn.files import atomic_write
     from ae_bn.reporting.curves import curves_table
     from ae_bn.reporting.tables import check_report, table_rows, write_report
     from ae_bn.study.plan import plan_runs
@@ -202,8 +201,6 @@ def main(arguments: list[str]) -> int:
         finally:
             record.add(record_lines(runs, record), experiment.name)
     table = results_table(runs, record)
-    with atomic_write(directory / "results.csv") as file:
-        table.to_csv(file, index=False)
     curves = curves_table(table_rows(table, experiment), record, experiment.report.figures)
     print(f"\n{write_report(table, curves, experiment, directory)}")
     print(f"results.csv, table.md and figures are in {directory}")

@@ -64,10 +64,12 @@ class Answers:
 
     Parameters
     ----------
-    results : Path
-        The folder of all results, whose blocks are read.
+    tables : dict of str to DataFrame
+        The runs of every experiment, see `ae_bn.study.results.recorded_table`.
     record : Record
         The record of their runs.
+    results : Path
+        The folder of all results, for the figures.
 
     Attributes
     ----------
@@ -80,22 +82,22 @@ class Answers:
         By purpose.
     """
 
-    def __init__(self, results: Path, record: Record):
+    def __init__(self, tables: dict[str, pd.DataFrame], record: Record, results: Path):
+        self.tables = tables
         self.results = results
-        self.runs = read_blocks(results, record)
+        self.runs = read_blocks(tables, record)
         self.effects = all_effects(self.runs)
         self.every = over_analyses(self.effects)
         self.chosen = over_analyses(at_chosen_rates(self.effects), ["epoch"])
-        self.recipes = recommend(self.runs, read_references(results))
+        self.recipes = recommend(self.runs, read_references(tables))
 
     @cached_property
     def predictions(self) -> list[Prediction]:
         """The predictions for fresh seeds and what these gave; none before they ran."""
-        path = self.results / FRESH / "results.csv"
-        if not path.exists():
+        if FRESH not in self.tables:
             return []
-        fresh = pd.read_csv(path, keep_default_na=False, na_values=[""])
-        return predictions(path.with_name("predictions.csv"), fresh)
+        written = self.results / FRESH / "predictions.csv"
+        return predictions(written, self.tables[FRESH])
 
     def write_figures(self, titles: dict[tuple[str, str], str], shown: list) -> None:
         """Draw the figures into the folder ``answers`` of the results.
@@ -114,9 +116,8 @@ class Answers:
             "codes": draw_codes(self.runs[masked]),
             "settings": draw_settings(self.chosen[self.chosen["pooled"]], shown),
         }
-        path = self.results / "closed_form" / "results.csv"
-        if path.exists():
-            figures["closed_form"] = draw_closed_form(self.runs, pd.read_csv(path))
+        if "closed_form" in self.tables:
+            figures["closed_form"] = draw_closed_form(self.runs, self.tables["closed_form"])
         for name, figure in figures.items():
             with atomic_write(self.results / "answers" / f"{name}.png", "wb") as file:
                 save(figure, file, dpi=200 if name == "first" else 100)
@@ -303,7 +304,7 @@ def draw_closed_form(runs: pd.DataFrame, closed_form: pd.DataFrame) -> Figure:
     runs : DataFrame
         See `ae_bn.reporting.settings.read_blocks`.
     closed_form : DataFrame
-        ``results.csv`` of the experiment ``closed_form``.
+        The runs of the experiment ``closed_form``.
     """
     network = runs["setting"].eq("20 Newsgroups, squared error") & runs["about"].eq(MASKING)
     network = runs[network & runs["learning_rate"].eq(0.0005)]

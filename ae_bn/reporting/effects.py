@@ -3,7 +3,7 @@
 ``docs/estimands.md`` says which effects answer the post's questions, and why.  This module computes
 them (`all_effects`), and those that the ``compare:`` of an experiment asks for (`compared`)::
 
-    runs = read_blocks(results, record)      # a row per run and snapshot, of all settings
+    runs = read_blocks(tables, record)       # a row per run and snapshot, of all settings
     effects = all_effects(runs)              # a row per effect, metric, setting, analysis and seed
     estimate(effects.query("effect == 'hidden BN' and metric == 'probe_accuracy'"))
 
@@ -229,7 +229,7 @@ def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
-        ``results.csv``: a row per run and snapshot.
+        A row per run and snapshot.
     experiment : ExperimentConfig
 
     Returns

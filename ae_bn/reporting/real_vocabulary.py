@@ -6,8 +6,6 @@ the learning rate that validation chose; the references those of ``references``.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from ae_bn.reporting.estimates import mean_interval
@@ -18,13 +16,13 @@ NETWORKS = {"none": "autoencoder without BN", "hidden": "autoencoder with hidden
 EPOCHS = {"probe_accuracy": "accuracy"}  # at which a metric is read; otherwise that of precision
 
 
-def real_vocabulary(results: Path, metric: str) -> pd.DataFrame:
+def real_vocabulary(tables: dict[str, pd.DataFrame], metric: str) -> pd.DataFrame:
     """Return a metric of the test documents by representation and corpus.
 
     Parameters
     ----------
-    results : Path
-        The folder of all results.
+    tables : dict of str to DataFrame
+        The runs of every experiment.
     metric : str
 
     Returns
@@ -33,14 +31,10 @@ def real_vocabulary(results: Path, metric: str) -> pd.DataFrame:
         ``n`` (seeds), ``mean``, ``low`` and ``high``, by ``representation`` and ``corpus``; no rows
         if one of the experiments has no results.
     """
-    paths = [results / name / "results.csv" for name in ("references", "vocabulary")]
     columns = ["n", "mean", "low", "high"]
-    if not all(path.exists() for path in paths):
+    if not {"references", "vocabulary"} <= set(tables):
         return pd.DataFrame(columns=columns)
-    factors = dict.fromkeys(("words", "units"), str)
-    references, networks = (
-        pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=factors) for path in paths
-    )
+    references, networks = tables["references"], tables["vocabulary"]
     references = references[references["words"] == WORDS]
     references = references.assign(representation=references["arm"].str.split(" / ").str[0])
     arm: dict[str, object] = {

@@ -1,6 +1,6 @@
 r"""Which learning rate counts: given, chosen by validation, or the expected best of a few.
 
-``results.csv`` has a row for every arm, learning rate, seed and snapshot (the epoch that is best by
+A table of runs has a row for every arm, learning rate, seed and snapshot (the epoch that is best by
 validation loss, accuracy or precision, or the last one).  A table or an effect needs one row per
 arm and seed.  A chosen learning rate is *cross-fitted*: the rate for seed s has the best mean of a
 validation metric over all other seeds, so no run is judged by the documents that chose its rate.

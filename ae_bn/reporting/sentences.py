@@ -63,7 +63,7 @@ class Experiment(NamedTuple):
     """An experiment that has been run."""
 
     config: ExperimentConfig
-    table: pd.DataFrame  # results.csv: the rows of all snapshots and learning rates
+    table: pd.DataFrame  # a row per run and snapshot, at all learning rates
     directory: Path
 
 
@@ -392,13 +392,13 @@ class AnswerNumbers(Sentences):
 
     def real_vocabulary(self, metric: str) -> str:
         """Return the scores of autoencoders and tuned references with 10,000 words."""
-        return _by_corpus(real_vocabulary(self.answers.results, metric))
+        return _by_corpus(real_vocabulary(self.answers.tables, metric))
 
     def with_real_vocabulary(
         self, metric: str, representation: str, corpus: str = "20 Newsgroups"
     ) -> str:
         """Return one of these scores."""
-        scores = real_vocabulary(self.answers.results, metric)
+        scores = real_vocabulary(self.answers.tables, metric)
         check_name((representation, corpus), list(scores.index), self.where)
         return f"{scores.loc[(representation, corpus), 'mean']:.3f}"
 
@@ -427,7 +427,7 @@ class AnswerNumbers(Sentences):
 
     def experiments(self) -> list[str]:
         """Return the names of the experiments that have results."""
-        return [name for name in BLOCKS if (self.answers.results / name / "table.md").exists()]
+        return [name for name in BLOCKS if name in self.answers.tables]
 
     def has(self, name: str) -> bool:
         """Return whether the arms of an effect were trained in any setting."""

@@ -6,7 +6,6 @@ experiment has one setting for each of its losses.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +50,7 @@ BLOCKS = {
 }
 
 
-def read_blocks(results: Path, record: Record) -> pd.DataFrame:
+def read_blocks(tables: dict[str, pd.DataFrame], record: Record) -> pd.DataFrame:
     """Return the runs of all settings that have results.
 
     Seeds that lack a run at one of the block's rates, and candidates (learning rates and dropouts)
@@ -59,8 +58,8 @@ def read_blocks(results: Path, record: Record) -> pd.DataFrame:
 
     Parameters
     ----------
-    results : Path
-        The folder of all results.
+    tables : dict of str to DataFrame
+        The runs of every experiment, see `ae_bn.study.results.recorded_table`.
     record : Record
         The record that holds each run's path.
 
@@ -79,10 +78,9 @@ def read_blocks(results: Path, record: Record) -> pd.DataFrame:
     """
     found = []
     for name, block in BLOCKS.items():
-        path = results / name / "results.csv"
-        if not path.exists():
+        if name not in tables or tables[name].empty:
             continue
-        rows = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        rows = tables[name]
         rows = rows[rows["learning_rate"].notna() & (rows["status"] != "failed")]
         rows = rows.rename(columns={"masking": "dropout"}).assign(
             about=block.about,
@@ -97,7 +95,7 @@ def read_blocks(results: Path, record: Record) -> pd.DataFrame:
     found = [rows for rows in found if len(rows)]
     if not found:
         raise UserError(
-            f"{results}: no seed of {' or '.join(BLOCKS)} is complete; run make core, which resumes"
+            f"no seed of {' or '.join(BLOCKS)} is complete; run make core, which resumes"
         )
     runs = pd.concat(found, ignore_index=True)
     runs["log_loss"] = 100 * np.log(runs["test_loss"])
@@ -137,18 +135,17 @@ def complete(rows: pd.DataFrame, block: Block) -> pd.DataFrame:
     return kept
 
 
-def read_references(results: Path) -> pd.DataFrame:
+def read_references(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the references of all settings: ``name`` (of the block), ``arm``, ``seed``, metrics.
 
     Parameters
     ----------
-    results : Path
-        The folder of all results.
+    tables : dict of str to DataFrame
+        The runs of every experiment.
     """
-    parts = []
-    for experiment, block in BLOCKS.items():
-        path = results / experiment / "results.csv"
-        if path.exists():
-            rows = pd.read_csv(path)
-            parts.append(rows[rows["learning_rate"].isna()].assign(name=block.name))
+    parts = [
+        rows[rows["learning_rate"].isna()].assign(name=BLOCKS[experiment].name)
+        for experiment, rows in tables.items()
+        if experiment in BLOCKS and len(rows)
+    ]
     return pd.concat(parts, ignore_index=True)

@@ -1,8 +1,8 @@
 """Tables of an experiment, in Markdown; `ae_bn.reporting.figures` draws its figures.
 
-Everything is made from an experiment's config, its ``results.csv``
+Everything is made from an experiment's config, the table of its runs
 (`ae_bn.study.results.results_table`) and the curves of the record
-(`ae_bn.reporting.curves.curves_table`), so it can be made again without the runs.
+(`ae_bn.reporting.curves.curves_table`), so it can be made again without the runs' directories.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def without_labels(experiment: ExperimentConfig, results: pd.DataFrame) -> Exper
 
 
 def table_rows(results: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
-    """Return the rows of ``results.csv`` that tables show, one per arm and seed.
+    """Return the rows of a table of runs that tables show, one per arm and seed.
 
     They have the snapshot and the learning rate that ``experiment.report`` names, and a column for
     every metric.
@@ -78,31 +78,6 @@ def check_report(experiment: ExperimentConfig) -> None:
                 check_name(level, experiment.factors[factor], f"{where}, only.{factor}")
 
 
-def read_results(directory: Path, experiment: ExperimentConfig) -> pd.DataFrame:
-    """Return ``results.csv`` of an experiment's directory.
-
-    Raises
-    ------
-    UserError
-        If it cannot be read or lacks a column.
-    """
-    words, numbers = ["arm", "status", "source", "data", "run"], ["seed", "learning_rate"]
-    types = {**dict.fromkeys(words, str), **dict.fromkeys(numbers, float)}
-    types.update(dict.fromkeys(experiment.factors, str))
-    types.update(dict.fromkeys(METRICS, float), reason=str, snapshot=str, chosen=str)
-    path = directory / "results.csv"
-    try:  # a level may be called None or NA
-        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); restore it or run again") from None
-    for column in words + numbers + list(experiment.factors):
-        if column not in table:
-            raise UserError(f"{path} has no column {column!r}; restore it or run again")
-    return table
-
-
 def write_report(
     table: pd.DataFrame,
     curves: pd.DataFrame,
@@ -110,14 +85,14 @@ def write_report(
     directory: Path,
     figures: bool = True,
 ) -> str:
-    """Write ``table.md`` and the figures, and return the text of ``table.md``.
+    """Write ``results.csv``, ``table.md`` and the figures, and return the text of ``table.md``.
 
     The text also names the figures that could not be drawn.
 
     Parameters
     ----------
     table : DataFrame
-        ``results.csv``: one row per run and snapshot.
+        One row per run and snapshot, see `ae_bn.study.results.results_table`.
     curves : DataFrame
         One row per point, see `ae_bn.reporting.curves.curves_table`.
     experiment : ExperimentConfig
@@ -127,6 +102,8 @@ def write_report(
     figures : bool, optional
         Whether the figures are drawn.
     """
+    with atomic_write(directory / "results.csv") as file:
+        table.to_csv(file, index=False)
     experiment = without_labels(experiment, table)
     rows = table_rows(table, experiment)
     problems = draw_figures(rows, curves, experiment, directory) if figures else []

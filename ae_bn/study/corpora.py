@@ -36,10 +36,14 @@ class Corpora:
     record : Record or None
         The record.  If it is given, documents that it knows are not read, and documents of a
         corpus that cannot be had count as unknown ones.
+    reading : bool
+        Whether documents are read at all.  If not, those that the record lacks are unknown, and
+        those of files are the recorded ones.
     """
 
-    def __init__(self, record: Record | None):
+    def __init__(self, record: Record | None, reading: bool):
         self.record = record
+        self.reading = reading
         self.missing: set[str] = set()  # sources that cannot be had
 
     def documents(self, arm: Arm, reference: ReferenceConfig | None) -> Documents:
@@ -59,9 +63,9 @@ class Corpora:
         """
         data = arm.config.data
         known = None if self.record is None else self.record.documents(data)
-        if known:
+        if known and not (self.reading and data.source in CHANGING):
             return Documents(None, *known)
-        if data.source in self.missing:
+        if not self.reading or data.source in self.missing:
             return UNKNOWN
         try:
             path = _prepare(json.dumps(data.model_dump()))

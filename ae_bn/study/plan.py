@@ -115,7 +115,11 @@ class Run:
 
 
 def plan_runs(
-    config: Config, seeds: Iterable[int], directory: Path, record: Record | None = None
+    config: Config,
+    seeds: Iterable[int],
+    directory: Path,
+    record: Record | None = None,
+    reading: bool = True,
 ) -> list[Run]:
     """Return all runs of an experiment, references first.
 
@@ -136,6 +140,9 @@ def plan_runs(
         The record.  If it is given, documents that it knows are not read, and documents of a
         corpus that cannot be had count as unknown ones.  The runs can then be looked up, but not
         performed.
+    reading : bool, optional
+        Whether the documents that the record does not know are read.  Without them, only the runs
+        of the record can be looked up.
 
     Raises
     ------
@@ -155,13 +162,14 @@ def plan_runs(
     ]
     arms += [(arm, None) for arm in expand_arms(config)]
     check_distinct([arm.name for arm, _ in arms])
-    runs, corpora = [], Corpora(record)
+    runs, corpora = [], Corpora(record, reading)
     for arm, reference in arms:
         documents = corpora.documents(arm, reference)
         for seed in seeds:
             for rate in [None] if reference else learning_rates(config, arm):
-                settings = {} if rate is None else {"training.learning_rate": rate}
-                run_config = arm.config.replace({"training.seed": seed, **settings})
+                changes = {"seed": seed} if rate is None else {"seed": seed, "learning_rate": rate}
+                training = arm.config.training.model_copy(update=changes)
+                run_config = arm.config.model_copy(update={"training": training})
                 identity = _identity(run_config, reference, documents.fingerprint)[:16]
                 runs.append(
                     Run(

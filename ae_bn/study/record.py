@@ -17,7 +17,6 @@ from __future__ import annotations
 import io
 import json
 import lzma
-from collections import defaultdict
 from pathlib import Path
 from typing import Iterable
 
@@ -27,7 +26,7 @@ from ae_bn.files import atomic_write
 
 LARGEST = 10**9  # bytes of one file of the record after decompression
 CHANGING = ("auto", "folder", "table", "matrix")  # sources whose documents can change
-NOT_DECIDING = ("encoding", "test_fraction", "validation_fraction")
+NOT_DECIDING = ("encoding", "test_fraction", "validation_fraction")  # of all other sources
 NOT_RESULTS = ("run", "seed", "reference", "config", "data", "versions")  # other keys of a line
 
 
@@ -49,10 +48,17 @@ class Record:
         self.directory = directory
         self.lines: dict[str, dict] = {}  # by the run's hash
         self.files: dict[Path, list[str]] = {}  # the hashes in each file
+        self.corpora: dict[str, tuple[str, str]] = {}  # source and fingerprint, by the settings
         for path in sorted(directory.glob("*.jsonl.xz")):
-            lines = _read(path)
-            self.files[path] = [line["run"] for line in lines]
-            self.lines.update((line["run"], line) for line in lines)
+            for line in _read(path):
+                self._keep(line, path)
+
+    def _keep(self, line: dict, path: Path) -> None:
+        """Keep a line of a file."""
+        self.lines[line["run"]] = line
+        self.files.setdefault(path, []).append(line["run"])
+        documents = line["data"]["source"], line["data"]["fingerprint"]
+        self.corpora.setdefault(_deciding(line["config"]["data"]), documents)
 
     def results(self, identity: str) -> dict | None:
         """Return the results of the run with a hash, as in its ``metrics.json``, or None."""
@@ -62,20 +68,14 @@ class Record:
     def documents(self, data: DataConfig) -> tuple[str, str] | None:
         """Return source and fingerprint of the documents of some settings, if they are recorded.
 
-        Only documents that never change are looked for: not those of files, nor of "auto".
+        Those of a source in `CHANGING` may differ from the documents that it has today.
 
         Parameters
         ----------
         data : DataConfig
             The settings.
         """
-        if data.source in CHANGING:
-            return None
-        wanted = _deciding(data.model_dump())
-        for line in self.lines.values():
-            if _deciding(line["config"]["data"]) == wanted:
-                return line["data"]["source"], line["data"]["fingerprint"]
-        return None
+        return self.corpora.get(_deciding(data.model_dump()))
 
     def add(self, lines: Iterable[dict], name: str) -> int:
         """Add runs that are not recorded yet, and return their number.
@@ -87,20 +87,22 @@ class Record:
         name : str
             The name of the experiment, which begins the names of the files.
         """
-        new = defaultdict(list)
+        known, changed = len(self.lines), set()
         for line in lines:
-            self.lines[line["run"]] = line
-            new[self.directory / f"{name}-seed{line['seed']}.jsonl.xz"].append(line["run"])
-        for path, identities in new.items():
-            self.files[path] = [*self.files.get(path, []), *identities]
+            path = self.directory / f"{name}-seed{line['seed']}.jsonl.xz"
+            self._keep(line, path)
+            changed.add(path)
+        for path in sorted(changed):
             with atomic_write(path, "wb") as file:
                 file.write(_packed(self.lines[identity] for identity in self.files[path]))
-        return sum(map(len, new.values()))
+        return len(self.lines) - known
 
 
-def _deciding(data: dict) -> dict:
-    """Return the settings that decide the documents of a corpus that has a test part."""
-    return {k: v for k, v in data.items() if k not in NOT_DECIDING and v is not None}
+def _deciding(data: dict) -> str:
+    """Return the settings that decide the documents, as text."""
+    ignored = ["validation_fraction"] if data["source"] in CHANGING else NOT_DECIDING
+    kept = {k: v for k, v in data.items() if k not in ignored and v is not None}
+    return json.dumps(kept, sort_keys=True)
 
 
 def _packed(lines) -> bytes:
@@ -116,11 +118,15 @@ def _read(path: Path) -> list[dict]:
                 raise ValueError(f"more than {LARGEST} bytes")
         lines = [json.loads(line) for line in io.StringIO(text.decode())]
         for line in lines:
-            if not isinstance(line["run"], str) or not isinstance(line["snapshots"], dict):
+            words = [line["run"], line["data"]["source"], line["data"]["fingerprint"]]
+            words.append(line["config"]["data"]["source"])
+            if not all(isinstance(word, str) for word in words):
                 raise ValueError("a line is not a run")
+            if not all(isinstance(found, dict) for found in line["snapshots"].values()):
+                raise ValueError("a line has no snapshots")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (lzma.LZMAError, ValueError, EOFError, KeyError, TypeError, RecursionError) as error:
+    except (lzma.LZMAError, ValueError, EOFError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} is damaged ({error!r:.100}): restore it, or delete it and run again"
         ) from None

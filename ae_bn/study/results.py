@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from pathlib import Path
+from typing import Iterable, Iterator
 
 import pandas as pd
 
+from ae_bn.config import Config, load_config
 from ae_bn.errors import UserError
 from ae_bn.files import read_json
-from ae_bn.study.plan import COLUMNS, Run
+from ae_bn.study.plan import COLUMNS, Run, plan_runs
 from ae_bn.study.record import Record
 
 
 def results_of(run: Run, record: Record | None = None) -> dict | None:
-    """Return what a run found, from its directory or from the record; None without either.
+    """Return what a run found, from the record or from its directory; None without either.
 
     Raises
     ------
@@ -21,12 +23,7 @@ def results_of(run: Run, record: Record | None = None) -> dict | None:
         If its directory is damaged, and the record does not have it.
     """
     recorded = None if record is None else record.results(run.identity)
-    try:
-        return run.read_metrics() or recorded
-    except UserError:
-        if not recorded:
-            raise
-        return recorded
+    return recorded or run.read_metrics()
 
 
 def outcome(run: Run, record: Record | None = None) -> dict:
@@ -93,6 +90,44 @@ def results_table(runs: list[Run], record: Record | None = None) -> pd.DataFrame
         row["learning_rate"] = None if run.reference else run.config.training.learning_rate
         rows += [{**row, "snapshot": name or None, **snapshots[name]} for name in snapshots]
     factors = list(dict.fromkeys(factor for run in runs for factor in run.levels))
-    table = pd.DataFrame(rows)
-    columns = ["arm", *factors, *(column for column in COLUMNS[1:] if column in table)]
-    return table[columns]
+    known = set().union(*rows)
+    columns = ["arm", *factors, *(column for column in COLUMNS[1:] if column in known)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def recorded_table(config: Config, record: Record) -> pd.DataFrame:
+    """Return the table of the runs of an experiment that the record has; no documents are read.
+
+    Parameters
+    ----------
+    config : Config
+        The experiment.
+    record : Record
+        The record.
+
+    Returns
+    -------
+    DataFrame
+        See `results_table`; without rows if nothing is recorded.
+    """
+    first = config.training.seed
+    seeds = range(first, first + config.experiment.seeds)
+    runs = plan_runs(config, seeds, record.directory.parent, record, reading=False)
+    return results_table([run for run in runs if record.results(run.identity)], record)
+
+
+def recorded_tables(
+    configs: Path, names: Iterable[str], record: Record
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of several experiments by name, see `recorded_table`.
+
+    Parameters
+    ----------
+    configs : Path
+        The folder of the configs ``NAME.yaml``.
+    names : iterable of str
+        The names of the experiments.
+    record : Record
+        The record.
+    """
+    return {name: recorded_table(load_config(configs / f"{name}.yaml"), record) for name in names}

@@ -13,6 +13,7 @@ from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.study.arms import expand_arms, expand_corpora, reference_arm
+from ae_bn.study.results import recorded_tables
 
 CONFIG = """
 experiment:
@@ -49,7 +50,7 @@ def repository(tmp_path, monkeypatch):
     ]
     table = pd.DataFrame(rows).assign(status="finished", learning_rate=0.1, run="r")
     table = table.assign(source="folder x", data="0123456789", snapshot="loss")
-    table.to_csv(tmp_path / "results" / "toy" / "results.csv", index=False)
+    monkeypatch.setattr(program, "recorded_table", lambda config, record: table)
     monkeypatch.setattr(program, "HERE", tmp_path / "experiments")
     return tmp_path
 
@@ -96,9 +97,24 @@ def test_an_experiment_without_a_fragment_has_its_figures_and_tables(repository)
 
 
 def test_an_experiment_without_results_is_not_run_yet(repository):
-    (repository / "results" / "toy" / "results.csv").unlink()
+    (repository / "results" / "toy").rmdir()
     text, _ = build(repository)
     assert "## Not run yet\n\n- toy\n" in text and "Noise adds" not in text
+
+
+def test_an_experiment_without_recorded_runs_is_not_run_yet(repository, monkeypatch):
+    empty = pd.DataFrame(columns=["arm", "noise", "seed"])
+    monkeypatch.setattr(program, "recorded_table", lambda config, record: empty)
+    text, _ = build(repository)
+    assert "## Not run yet\n\n- toy\n" in text
+
+
+def test_a_damaged_record_ends_the_report(repository):
+    (repository / "results" / "record").mkdir()
+    (repository / "results" / "record" / "toy-seed1.jsonl.xz").write_bytes(b"not xz")
+    with pytest.raises(UserError, match="toy-seed1.jsonl.xz is damaged"):
+        build(repository)
+    assert not (repository / "results" / "REPORT.md").exists()
 
 
 def test_deleting_an_experiment_retires_it(repository):
@@ -175,7 +191,7 @@ def test_mistakes_in_a_fragment_are_one_line(repository, fragment, words):
         assert word in str(error.value)
 
 
-def test_a_comparison_at_several_places_is_a_mean_over_places_and_epochs(repository):
+def test_a_comparison_at_several_places_is_a_mean_over_places_and_epochs(repository, monkeypatch):
     """Accuracy gains .1 and .3 at the two sizes at one epoch, .2 and -.2 at the other."""
     path = repository / "configs" / "toy.yaml"
     path.write_text(
@@ -193,7 +209,7 @@ def test_a_comparison_at_several_places_is_a_mean_over_places_and_epochs(reposit
     ]  # fmt: skip
     table = pd.DataFrame(rows).assign(status="finished", learning_rate=0.1, run="r")
     table = table.assign(source="folder x", data="0123456789", valid_loss=1.0)
-    table.to_csv(repository / "results" / "toy" / "results.csv", index=False)
+    monkeypatch.setattr(program, "recorded_table", lambda config, record: table)
     text, _ = build(repository, '{{ effect("gain", "probe_accuracy") }}')
     assert "+0.100 [+0.100, +0.100] over 3 seeds" in text
     text, _ = build(repository, '{{ effect("gain", "probe_accuracy", "higher", size="small") }}')
@@ -201,6 +217,8 @@ def test_a_comparison_at_several_places_is_a_mean_over_places_and_epochs(reposit
 
 
 REPOSITORY = program.HERE.parent
+CONFIGS = REPOSITORY / "configs"
+RUN = [p.stem for p in CONFIGS.glob("*.yaml") if (REPOSITORY / "results" / p.stem).is_dir()]
 FRAGMENTS = sorted(
     path
     for path in REPOSITORY.glob("experiments/report/*.md.j2")
@@ -252,7 +270,9 @@ def test_the_first_screen_is_short():
 @pytest.mark.long
 def test_the_answers_say_what_the_committed_runs_say():
     """Every sentence of the answers holds; `make report` checks the same."""
-    numbers = program.AnswerNumbers(program.Answers(REPOSITORY / "results"))
+    record = program.Record(REPOSITORY / "results" / "record")
+    tables = recorded_tables(CONFIGS, RUN, record)
+    numbers = program.AnswerNumbers(program.Answers(tables, record, REPOSITORY / "results"))
     text = numbers.check(program.render("report/answers.md.j2", **numbers.names()))
     first = program.rewrap(text).split(program.MORE)[0].strip()
     assert first in (REPOSITORY / "results" / "REPORT.md").read_text(encoding="utf-8")

@@ -166,29 +166,6 @@ def test_bad_settings_are_told(setting, words):
         assert word in str(error.value)
 
 
-def test_a_table_comes_back_from_its_file(results, tmp_path, experiment):
-    results.loc[1, ["status", "test_loss"]] = ["diverged", np.inf]
-    results.to_csv(tmp_path / "results.csv", index=False)
-    again = report.read_results(tmp_path, experiment)
-    assert report.markdown_report(again, experiment) == report.markdown_report(results, experiment)
-
-
-@pytest.mark.parametrize(
-    "damage, words",
-    [
-        (lambda text: text.replace("103.0,", "1o3,", 1), ["results.csv is damaged"]),
-        (lambda text: text.replace("seed", "sed", 1), ["no column 'seed'"]),
-        (lambda text: text + '"', ["results.csv is damaged"]),
-    ],
-)
-def test_damaged_tables_are_told(results, tmp_path, experiment, damage, words):
-    (tmp_path / "results.csv").write_text(damage(results.to_csv(index=False)))
-    with pytest.raises(UserError) as error:
-        report.read_results(tmp_path, experiment)
-    for word in words:
-        assert word in str(error.value)
-
-
 def test_levels_are_numbers_and_panels():
     settings = ["experiment.factors={a: {none: {}}}"]
     settings += ["experiment.report.figures=[{kind: response, x: a}]"]

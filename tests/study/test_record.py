@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import shutil
 
@@ -16,7 +17,7 @@ from ae_bn.study import sweep as sweep_module
 from ae_bn.study.perform import perform
 from ae_bn.study.plan import plan_runs
 from ae_bn.study.record import Record
-from ae_bn.study.results import record_lines, results_table
+from ae_bn.study.results import record_lines, recorded_table, results_table
 from ae_bn.study.sweep import sweep
 
 
@@ -56,6 +57,23 @@ def test_tables_and_curves_are_the_same_without_the_directories(runs, tmp_path, 
     sweep(runs, 1, record=record)
 
 
+def test_a_recorded_table_needs_neither_documents_nor_directories(
+    runs, config_file, tmp_path, monkeypatch
+):
+    """The documents of a folder may have changed since: the record tells what the runs found."""
+    record = Record(tmp_path / "record")
+    record.add(record_lines(runs, record), "small")
+    results = results_table(runs)
+    shutil.rmtree(tmp_path / "runs")
+    monkeypatch.setattr("ae_bn.study.corpora._prepare", None)
+    config = load_config(config_file, ["experiment.references=[tfidf]"])
+    table = recorded_table(config, Record(tmp_path / "record"))
+    pd.testing.assert_frame_equal(table, results)
+    assert recorded_table(config, Record(tmp_path / "nowhere")).empty
+    other = config.replace({"data.test_fraction": 0.4})  # other documents of the same folder
+    assert recorded_table(other, record).empty
+
+
 def test_an_experiment_of_another_name_shares_the_runs(runs, config_file, tmp_path):
     record = Record(tmp_path / "record")
     record.add(record_lines(runs, record), "small")
@@ -78,9 +96,27 @@ def test_pandas_reads_the_record(runs, tmp_path):
     assert table["config"].iloc[0]["training"]["batch_size"] == 10
 
 
+LINE = {"run": "a", "seed": 1, "config": {"data": {"source": "x"}}, "snapshots": {"loss": {}}}
+LINE["data"] = {"source": "x", "fingerprint": "b"}
+CHANGES = [
+    {"run": 1},
+    {"config": {}},
+    {"config": {"data": "x"}},
+    {"data": {"source": "x"}},
+    {"data": {"source": "x", "fingerprint": None}},
+    {"snapshots": []},
+    {"snapshots": {"loss": 1}},
+]
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"not xz", lzma.compress(b"{"), lzma.compress(b'{"run": 1}\n'), lzma.compress(b"[]\n")],
+    [
+        b"not xz",
+        lzma.compress(b"{"),
+        lzma.compress(b"[]\n"),
+        *(lzma.compress(json.dumps({**LINE, **change}).encode()) for change in CHANGES),
+    ],
 )
 def test_a_damaged_record_is_named(tmp_path, content):
     (tmp_path / "x-seed1.jsonl.xz").write_bytes(content)

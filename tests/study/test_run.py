@@ -177,7 +177,8 @@ def test_a_plan_needs_no_documents_that_the_record_knows(config_file, tmp_path, 
     record = Record(tmp_path / "none")
     for number, each in enumerate((data, counts)):
         documents = {"source": "sklearn cache", "fingerprint": "ab"[number] * 64}
-        record.lines[str(number)] = {"config": {"data": each}, "data": documents}
+        line = {"run": str(number), "seed": 1, "config": {"data": each}, "data": documents}
+        record.add([line], "x")
     monkeypatch.setattr("ae_bn.study.corpora._prepare", None)
     runs = plan_runs(config, [1], tmp_path, record)
     assert [run.data_fingerprint[0] for run in runs] == ["b", *"a" * (len(runs) - 1)]
@@ -198,6 +199,9 @@ def test_a_plan_needs_no_documents_that_the_record_knows(config_file, tmp_path, 
         plan_runs(other, [1], tmp_path)
     for change in ({"source": "auto"}, {"vocabulary_size": 7}):
         assert record.documents(config.data.model_copy(update=change)) is None
+    asked.clear()
+    runs = plan_runs(other, [1], tmp_path, record, reading=False)
+    assert {(run.source, run.data_fingerprint) for run in runs} == {("unknown", "")} and not asked
 
 
 def test_seeds_count_up_from_the_first(config_file, tmp_path, capsys):
