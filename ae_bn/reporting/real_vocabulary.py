@@ -1,7 +1,7 @@
 """Codes at the number of words that users have: autoencoders beside tuned references.
 
 The autoencoders are those of the experiment ``vocabulary`` that start from the linear denoiser, at
-the learning rate that validation chose; the references those of ``references``.
+the learning rates that validation chose; the references those of ``references``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import pandas as pd
 
 from ae_bn.reporting.estimates import mean_interval
 
-WORDS, UNITS, RATE, MASKING = "10,000", "48", 0.0005, "masking .9"
+WORDS, MASKING = "10,000", "masking .9"
+RATES = {"48": 0.0005, "128": 0.001}  # by the number of units
 REFERENCES = ["raw TF-IDF", "truncated SVD, tuned", "linear denoiser, tuned"]
-NETWORKS = {"none": "autoencoder without BN", "hidden": "autoencoder with hidden BN"}
+NETWORKS = {"none": "{} units, no BN", "hidden": "{} units, hidden BN"}  # autoencoders by BN
 EPOCHS = {"probe_accuracy": "accuracy"}  # at which a metric is read; otherwise that of precision
 
 
@@ -37,17 +38,15 @@ def real_vocabulary(tables: dict[str, pd.DataFrame], metric: str) -> pd.DataFram
     references, networks = tables["references"], tables["vocabulary"]
     references = references[references["words"] == WORDS]
     references = references.assign(representation=references["arm"].str.split(" / ").str[0])
-    arm: dict[str, object] = {
-        "words": WORDS,
-        "units": UNITS,
-        "start": "denoiser",
-        "masking": MASKING,
-    }
-    arm.update(learning_rate=RATE, snapshot=EPOCHS.get(metric, "precision"))
+    arm = {"words": WORDS, "start": "denoiser", "masking": MASKING}
+    arm["snapshot"] = EPOCHS.get(metric, "precision")
     networks = networks[(networks[list(arm)] == pd.Series(arm)).all(axis=1)]
-    networks = networks.assign(representation=networks["bn"].map(NETWORKS))
+    networks = networks[networks["learning_rate"] == networks["units"].map(RATES)]
+    names = {(units, bn): NETWORKS[bn].format(units) for units in RATES for bn in NETWORKS}
+    keys = pd.MultiIndex.from_frame(networks[["units", "bn"]])
+    networks = networks.assign(representation=keys.map(names))
     found = {}
-    for name in [*REFERENCES, *NETWORKS.values()]:
+    for name in [*REFERENCES, *names.values()]:
         rows = pd.concat([references, networks])
         for corpus, of in rows[rows["representation"] == name].groupby("corpus", sort=False):
             found[name, corpus] = [len(of), *map(float, mean_interval(of[metric]))]

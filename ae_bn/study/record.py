@@ -126,7 +126,15 @@ def _read(path: Path) -> list[dict]:
                 raise ValueError("a line has no snapshots")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (lzma.LZMAError, ValueError, EOFError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        lzma.LZMAError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise UserError(
             f"{path} is damaged ({error!r:.100}): restore it, or delete it and run again"
         ) from None

@@ -116,9 +116,7 @@ def recorded_table(config: Config, record: Record) -> pd.DataFrame:
     return results_table([run for run in runs if record.results(run.identity)], record)
 
 
-def recorded_tables(
-    configs: Path, names: Iterable[str], record: Record
-) -> dict[str, pd.DataFrame]:
+def recorded_tables(configs: Path, names: Iterable[str], record: Record) -> dict[str, pd.DataFrame]:
     """Return the tables of several experiments by name, see `recorded_table`.
 
     Parameters
