@@ -62,7 +62,9 @@ PANELS = {  # of the first figure: a title for each loss and dropout, and the ef
         "Masking helps,\nmore with BN", "interaction of BN and masking", "higher"
     ),
     ("squared error", "hidden dropout"): (
-        "Hidden dropout hardly\nhelps, less with BN", "interaction of BN and hidden dropout", "lower"
+        "Hidden dropout hardly\nhelps, less with BN",
+        "interaction of BN and hidden dropout",
+        "lower",
     ),
 }  # fmt: skip
 SETTINGS = [  # the effects that are shown in every setting
