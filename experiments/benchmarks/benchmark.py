@@ -50,7 +50,7 @@ SHORT = {
     "optimizers": ["adam"],
 }
 FULL = {
-    "shapes": ["2000,256,128", "10000,512,128", "2000,128,100"],
+    "shapes": ["2000,256,128", "2000,128,100", "10000,128,100", "10000,512,128"],
     "models": list(MODELS),
     "optimizers": list(OPTIMIZERS),
 }
