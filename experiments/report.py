@@ -62,9 +62,7 @@ PANELS = {  # of the first figure: a title for each loss and dropout, and the ef
         "Masking helps,\nmore with BN", "interaction of BN and masking", "higher"
     ),
     ("squared error", "hidden dropout"): (
-        "Hidden dropout hardly\nhelps, less with BN",
-        "interaction of BN and hidden dropout",
-        "lower",
+        "No use of hidden\ndropout with BN", "hidden dropout with hidden BN", "undecided"
     ),
 }  # fmt: skip
 SETTINGS = [  # the effects that are shown in every setting
