@@ -123,8 +123,10 @@ def document_map(
     low, high = places.min(axis=0), places.max(axis=0)
     places = (SIZE * (places - low) / np.maximum(high - low, 1e-9)).astype(float).round(1)
     points = [(x, y, colors[row], titles[row]) for row, (x, y) in zip(rows, places.tolist())]
-    shown = np.array([] if groups is None else groups)[rows if groups else []]
-    middles = [(*np.median(places[shown == group], axis=0), group) for group in np.unique(shown)]
+    middles = []
+    if groups is not None:
+        shown = np.array(groups)[rows]
+        middles = [(*np.median(places[shown == one], axis=0), one) for one in np.unique(shown)]
     return Markup(render(MAP, points=points, groups=middles, size=SIZE))
 
 
