@@ -334,6 +334,7 @@ class CurvatureConfig(Section):
 
 class EvaluationConfig(Section):
     softmax_probe: bool
+    topic_words: Optional[Literal[True]]
     curvature: Optional[CurvatureConfig]
 
 
