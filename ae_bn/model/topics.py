@@ -55,14 +55,16 @@ theta sums to 1, so the mean row adds the same vector to f of every document, as
 functions are those without it, and only the path of training differs.  The last one is for a b
 that starts at the logarithms of the words' shares (``model.output_start: data``).
 
-**An output whose BN goes away.**  ``annealed`` begins with BN and ends without, as SCHOLAR does
-(Card et al. 2018, arXiv 1705.09296; there f is a weighted mean of both)::
+**An output whose BN goes away.**  ``annealed`` begins with BN and ends without, as in SCHOLAR
+(Card et al. 2018, arXiv 1705.09296)::
 
-    f = a (g - s mean) / (s std + 1 - s) + b                                        (6)
+    f = a (g - s mean) / std^s + b                                                  (6)
 
 The share s falls from 1 to 0 in equal steps during the first three quarters of the epochs.  At 0,
-a is one more factor of the columns of W.  Stored as population statistics are the s mean and the
-(s std + 1 - s)^2 - epsilon of (6), so evaluation reads any epoch as it reads BN.
+a is one more factor of the columns of W.  SCHOLAR takes a weighted mean of both outputs instead.
+There BN, with the larger numbers, prevails until it is gone at once; a power of std fades evenly.
+Stored as population statistics are the s mean and the std^(2 s) - epsilon of (6), so evaluation
+reads any epoch as it reads BN.
 
 **Training and evaluation.**  Training drops outputs of the encoder's last layer and shares of
 topics, as ProdLDA does; the shares that are left need not sum to 1.  Evaluation drops nothing:
@@ -160,8 +162,7 @@ def annealed(mean, variance, share, epsilon):
     epsilon : float
         The number that is added to the variance, inside the root.
     """
-    std = share * (variance + epsilon) ** 0.5 + 1 - share
-    return share * mean, std**2 - epsilon
+    return share * mean, (variance + epsilon) ** share - epsilon
 
 
 class AnnealedBatchNormalization(BatchNormalization):

@@ -156,7 +156,7 @@ def in_numpy(config, state, X, epsilon, statistics=None):
         g = x @ own("W", None)
         if standardises:
             mean, variance = g.mean(axis=0), ((g - g.mean(axis=0)) ** 2).mean(axis=0)
-            std = share * np.sqrt(variance + bn.epsilon) + 1 - share
+            std = np.sqrt(variance + bn.epsilon) ** share
             mean = share * mean
             if statistics is not None:
                 mean, std = own("mean", None), np.sqrt(own("variance", None) + bn.epsilon)
@@ -315,7 +315,7 @@ def test_an_annealed_output_ends_without_bn(float64, counts):
         std = np.sqrt(bn.variance.get_value() + bn.epsilon)
         mean, variance = autoencoder.moments(len(autoencoder.layers) - 1, counts)
         np.testing.assert_allclose(bn.mean.get_value(), shares[-1] * mean, atol=1e-12)
-        expected = shares[-1] * np.sqrt(variance + bn.epsilon) + 1 - shares[-1]
+        expected = np.sqrt(variance + bn.epsilon) ** shares[-1]
         np.testing.assert_allclose(std, expected, rtol=1e-10)
         losses.append(epoch.valid_loss)
 
