@@ -4,11 +4,13 @@
 
 Every experiment in ``configs/`` that has a folder ``results/NAME``, which its first run makes, gets
 its ``results.csv``, ``table.md`` and figures there, from the runs in ``results/record``.
-``experiments/report/answers.md.j2`` is the text of the answers,
-and ``experiments/report/NAME.md.j2`` that of an experiment: fragments whose prose is written by
-hand and whose numbers are computed (`ae_bn.reporting.sentences`).  ``experiments/report.md.j2``,
-the frame, puts them together as ``results/REPORT.md``.  ``results/report.html`` is the same as one
-file with the figures inside, and interactive figures.  The first screen also goes into README.md.
+
+The report is one page per question in ``docs/report``, and ``results/report.html`` is all pages in
+one file with the figures inside, and interactive figures.  The texts are in ``experiments/report``:
+``answers.md.j2`` and ``effects.md.j2`` for the answers, ``index.md.j2`` for the list of questions,
+and ``NAME.md.j2`` for an experiment, in the frame ``experiments/report.md.j2``.  Their prose is
+written by hand and their numbers are computed (`ae_bn.reporting.sentences`).  Links and figures are
+written from the root of the repository.  The first screen of the answers also goes into README.md.
 
 Exit code 2: a file is missing or damaged, a fragment names something that does not exist, or the
 numbers contradict a sentence.  One line says which.
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import posixpath
 import re
 import textwrap
 from pathlib import Path
@@ -45,8 +48,13 @@ from ae_bn.reporting.tables import (
 from ae_bn.study.record import Record
 from ae_bn.study.results import recorded_table
 
-HERE = Path(__file__).resolve().parent
-FRAME = "report.md.j2"
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = "docs/report"
+TITLES = {
+    "answers": "Batch Normalization and dropout in autoencoders for sparse text",
+    "effects": "All effects",
+    "index": "Questions and answers",
+}
 FIRST = next(iter(BLOCKS))
 PLACE = ("<!-- interactive -->", "<!-- /interactive -->")  # what interactive figures replace
 MORE = "<!-- more -->"  # ends the first screen
@@ -74,13 +82,21 @@ SETTINGS = [  # the effects that are shown in every setting
 ]
 
 
-class Section(NamedTuple):
-    """What the frame shows of an experiment."""
+class Page(NamedTuple):
+    """A page of the report, in Markdown whose links are from the root of the repository."""
 
-    name: str
     title: str
-    question: str
     text: str
+
+    @property
+    def answer(self) -> str:
+        """The first sentence of the page's answer, if it has one."""
+        found = re.search(r"\*\*Answer\.\*\* (.+?[.!?])\s", self.text, re.DOTALL)
+        return " ".join(found[1].split()) if found else ""
+
+    def markdown(self) -> str:
+        """Return the page as a file of `PAGES`."""
+        return rewrap(linked(f"# {self.title}\n\n{self.text}", PAGES)) + "\n"
 
 
 def parse_arguments(arguments):
@@ -88,19 +104,18 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return parser.parse_args(arguments)
 
 
-def rebuild(results: Path, record: Record) -> dict[str, Experiment]:
+def rebuild(record: Record) -> dict[str, Experiment]:
     """Write tables and figures of all experiments that have results, and return them by name.
 
     The figures of the answers replace those of the settings other than the first.
     """
     experiments = {}
-    for path in sorted(HERE.parent.glob("configs/*.yaml")):
-        directory = results / path.stem
+    for path in sorted(ROOT.glob("configs/*.yaml")):
+        directory = ROOT / "results" / path.stem
         if not directory.is_dir():
             continue
         config = load_config(path)
@@ -114,12 +129,12 @@ def rebuild(results: Path, record: Record) -> dict[str, Experiment]:
         write_report(table, curves, config.experiment, directory, figures)
         experiment = without_labels(config.experiment, table)
         experiments[path.stem] = Experiment(experiment, table, directory)
-        print(f"{directory}: {table['run'].nunique()} runs")
+        print(f"results/{path.stem}: {table['run'].nunique()} runs")
     return experiments
 
 
-def make_section(name: str, experiment: Experiment) -> Section:
-    """Return the section of an experiment.
+def make_page(name: str, experiment: Experiment) -> Page:
+    """Return the page of an experiment.
 
     Raises
     ------
@@ -127,19 +142,28 @@ def make_section(name: str, experiment: Experiment) -> Section:
         If the fragment has a mistake, or expects something that the numbers do not say.
     """
     numbers = ExperimentNumbers(name, experiment)
-    if (HERE / "report" / f"{name}.md.j2").exists():
+    if (ROOT / "experiments/report" / f"{name}.md.j2").exists():
         text = numbers.check(render(f"report/{name}.md.j2", **numbers.names()))
     else:
         text = numbers.everything()
-    title = name.replace("_", " ").capitalize()
-    return Section(name, title, experiment.config.question or title, text.strip("\n"))
+    title = experiment.config.question or name
+    return Page(title, render("report.md.j2", name=name, text=text.strip("\n")))
+
+
+def linked(text: str, directory: str) -> str:
+    """Return Markdown whose links, which are from the root, are from a directory instead."""
+    return re.sub(
+        r'(\]\(|src=")(?!http|#)([^)"]+)',
+        lambda match: match[1] + posixpath.relpath(match[2], directory),
+        text,
+    )
 
 
 def rewrap(text: str) -> str:
     """Return Markdown with its paragraphs and lists wrapped again, after numbers were put in."""
     blocks = text.split("\n\n")
     for number, block in enumerate(blocks):
-        if block.lstrip().startswith(("|", "!", "<", "#")):
+        if block.lstrip().startswith(("|", "!", "<", "#", "```")):
             continue
         items = re.split(r"\n(?=(?:\d+\.|-) )", block.strip())
         marks = [re.match(r"((\d+\.|-) )?", item) for item in items]
@@ -157,15 +181,15 @@ def rewrap(text: str) -> str:
 
 
 def render(template: str, **values) -> str:
-    """Return a template of this directory with its values filled in."""
+    """Return a template of ``experiments`` with its values filled in."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(str(HERE)),
+        loader=jinja2.FileSystemLoader(str(ROOT / "experiments")),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    where = HERE.name + "/" + template
+    where = f"experiments/{template}"
     try:
         return environment.get_template(template).render(**values)
     except jinja2.TemplateSyntaxError as error:
@@ -177,18 +201,18 @@ def render(template: str, **values) -> str:
 
 
 def make_answers(
-    results: Path, record: Record, experiments: dict[str, Experiment]
-) -> tuple[str, str, str]:
-    """Return the answers: the first screen, the rest, and the interactive figures.
+    record: Record, experiments: dict[str, Experiment]
+) -> tuple[dict[str, Page], str]:
+    """Return the pages of the answers, and the interactive figures.
 
-    Without results of the settings, the first screen says so.  It also has effects of other
+    Without results of the settings, one page says so.  The first screen also has effects of other
     experiments: ``of("topics", ...)``, if they have results.
     """
     try:
         tables = {name: experiment.table for name, experiment in experiments.items()}
-        answers = Answers(tables, record, results)
+        answers = Answers(tables, record, ROOT / "results")
     except UserError as error:
-        return f"*No answers yet: {error}.*", "", ""
+        return {"answers": Page(TITLES["answers"], f"*No answers yet: {error}.*")}, ""
     numbers = AnswerNumbers(answers)
     for (loss, _), (title, effect, expect) in PANELS.items():
         setting = f"20 Newsgroups, {loss}"
@@ -202,66 +226,80 @@ def make_answers(
 
     titles = {panel: title for panel, (title, *_) in PANELS.items()}
     answers.write_figures(titles, SETTINGS)
-    text = numbers.check(
-        render("report/answers.md.j2", **numbers.names(), of=of, known=experiments)
-    )
-    first, rest = rewrap(text).split(MORE)
-    return first.strip(), rest.strip(), page(answers)
+    pages = {}
+    for name in ("answers", "effects"):
+        numbers.where = f"experiments/report/{name}.md.j2"
+        text = render(f"report/{name}.md.j2", **numbers.names(), of=of, known=experiments)
+        pages[name] = Page(TITLES[name], numbers.check(text).strip())
+    return pages, page(answers)
 
 
-def write_readme(first: str) -> None:
+def write_readme(answers: Page) -> None:
     """Put the first screen between the marks of README.md."""
-    path = HERE.parent / "README.md"
+    path = ROOT / "README.md"
     before, rest = path.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    linked = re.sub(r"(\]\(|src=\")(?!http|#)", r"\1results/", first)
-    linked = linked.replace("results/../", "").replace("](#", "](results/REPORT.md#")
+    first = rewrap(answers.text.split(MORE)[0].strip())
     with atomic_write(path) as file:
-        file.write(f"{before}{BEGIN}\n{rewrap(linked)}\n{END}{after}")
+        file.write(f"{before}{BEGIN}\n{first}\n{END}{after}")
 
 
-def to_html(text: str, directory: Path, figures: str) -> str:
-    """Return Markdown as one HTML page, with a directory's images and the interactive figures."""
+def to_html(pages: dict[str, Page], figures: str) -> str:
+    """Return all pages as one of HTML, ``results/report.html``, with the interactive figures."""
 
     def embed(match):
-        image = base64.b64encode((directory / match[1]).read_bytes()).decode()
+        image = base64.b64encode((ROOT / "results" / match[1]).read_bytes()).decode()
         return f'src="data:image/png;base64,{image}" loading="lazy"'
 
+    parts = [f"## {page.title} {{#{name}}}\n\n{page.text}" for name, page in pages.items()]
+    text = "\n\n".join(parts)[1:]  # the first page gives the title of all
+    text = re.sub(rf"\]\({PAGES}/(?:(\w+)\.md|\w+\.md#([\w-]+))\)", r"](#\1\2)", text)
+    text = linked(re.sub(r"```.*?```", "", text, flags=re.DOTALL), "results")
     if figures:
         start, end = PLACE
         text = f"{text.split(start)[0]}{start}{text.split(end)[1]}"
     markdown = Markdown(
-        extensions=["tables", "md_in_html", "toc"],
+        extensions=["attr_list", "tables", "md_in_html", "toc"],
         extension_configs={"toc": {"toc_depth": "2-2"}},
         output_format="html",
     )
     body = markdown.convert(text)
     body = body.replace(PLACE[0], f"<nav>{markdown.toc}</nav>\n{figures}")
     body = re.sub(r'src="([\w./-]+\.png)"', embed, body)
-    title = text.split("\n", 1)[0].lstrip("# ")
-    return render("report.html.j2", title=title, body=body)
+    return render("report.html.j2", title=TITLES["answers"], body=body)
 
 
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
-    options = parse_arguments(arguments)
-    if not options.results.is_dir():
-        raise UserError(f"--results {options.results}: no such directory")
-    record = Record(options.results / "record")
-    experiments = rebuild(options.results, record)
+    parse_arguments(arguments)
+    record = Record(ROOT / "results" / "record")
+    experiments = rebuild(record)
     in_answers = {*BLOCKS, FRESH}
-    sections = [make_section(*one) for one in experiments.items() if one[0] not in in_answers]
-    known = sorted(path.stem for path in HERE.parent.glob("configs/*.yaml"))
-    first, rest, figures = make_answers(options.results, record, experiments)
-    not_run = [name for name in known if name not in experiments]
-    text = render(FRAME, first=first, rest=rest, sections=sections, not_run=not_run)
-    html = to_html(text, options.results, figures)
-    if rest and options.results.resolve() == HERE.parent / "results":
-        write_readme(first)
-    for name, content in (("REPORT.md", text), ("report.html", html)):
-        with atomic_write(options.results / name) as file:
+    sections = {
+        name: make_page(name, experiment)
+        for name, experiment in experiments.items()
+        if name not in in_answers
+    }
+    pages, figures = make_answers(record, experiments)
+    not_run = {
+        path.stem: load_config(path).experiment.question
+        for path in sorted(ROOT.glob("configs/*.yaml"))
+        if path.stem not in experiments
+    }
+    index = render("report/index.md.j2", answers=pages, sections=sections, not_run=not_run)
+    pages.update(index=Page(TITLES["index"], index.strip()), **sections)
+    files = {f"{PAGES}/{name}.md": page.markdown() for name, page in pages.items()}
+    files["results/report.html"] = to_html(pages, figures)
+    if figures:
+        write_readme(pages["answers"])
+    (ROOT / PAGES).mkdir(parents=True, exist_ok=True)
+    for path in (ROOT / PAGES).glob("*.md"):
+        if f"{PAGES}/{path.name}" not in files:  # of an experiment that is no more
+            path.unlink()
+    for name, content in files.items():
+        with atomic_write(ROOT / name) as file:
             file.write(content)
-        print(options.results / name)
+    print(f"{PAGES}: {len(pages)} pages, and results/report.html")
     return 0
 
 

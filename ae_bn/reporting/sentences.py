@@ -202,7 +202,7 @@ class ExperimentNumbers(Sentences):
         """Return an image with its caption."""
         known = [figure.file_name for figure in self.config.report.figures]
         check_name(f"{name}.png", known, self.where)
-        return image(f"{self.name}/{name}.png", caption)
+        return image(f"results/{self.name}/{name}.png", caption)
 
     def everything(self) -> str:
         """Return all figures that could be drawn, and the tables."""
@@ -215,7 +215,7 @@ class ExperimentNumbers(Sentences):
 
 
 def image(path: str, caption: str) -> str:
-    """Return an image with its caption in Markdown."""
+    """Return an image with its caption in Markdown; the path is from the repository's root."""
     return f"![{caption}]({path})\n\n*{caption}*"
 
 
@@ -373,7 +373,7 @@ class AnswerNumbers(Sentences):
         path = self.answers.results / "answers" / f"{name}.png"
         if not path.exists():
             raise UserError(f"{self.where}: there is no figure {path}")
-        return image(f"answers/{name}.png", caption)
+        return image(f"results/answers/{name}.png", caption)
 
     def recipe(self, purpose: str) -> str:
         """Return the recipe for a purpose in words."""
