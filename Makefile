@@ -77,7 +77,7 @@ reproduce: $(READY) ## retrain some published runs, and compare every epoch with
 verdicts: $(READY) ## measure by simulation how often the verdicts of the report are wrong
 	$(IN_VENV) experiments/simulate_verdicts.py
 
-report: $(READY) ## make tables, figures and results/REPORT.md again from the record
+report: $(READY) ## make tables, figures and docs/report again from the record
 	$(IN_VENV) experiments/report.py
 
 fast: $(READY) ## install Intel's MKL (0.9 GB) into .venv; matrix products are quicker then

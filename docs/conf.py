@@ -1,5 +1,6 @@
 """Sphinx's settings; `make docs` builds the pages into docs/_build/html."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -31,13 +32,21 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_param = False  # keep parameters that share a description on one line
 myst_heading_anchors = 3
+myst_enable_extensions = ["html_image"]  # <img width=...>
 html_theme = "furo"
 html_title = f"ae_bn {release}"
 html_show_copyright = False
 
 
+def link_tables(app, name, source):
+    """Let a link to an experiment's table, which is outside docs, lead to the page that has it."""
+    table = r"\]\([./]+/results/(\w+)/table\.md\)"
+    source[0] = re.sub(table, r"](/_generated/experiments/\1.md)", source[0])
+
+
 def setup(app):
-    """Leave out fields of named tuples whose docstring is only their number."""
+    """Link tables, and leave out fields of named tuples whose docstring is only their number."""
+    app.connect("source-read", link_tables)
     app.connect(
         "autodoc-skip-member",
         lambda app, what, name, member, skip, options: (

@@ -167,7 +167,8 @@ def experiment_pages() -> dict[str, str]:
         [
             "# Experiments",
             "Each experiment is a file in `configs/`, and `make NAME` runs it. The times are for "
-            f"{CORES} cores, if all runs take as long as those that are done.",
+            f"{CORES} cores, if all runs take as long as those that are done. "
+            "[](../../report/index.md) says what they found.",
             table(["experiment", "question", "runs and time"], rows),
             "\n".join(["```{toctree}", ":hidden:", *paths, "```"]) + "\n",
         ]
@@ -178,6 +179,7 @@ def experiment_pages() -> dict[str, str]:
 def experiment_page(path: Path) -> str:
     """Return the page of an experiment: question, command, time, factors and results."""
     name, results = path.stem, ROOT / "results" / path.stem
+    own = (ROOT / "docs" / "report" / f"{name}.md").exists()
     factors = load_config(path).experiment.factors
     rows = [[factor, ", ".join(levels)] for factor, levels in factors.items()]
     parts = [
@@ -188,10 +190,10 @@ def experiment_page(path: Path) -> str:
         "**Factors.** The arms are the combinations of these levels that the config does not skip.",
         table(["factor", "levels"], rows),
         f"**Results.** `results/{name}/` has `table.md`, `results.csv` and the figures. "
-        "`results/REPORT.md` discusses them. [](../../tables.md) explains how to read "
-        "them.",
+        f"[The report](../../report/{name if own else 'answers'}.md) discusses them. "
+        "[](../../tables.md) explains how to read them.",
     ]
-    if (results / "table.md").exists():
+    if not own and (results / "table.md").exists():
         shown = (results / "table.md").read_text(encoding="utf-8").partition("\n")[2].strip()
         images = [
             f"![{figure.stem.replace('_', ' ')}](../../../results/{name}/{figure.name})"

@@ -5,12 +5,13 @@
 Every experiment in ``configs/`` that has a folder ``results/NAME``, which its first run makes, gets
 its ``results.csv``, ``table.md`` and figures there, from the runs in ``results/record``.
 
-The report is one page per question in ``docs/report``, and ``results/report.html`` is all pages in
-one file with the figures inside, and interactive figures.  The texts are in ``experiments/report``:
-``answers.md.j2`` and ``effects.md.j2`` for the answers, ``index.md.j2`` for the list of questions,
-and ``NAME.md.j2`` for an experiment, in the frame ``experiments/report.md.j2``.  Their prose is
-written by hand and their numbers are computed (`ae_bn.reporting.sentences`).  Links and figures are
-written from the root of the repository.  The first screen of the answers also goes into README.md.
+The report is one page per question in ``docs/report``, where no other page is kept, and all pages
+as one file, ``results/report.html``, with the figures inside and interactive figures.  The texts
+are in ``experiments/report``: ``answers.md.j2`` and ``effects.md.j2`` for the answers,
+``index.md.j2`` for the list of questions, and ``NAME.md.j2`` for an experiment, in the frame
+``experiments/report.md.j2``.  Their prose is written by hand, with links and figures from the root
+of the repository, and their numbers are computed (`ae_bn.reporting.sentences`).  The first screen
+of the answers also goes into README.md.
 
 Exit code 2: a file is missing or damaged, a fragment names something that does not exist, or the
 numbers contradict a sentence.  One line says which.
@@ -115,6 +116,10 @@ def rebuild(record: Record) -> dict[str, Experiment]:
     """
     experiments = {}
     for path in sorted(ROOT.glob("configs/*.yaml")):
+        if path.stem in TITLES:
+            raise UserError(
+                f"configs/{path.name}: the report has another page {path.stem}; rename it"
+            )
         directory = ROOT / "results" / path.stem
         if not directory.is_dir():
             continue
@@ -151,9 +156,9 @@ def make_page(name: str, experiment: Experiment) -> Page:
 
 
 def linked(text: str, directory: str) -> str:
-    """Return Markdown whose links, which are from the root, are from a directory instead."""
+    """Return Markdown with its links, which are from the root, from a directory instead."""
     return re.sub(
-        r'(\]\(|src=")(?!http|#)([^)"]+)',
+        r'(\]\(|src=")(?!\w+:|#)([^)"]+)',
         lambda match: match[1] + posixpath.relpath(match[2], directory),
         text,
     )
@@ -200,9 +205,7 @@ def render(template: str, **values) -> str:
         raise UserError(f"{where}: {error}") from None
 
 
-def make_answers(
-    record: Record, experiments: dict[str, Experiment]
-) -> tuple[dict[str, Page], str]:
+def make_answers(record: Record, experiments: dict[str, Experiment]) -> tuple[dict[str, Page], str]:
     """Return the pages of the answers, and the interactive figures.
 
     Without results of the settings, one page says so.  The first screen also has effects of other
@@ -254,7 +257,7 @@ def to_html(pages: dict[str, Page], figures: str) -> str:
     parts = [f"## {page.title} {{#{name}}}\n\n{page.text}" for name, page in pages.items()]
     text = "\n\n".join(parts)[1:]  # the first page gives the title of all
     text = re.sub(rf"\]\({PAGES}/(?:(\w+)\.md|\w+\.md#([\w-]+))\)", r"](#\1\2)", text)
-    text = linked(re.sub(r"```.*?```", "", text, flags=re.DOTALL), "results")
+    text = linked(re.sub(r"```{toctree}.*?```", "", text, flags=re.DOTALL), "results")
     if figures:
         start, end = PLACE
         text = f"{text.split(start)[0]}{start}{text.split(end)[1]}"

@@ -41,8 +41,9 @@ def repository(tmp_path, monkeypatch):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "configs" / "toy.yaml").write_text(CONFIG)
     (tmp_path / "experiments" / "report" / "toy.md.j2").write_text(FRAGMENT)
-    for name in ("report.md.j2", "report.html.j2"):
-        (tmp_path / "experiments" / name).write_text((program.HERE / name).read_text())
+    for name in ("report.md.j2", "report.html.j2", "report/index.md.j2"):
+        text = (program.ROOT / "experiments" / name).read_text()
+        (tmp_path / "experiments" / name).write_text(text)
     rows = [
         {"arm": arm, "noise": arm, "seed": seed, "probe_accuracy": accuracy}
         for arm, accuracy in (("none", 0.5), ("some", 0.6))
@@ -51,34 +52,65 @@ def repository(tmp_path, monkeypatch):
     table = pd.DataFrame(rows).assign(status="finished", learning_rate=0.1, run="r")
     table = table.assign(source="folder x", data="0123456789", snapshot="loss")
     monkeypatch.setattr(program, "recorded_table", lambda config, record: table)
-    monkeypatch.setattr(program, "HERE", tmp_path / "experiments")
+    monkeypatch.setattr(program, "ROOT", tmp_path)
     return tmp_path
 
 
 def build(repository, fragment=None):
-    """Return Markdown and HTML of the report, with another fragment if one is given."""
+    """Return the experiment's page, HTML and index, with another fragment if one is given."""
     if fragment is not None:
         (repository / "experiments" / "report" / "toy.md.j2").write_text(fragment)
-    program.main(["--results", str(repository / "results")])
-    return [(repository / "results" / name).read_text() for name in ("REPORT.md", "report.html")]
+    program.main([])
+    return [path.read_text() if path.exists() else "" for path in made(repository)]
+
+
+def made(repository):
+    """Return the paths of the experiment's page, of HTML and of the index."""
+    pages = repository / program.PAGES
+    return [pages / "toy.md", repository / "results" / "report.html", pages / "index.md"]
 
 
 def test_numbers_of_the_report_are_computed(repository):
-    text, _ = build(repository)
+    text, *_ = build(repository)
     assert "Noise adds +0.100 [+0.100, +0.100] over 6 seeds. So" in text
     assert "accuracy is 0.600 [0.600, 0.600]." in text
-    assert "| gain " in text and "![A caption.](toy/metrics.png)" in text
+    assert "| gain " in text and "![A caption.](../../results/toy/metrics.png)" in text
     for name in ("table.md", "metrics.png"):
         assert (repository / "results" / "toy" / name).exists()
 
 
 def test_the_frame_has_question_and_command(repository):
-    text, _ = build(repository)
-    assert "## Toy\n\n**Question.** Does noise help? **Command.** `make toy`\n\nNoise adds" in text
+    text, *_ = build(repository)
+    assert re.match(r"# Does noise help\?\n\n\*\*Command.\*\* `make toy`.*\n\nNoise adds", text)
+
+
+def test_the_index_has_each_question_and_the_first_sentence_of_its_answer(repository):
+    _, _, index = build(repository)
+    assert "- [Does noise help?](toy.md)\n" in index
+    answer = '**Answer.** Noise adds {{ effect("gain", "probe_accuracy") }}, or .1. More follows.'
+    _, _, index = build(repository, answer)
+    shown = "- [Does noise help?](toy.md) Noise adds +0.100 [+0.100, +0.100] over 6 seeds, or .1.\n"
+    assert shown in index
+
+
+def test_links_are_from_the_root_and_lead_to_the_same_place_from_everywhere(repository):
+    fragment = "[A](docs/a.md#b), [other](docs/report/answers.md), [web](mailto:a@b), [x](#y)."
+    text, page, _ = build(repository, fragment)
+    assert "[A](../a.md#b), [other](answers.md), [web](mailto:a@b), [x](#y)." in text
+    for link in ("../docs/a.md#b", "#answers", "mailto:a@b", "#y"):
+        assert f'href="{link}"' in page
+    assert 'id="answers"' in page and 'href="#toy"' in page and 'id="toy"' in page
+
+
+@pytest.mark.parametrize("name", ["answers", "effects", "index"])
+def test_an_experiment_has_no_name_of_another_page(repository, name):
+    (repository / "configs" / "toy.yaml").rename(repository / "configs" / f"{name}.yaml")
+    with pytest.raises(UserError, match=f"configs/{name}.yaml: .*rename it"):
+        build(repository)
 
 
 def test_page_is_one_file_with_tables_and_figures_in_it(repository):
-    _, page = build(repository)
+    _, page, _ = build(repository)
     assert page.count("<table>") == 2 and "<title>Batch Normalization and dropout" in page
     assert re.search(r"<details>.*<table>.*</details>", page, re.DOTALL)
     sources = re.findall(r'src="([^"]{0,30})', page)
@@ -90,23 +122,23 @@ def test_page_is_one_file_with_tables_and_figures_in_it(repository):
 
 def test_an_experiment_without_a_fragment_has_its_figures_and_tables(repository):
     (repository / "experiments" / "report" / "toy.md.j2").unlink()
-    text, _ = build(repository)
-    shown = "![The metrics of the table.](toy/metrics.png)"
-    assert f"**Question.** Does noise help? **Command.** `make toy`\n\n{shown}" in text
+    text, *_ = build(repository)
+    assert "\n\n![The metrics of the table.](../../results/toy/metrics.png)" in text
     assert "| gain " in text and "All differences and arms" in text
 
 
 def test_an_experiment_without_results_is_not_run_yet(repository):
     (repository / "results" / "toy").rmdir()
-    text, _ = build(repository)
-    assert "## Not run yet\n\n- toy\n" in text and "Noise adds" not in text
+    text, page, index = build(repository)
+    assert "## Not run yet\n\n- `make toy`: Does noise help?\n" in index
+    assert not text and "Noise adds" not in page
 
 
 def test_an_experiment_without_recorded_runs_is_not_run_yet(repository, monkeypatch):
     empty = pd.DataFrame(columns=["arm", "noise", "seed"])
     monkeypatch.setattr(program, "recorded_table", lambda config, record: empty)
-    text, _ = build(repository)
-    assert "## Not run yet\n\n- toy\n" in text
+    *_, index = build(repository)
+    assert "## Not run yet\n\n- `make toy`: Does noise help?\n" in index
 
 
 def test_a_damaged_record_ends_the_report(repository):
@@ -114,14 +146,16 @@ def test_a_damaged_record_ends_the_report(repository):
     (repository / "results" / "record" / "toy-seed1.jsonl.xz").write_bytes(b"not xz")
     with pytest.raises(UserError, match="toy-seed1.jsonl.xz is damaged"):
         build(repository)
-    assert not (repository / "results" / "REPORT.md").exists()
+    assert not any(path.exists() for path in made(repository))
 
 
 def test_deleting_an_experiment_retires_it(repository):
     """Without its config the results are left alone, and the report does not name it."""
+    build(repository)
     (repository / "configs" / "toy.yaml").unlink()
-    text, _ = build(repository)
-    assert "toy" not in text.replace("make report", "")
+    text, page, index = build(repository)
+    assert not text and "toy" not in page + index
+    assert (repository / "results" / "toy" / "table.md").exists()
 
 
 @pytest.mark.parametrize(
@@ -153,14 +187,13 @@ def test_a_sentence_that_the_numbers_contradict_is_named(repository, fragment, w
     assert "\n" not in str(error.value) and "\0" not in str(error.value)
     for word in words:
         assert word in str(error.value)
-    files = [repository / "results" / name for name in ("REPORT.md", "report.html")]
-    assert [file.read_text() for file in files] == before  # nothing is lost
+    assert [path.read_text() for path in made(repository)] == before  # nothing is lost
 
 
 def test_a_contradiction_is_one_line_and_exit_code_2(repository, monkeypatch, capsys):
     fragment = 'Noise costs {{ effect("gain", "probe_accuracy", expect="lower") }}.'
     (repository / "experiments" / "report" / "toy.md.j2").write_text(fragment)
-    monkeypatch.setattr("sys.argv", ["report.py", "--results", str(repository / "results")])
+    monkeypatch.setattr("sys.argv", ["report.py"])
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
     with pytest.raises(SystemExit) as exit:
         run_program(program.main, "")
@@ -210,13 +243,13 @@ def test_a_comparison_at_several_places_is_a_mean_over_places_and_epochs(reposit
     table = pd.DataFrame(rows).assign(status="finished", learning_rate=0.1, run="r")
     table = table.assign(source="folder x", data="0123456789", valid_loss=1.0)
     monkeypatch.setattr(program, "recorded_table", lambda config, record: table)
-    text, _ = build(repository, '{{ effect("gain", "probe_accuracy") }}')
+    text, *_ = build(repository, '{{ effect("gain", "probe_accuracy") }}')
     assert "+0.100 [+0.100, +0.100] over 3 seeds" in text
-    text, _ = build(repository, '{{ effect("gain", "probe_accuracy", "higher", size="small") }}')
+    text, *_ = build(repository, '{{ effect("gain", "probe_accuracy", "higher", size="small") }}')
     assert "+0.150 [+0.150, +0.150] over 3 seeds" in text
 
 
-REPOSITORY = program.HERE.parent
+REPOSITORY = program.ROOT
 CONFIGS = REPOSITORY / "configs"
 RUN = [p.stem for p in CONFIGS.glob("*.yaml") if (REPOSITORY / "results" / p.stem).is_dir()]
 FRAGMENTS = sorted(
@@ -252,11 +285,9 @@ def test_names_in_the_fragments_exist(path, tmp_path):
 
 def test_the_first_screen_of_readme_is_that_of_the_report():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    report = (REPOSITORY / "results" / "REPORT.md").read_text(encoding="utf-8")
+    answers = (REPOSITORY / program.PAGES / "answers.md").read_text(encoding="utf-8")
     shown = readme.split(program.BEGIN)[1].split(program.END)[0]
-    shown = shown.replace("](results/REPORT.md#", "](#").replace('"results/', '"')
-    shown = shown.replace("](docs/", "](../docs/")
-    assert " ".join(shown.split()) in " ".join(report.split())
+    assert " ".join(program.linked(shown, program.PAGES).split()) in " ".join(answers.split())
 
 
 def test_the_first_screen_is_short():
@@ -268,14 +299,22 @@ def test_the_first_screen_is_short():
 
 
 @pytest.mark.long
-def test_the_answers_say_what_the_committed_runs_say():
+def test_the_answers_say_what_the_committed_runs_say(monkeypatch):
     """Every sentence of the answers holds; `make report` checks the same."""
     record = program.Record(REPOSITORY / "results" / "record")
     tables = recorded_tables(CONFIGS, RUN, record)
-    numbers = program.AnswerNumbers(program.Answers(tables, record, REPOSITORY / "results"))
-    text = numbers.check(program.render("report/answers.md.j2", **numbers.names()))
-    first = program.rewrap(text).split(program.MORE)[0].strip()
-    assert first in (REPOSITORY / "results" / "REPORT.md").read_text(encoding="utf-8")
+    configs = {name: load_config(CONFIGS / f"{name}.yaml").experiment for name in tables}
+    experiments = {
+        name: program.Experiment(
+            program.without_labels(configs[name], table), table, REPOSITORY / "results" / name
+        )
+        for name, table in tables.items()
+    }
+    monkeypatch.setattr(program.Answers, "write_figures", lambda *arguments: None)
+    monkeypatch.setattr(program, "page", lambda answers: "")
+    pages, _ = program.make_answers(record, experiments)
+    first = program.rewrap(pages["answers"].text.split(program.MORE)[0].strip())
+    assert first in (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
