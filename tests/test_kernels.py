@@ -15,6 +15,7 @@ import theano.tensor as T
 from conftest import in_numpy
 from scipy.sparse import csr_matrix
 from theano.link.c.cmodule import std_include_dirs
+from theano.link.c.exceptions import MissingGXX
 from theano.sandbox.rng_mrg import MRG_RandomStream, mrg_uniform
 
 from ae_bn.config import load_config
@@ -943,6 +944,22 @@ def test_kernels_are_in_use_and_recorded():
         if isinstance(node.op, Update)
     )
     assert Autoencoder(load_config().model, "adam", V, "symbolic").kernels == ["symbolic"]
+
+
+@pytest.mark.parametrize("mode", ["FAST_COMPILE", theano.Mode("py", None)])
+def test_kernels_run_compiled_in_every_mode(mode):
+    """Also in those where Theano takes the computation in Python of everything else."""
+    W, rows = T.fmatrix(), T.ivector()
+    take = theano.function([W, rows], TakeRows()(2 * W, rows), mode=mode)
+    np.testing.assert_array_equal(take(np.eye(3, dtype="float32"), [2, 0]), [[0, 0, 2], [2, 0, 0]])
+    with pytest.raises(ValueError, match="row out of range"):
+        take(np.eye(3, dtype="float32"), [3])
+
+
+def test_without_a_compiler_no_kernel_runs():
+    rows = TakeRows()(theano.shared(np.eye(3)), np.int32([0]))
+    with theano.config.change_flags(cxx=""), pytest.raises(MissingGXX):
+        theano.function([], rows, mode=theano.Mode("py", None))
 
 
 # The C++ files.
