@@ -34,6 +34,7 @@ class Standardisation(NamedTuple):
             f"static const double epsilon = {self.epsilon!r};"
         )
 
+
 class NormalizingKernel(Kernel):
     """A kernel of g, (n, m), and of a, b and the population's mean and variance, all (m,).
 

@@ -77,6 +77,7 @@ class RowsUpdate(Update):
     file = "rows_update.cpp"
     gradient = ["rows", "d"]
 
+
 class ProjectionUpdate(Update):
     """`Update` of W in x W, which uses each row of the gradient x^T delta as soon as it is formed.
 
