@@ -10,7 +10,7 @@ from ae_bn.errors import UserError
 from ae_bn.estimator import SETTINGS, BatchNormAutoencoder
 from ae_bn.evaluation import topics
 
-NAMES = "layers top_batch_norm optimizer learning_rate batch_size epochs patience".split()
+NAMES = "layers optimizer learning_rate batch_size epochs patience".split()
 NAMES += ["validation_fraction", "kernels"]
 TOPIC_SETTINGS = {
     **{name: SETTINGS[name] for name in NAMES},
@@ -30,7 +30,9 @@ RECIPE = {
 class TopicAutoencoder(BatchNormAutoencoder):
     """ProdLDA (Srivastava and Sutton 2017), a topic model with Batch Normalization (BN).
 
-    `fit` trains on counts of words, with early stopping on documents that it holds out.
+    `fit` trains on counts of words.  By default BN fades out of the decoder, which gave the most
+    coherent topics, and the last epoch is kept; ``head_batch_norm=False, top_batch_norm=True``
+    gave the lowest perplexity (docs/topics.md).
     `transform` returns theta, the shares of the topics in each document.  `components_` and
     `top_words` say what the topics are.  `ae_bn.model.topics` derives the model.
 
@@ -45,10 +47,13 @@ class TopicAutoencoder(BatchNormAutoencoder):
         The numbers of units of the encoder's layers, from documents to the heads.
     alpha : float
         The parameter of the Dirichlet prior of theta, the same for all topics.
-    head_batch_norm, top_batch_norm : bool
-        Whether BN is in the layers of the mean and the log variance of the topics (with a shift,
-        and no scale), and in the decoder (with both).  ProdLDA has both; with the second alone
-        perplexity is lower (docs/topics.md).
+    head_batch_norm : bool
+        Whether BN is in the layers of the mean and the log variance of the topics, with a shift
+        and no scale.
+    top_batch_norm : {"fading", True, False}
+        Whether BN is in the decoder, with shift and scale: at first, fading to none in the first
+        three quarters of ``epochs``, which suits ``monitor="last"``; from the first epoch to the
+        last, as in ProdLDA; or not at all.
     dropout : float in [0, 1)
         The probability that training drops an output of the encoder's last layer, or a topic.
     optimizer : {"sgd", "nesterov", "adam"}, optional
@@ -60,8 +65,9 @@ class TopicAutoencoder(BatchNormAutoencoder):
         where these are fewer.
     epochs : int
         The largest number of epochs.
-    patience : int
-        The number of epochs without a lower held-out loss after which training ends.
+    patience : int, optional
+        The number of epochs without a lower held-out loss after which training ends.  None trains
+        for all epochs.
     validation_fraction : float, optional
         The share of the documents given to `fit` that is held out; at least one document.
     monitor : {"loss", "last"}
@@ -100,16 +106,16 @@ class TopicAutoencoder(BatchNormAutoencoder):
         *,
         layers=(100, 100),
         alpha=1.0,
-        head_batch_norm=False,
-        top_batch_norm=True,
+        head_batch_norm=True,
+        top_batch_norm="fading",
         dropout=0.0,
         optimizer=None,
         learning_rate=0.002,
         batch_size=None,
         epochs=100,
-        patience=20,
+        patience=None,
         validation_fraction=None,
-        monitor="loss",
+        monitor="last",
         rows="centred",
         kernels=None,
         settings=None,
@@ -137,12 +143,21 @@ class TopicAutoencoder(BatchNormAutoencoder):
 
     @property
     def _recipes(self) -> dict:  # type: ignore[override]
-        heads = "shift" if self.head_batch_norm else None
-        return {self.start: {"model.topics": {"heads": heads}, **RECIPE}}
+        own = {
+            "model.topics": {
+                "heads": "shift" if self.head_batch_norm else None,
+                "output": "annealed" if self.top_batch_norm == "fading" else None,
+            },
+            "model.batch_norm.top": bool(self.top_batch_norm),
+            "training.patience": self.epochs,
+        }
+        return {self.start: {**own, **RECIPE}}
 
     def _configured(self, start: str) -> Config:
         if self.rows not in topics.ROWS:
             raise UserError(f"rows={self.rows!r:.60}: choose one of {', '.join(topics.ROWS)}")
+        if self.top_batch_norm not in ("fading", True, False):
+            raise UserError(f"top_batch_norm={self.top_batch_norm!r:.60}: fading, True or False")
         return super()._configured(start)
 
     @property

@@ -65,11 +65,24 @@ def test_topics_of_texts(fitted):
     assert npmi(in_documents(X, top), top).min() > 0.3
 
 
+def test_bn_of_the_decoder_can_fade(fitted):
+    """In the last epoch its statistics are those that change nothing: mean 0 and std 1."""
+    model, X, _ = fitted
+    settings = dict(top_batch_norm="fading", monitor="last", epochs=8)
+    states = clone(model).set_params(**settings).fit(X).parameters_
+    (mean, variance) = (states[f"layer4.{name}"] for name in ("mean", "variance"))
+    np.testing.assert_allclose(mean, 0, atol=1e-6)
+    np.testing.assert_allclose(variance, 1, atol=1e-2)
+    for whole in (True, False):
+        states = clone(model).set_params(**{**settings, "top_batch_norm": whole}).fit(X).parameters_
+        assert ("layer4.mean" in states) == whole
+
+
 def test_the_kept_epoch_is_a_choice(fitted):
     """The last one, whatever the held-out loss says, or the one with the lowest."""
     model, X, _ = fitted
     last = clone(model).set_params(monitor="last", epochs=30).fit(X)
-    best = clone(model).set_params(epochs=30, learning_rate=0.2, patience=30).fit(X)
+    best = clone(model).set_params(monitor="loss", epochs=30, learning_rate=0.2).fit(X)
     losses = [epoch.valid_loss for epoch in best.history_]
     assert last.best_epoch_ == last.n_iter_ == 30
     assert best.best_epoch_ == 1 + int(np.argmin(losses)) < 30
@@ -129,6 +142,7 @@ def test_the_file_of_a_pipeline(fitted, texts, tmp_path):
     [
         ({"n_topics": 1}, "model.topics.number"),
         ({"alpha": 0}, "model.topics.alpha"),
+        ({"top_batch_norm": "fade"}, "fading, True or False"),
         ({"rows": "row"}, "choose one of raw, centred, softmax"),
         ({"settings": {"model.topics.number": 7}}, "also given as n_topics"),
         ({"settings": {"model.tied": True}}, "topics needs tied false"),
@@ -155,12 +169,13 @@ def test_faults_of_documents(fitted):
 
 
 def test_it_is_the_same_training_as_a_run(fitted):
-    """The defaults are an arm of `configs/topics.yaml`: output BN alone, and no dropout."""
+    """The defaults are an arm of `configs/topics.yaml`: heads' BN, output BN that fades."""
     model, X, _ = fitted
     X = csr_matrix(X, dtype=theano.config.floatX)
     settings = ["model.batch_norm.top=true", "model.layers=[8]", "training.learning_rate=0.02"]
-    settings += ["model.topics={number: 3, alpha: 0.1, heads: null}", "training.batch_size=30"]
-    config = load_config("configs/topics.yaml", [*settings, "training.epochs=60"])
+    settings += ["model.topics={number: 3, alpha: 0.1, heads: shift, output: annealed}"]
+    settings += ["training.batch_size=30", "training.epochs=60"]
+    config = load_config("configs/topics.yaml", settings)
     stream = streams(1)
     rows, valid_rows = split_validation(300, config.data.validation_fraction, stream.split)
     with compiled(config, 15) as topics:

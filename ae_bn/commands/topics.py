@@ -31,7 +31,6 @@ from ae_bn.errors import UserError
 
 STATE = "topics.json"
 STEPS, BATCHES = 50, (20, 200)  # steps of an epoch, and the sizes of minibatches that are possible
-EPOCHS = 60  # the last is kept: a document that repeats a word can decide the held-out loss
 
 
 def parse_arguments(arguments):
@@ -66,9 +65,8 @@ def main(arguments: list[str]) -> None:
     claim(options.out, options.text, STATE, given.digest)
     # Small texts need small minibatches, for training has to have enough steps.
     batch_size = int(np.clip(X.shape[0] // STEPS, *BATCHES))
-    training = {"batch_size": batch_size, "epochs": EPOCHS, "patience": EPOCHS, "monitor": "last"}
     own = {"random_state": options.seed, "verbose": sys.stderr.isatty()}
-    model = TopicAutoencoder(options.topics, **training, **own).fit(X)
+    model = TopicAutoencoder(options.topics, batch_size=batch_size, **own).fit(X)
     path = options.out / "model.safetensors"
     save_model(make_pipeline(given.vectoriser, model), path)
     encoder = Encoder.load(path)
