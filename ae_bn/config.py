@@ -191,7 +191,7 @@ class TopicsConfig(Section):
     number: int = Field(ge=2)
     alpha: float = Field(gt=0)
     heads: Optional[Literal["shift", "scale_and_shift"]]
-    output: Optional[Literal["centred_rows", "equal_rows", "held_bias"]] = None
+    output: Optional[Literal["annealed", "centred_rows", "equal_rows", "held_bias"]] = None
 
 
 class ModelConfig(Section):
@@ -267,10 +267,16 @@ class ModelConfig(Section):
         for need, holds in needed.items():
             if not holds:
                 raise ValueError(f"topics needs {need}")
-        if self.topics.output is not None and self.batch_norm.top:
+        bn, output = self.batch_norm, self.topics.output
+        if output == "annealed":
+            if not (bn.top and bn.center and bn.normalize and bn.gradient == "full"):
+                raise ValueError(
+                    "topics.output annealed starts from BN in the output: set batch_norm.top, "
+                    "batch_norm.center and batch_norm.normalize to true, and gradient to full"
+                )
+        elif output is not None and bn.top:
             raise ValueError(
-                f"topics.output {self.topics.output} is for an output without BN; set "
-                "batch_norm.top to false"
+                f"topics.output {output} is for an output without BN; set batch_norm.top to false"
             )
 
     def _check_denoiser_start(self):
@@ -328,6 +334,7 @@ class CurvatureConfig(Section):
 
 class EvaluationConfig(Section):
     softmax_probe: bool
+    topic_words: Optional[Literal[True]]
     curvature: Optional[CurvatureConfig]
 
 

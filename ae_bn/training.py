@@ -272,6 +272,7 @@ def fit(
 def _train_epoch(autoencoder, X, config, order, progress, arrived) -> None:
     """Train on the rest of this epoch's minibatches, until a signal arrives."""
     autoencoder.set_learning_rate(learning_rate(config, progress.history))
+    autoencoder.anneal(len(progress.history) / config.epochs)
     order.bit_generator.state = progress.order
     shuffled = shuffled_batches(X, order.permutation(X.shape[0]), config.batch_size)
     before = len(progress.history) * (X.shape[0] // config.batch_size)  # steps of earlier epochs

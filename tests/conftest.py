@@ -128,7 +128,7 @@ def pytest_xdist_setupnodes(specs):
 
 @contextmanager
 def in_numpy(floatX):
-    """Build graphs in a precision, and run them in NumPy: nothing to compile, so faster.
+    """Build graphs in a precision, and run all but kernels in NumPy: little to compile, so faster.
 
     Theano keeps the first default mode it makes and looks no further at the flag, so what it
     keeps is put aside meanwhile.

@@ -257,6 +257,37 @@ def test_no_compiler_is_told_in_one_line(environment):
     assert_one_line_and_exit_code_2(result, "no working C++ compiler")
 
 
+TRAIN = """
+from ae_bn.config import load_config
+from ae_bn.model.autoencoder import Autoencoder
+Autoencoder(load_config().model, "adam", 9, "{kernels}")
+"""
+RETRIEVE = """
+import numpy
+from ae_bn.evaluation.codes import precision_at
+from ae_bn.evaluation.probes import Split
+precision_at(*[Split(numpy.eye(4, dtype="f4"), numpy.arange(4))] * 2)
+"""
+
+
+@pytest.mark.parametrize(
+    "code, flags",
+    [
+        (TRAIN.format(kernels="fused"), "cxx=,mode=FAST_COMPILE"),
+        (TRAIN.format(kernels="symbolic"), "cxx="),
+        (RETRIEVE, "cxx=,mode=FAST_COMPILE"),
+    ],
+)
+def test_nothing_is_computed_without_a_compiler(code, flags):
+    """Kernels have no version in Python, and the symbolic graph would take many times longer."""
+    program = (
+        "from ae_bn.commands.command_line import run_program;"
+        f"run_program(lambda arguments: exec({code!r}), '')"
+    )
+    result = run_python("-c", program, THEANO_FLAGS=flags)
+    assert_one_line_and_exit_code_2(result, "no working C++ compiler")
+
+
 def test_an_unusable_cache_is_told_in_one_line():
     result = run_python("-m", "ae_bn", "info", AE_BN_CACHE=os.devnull + "/cache")
     assert_one_line_and_exit_code_2(result, "AE_BN_CACHE")

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix, save_npz
 from sklearn.feature_extraction.text import CountVectorizer
 
 from ae_bn import Encoder, commands
+from ae_bn.reporting.own_text import colors_of
 from ae_bn.reporting.own_topics import describe_topics, topics_page, topics_table
 
 SUBJECTS = {
@@ -116,6 +117,12 @@ def test_folders_of_others_are_left_alone(capsys, monkeypatch, table, tmp_path):
     code, _, err = topics(capsys, monkeypatch, table, "--out", tmp_path)
     assert code == 2 and "holds other files" in err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["fit.json"]
+
+
+@pytest.mark.parametrize("n", [1, 10, 11, 20, 21, 60])
+def test_every_name_has_a_colour_of_its_own(n):
+    colors = colors_of(list(range(n)))
+    assert list(colors) == list(range(n)) and len(set(colors.values())) == n
 
 
 def test_topics_by_hand():

@@ -89,7 +89,7 @@ def read_counts(config, progress) -> Counts:
         test_labels.tolist(),
         label_names,
         words,
-        f"matrix {printable(path)}",
+        f"matrix {printable(config.file)}",  # as the config has it, on every machine
         tuple(remarks),
     )
 

@@ -224,7 +224,15 @@ def _from_folder(config, progress) -> Texts:
             + "".join(f"; {remark}" for remark in documents.remarks)
         )
     parts, labels, texts = map(list, zip(*read))
-    return _divided(texts, labels, parts, f"folder {shown}", documents.remarks, config, progress)
+    return _divided(
+        texts,
+        labels,
+        parts,
+        f"folder {printable(config.folder)}",
+        documents.remarks,
+        config,
+        progress,
+    )
 
 
 def _find_parts(folder: Path) -> dict[str, str]:
@@ -297,7 +305,9 @@ def _from_table(config, progress) -> Texts:
         raise UserError(
             f"{shown}: part is '{parts[0]}' in every row: write train or test, and use both"
         )
-    return _divided(texts, labels, parts, f"table {shown}", documents.remarks, config, progress)
+    return _divided(
+        texts, labels, parts, f"table {printable(config.file)}", documents.remarks, config, progress
+    )
 
 
 def _column(values: list[str | None], name: str, path: str) -> list[str]:

@@ -35,6 +35,7 @@ from sklearn.preprocessing import normalize
 from ae_bn.evaluation.probes import Split, dead_units, measured, saturated, softmax_accuracy
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.retrieval import CountRelevant
+from ae_bn.theano_setup import require_compiler
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # ridge strengths, as shares of a unit's variance
 FRACTION = 0.02  # share of the database that is retrieved (Larochelle and Lauly 2012)
@@ -134,6 +135,11 @@ def precision_at(database: Split, queries: Split, fraction: float = FRACTION) ->
     -------
     Precision
         The raw and the centred precision.
+
+    Raises
+    ------
+    UserError
+        If there is no C++ compiler.
     """
     k = max(1, round(fraction * len(database.labels)))
     prepare = _prepared_sparse if issparse(database.codes) else _prepared
@@ -222,6 +228,7 @@ def _counter(floatX, sparse):  # Theano's setting, which its types follow; here,
     It takes centred codes and the offsets of raw ones, or, where codes are sparse, scores of raw
     codes and the offsets of centred ones; see `_prepared` and `_prepared_sparse`.
     """
+    require_compiler()
     offsets = T.vectors("query_offset", "document_offset")
     raw, centred = T.vectors("raw_Q", "raw_D"), T.vectors("centred_Q", "centred_D")
     labels, k = T.ivectors("query_labels", "document_labels"), T.lscalar("k")

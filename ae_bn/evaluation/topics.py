@@ -37,6 +37,7 @@ from ae_bn.model.layers import decoder_rows, plan_layers
 
 if TYPE_CHECKING:
     from ae_bn.data.corpus import Corpus
+    from ae_bn.model.autoencoder import Autoencoder
     from ae_bn.model.topics import TopicModel
 
 TOP = 10  # words of a topic that are read
@@ -308,15 +309,28 @@ def topic_metrics(model: TopicModel, corpus: Corpus, valid_rows: np.ndarray) -> 
     valid_rows : ndarray of int
         The training documents that were held out for validation.
     """
-    rows_and_bias = decoder(model.config, model.get_state())
-    topics = {kind: topic_rows(rows_and_bias, kind) for kind in ROWS}
     losses, lengths = model.losses(corpus.test), np.asarray(corpus.test.sum(axis=1)).ravel()
     return {
         "perplexity": perplexity(losses, lengths),
         "document_perplexity": document_perplexity(losses, lengths),
-        **word_metrics(topics, corpus, valid_rows),
+        **row_metrics(model, corpus, valid_rows),
         "active_topics": active_topics(model.posterior(corpus.test)[0]),
     }
+
+
+def row_metrics(model: Autoencoder, corpus: Corpus, valid_rows: np.ndarray) -> dict:
+    """Return the metrics of the top words of a trained model's decoder rows.
+
+    Parameters
+    ----------
+    model : Autoencoder
+        The model, with population statistics.
+    corpus, valid_rows
+        See `topic_metrics`.
+    """
+    rows_and_bias = decoder(model.config, model.get_state())
+    topics = {kind: topic_rows(rows_and_bias, kind) for kind in ROWS}
+    return word_metrics(topics, corpus, valid_rows)
 
 
 def word_metrics(topics: dict[str, np.ndarray], corpus: Corpus, valid_rows: np.ndarray) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import theano.tensor as T
 from theano.graph.basic import Apply
 
@@ -38,16 +37,6 @@ class Compete(Kernel):
         inputs = [T.as_tensor_variable(v) for v in given]
         return Apply(self, inputs, [T.matrix(dtype=inputs[0].dtype)])
 
-    def perform(self, node, inputs, outputs):
-        (out,) = inputs
-        rank = out.argsort(axis=1, kind="stable").argsort(axis=1)
-        largest, least = rank >= out.shape[1] - (self.k + 1) // 2, rank < self.k // 2
-        after = np.zeros_like(out)
-        for own, chosen in ((out > 0, largest), (out < 0, least)):
-            energy = (out * (own & ~chosen)).sum(axis=1, keepdims=True)
-            after += (own & chosen) * (out + self.alpha * energy)
-        outputs[0][0] = after.astype(out.dtype, copy=False)
-
     def L_op(self, inputs, outputs, gradients):
         return [CompeteGradient(self.k, self.alpha)(*inputs, *outputs, *gradients)]
 
@@ -56,9 +45,14 @@ class Compete(Kernel):
 
 
 class CompeteGradient(Compete):
-    """The gradient of `Compete`.
+    """The gradient of `Compete`, `theano.grad` of `ae_bn.model.stages.compete`.
 
-    A winner has its own gradient.  A loser has alpha times the sum of its winners' gradients.
+    A winner has its own gradient, and a loser alpha times the sum of the gradients of the winners
+    of its sign::
+
+        winner: delta
+        loser:  alpha * (sum of the winners' delta)
+        zero:   0
 
     Inputs
         out (n, m); after (n, m), the output of `Compete`, where losers are 0; delta (n, m), the
@@ -68,16 +62,6 @@ class CompeteGradient(Compete):
     """
 
     file = "compete_gradient.cpp"
-
-    def perform(self, node, inputs, outputs):
-        out, after, delta = inputs
-        if not out.shape == after.shape == delta.shape:
-            raise ValueError("after and delta must have the shape of out")
-        before = delta * (after != 0)
-        for own in (out > 0, out < 0):
-            winners = (delta * (own & (after != 0))).sum(axis=1, keepdims=True)
-            before += (own & (after == 0)) * self.alpha * winners
-        outputs[0][0] = before.astype(out.dtype, copy=False)
 
     def L_op(self, inputs, outputs, gradients):
         raise NotImplementedError("second derivatives: use the symbolic kernels")

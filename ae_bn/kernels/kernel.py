@@ -35,7 +35,9 @@ def read_source(name: str) -> str:
 
 
 class Kernel(COp):
-    """An Op with a source in C++ (with OpenMP) and a reference in NumPy, ``perform``.
+    """An Op with a source in C++ (with OpenMP), and no other implementation.
+
+    Its docstring gives the formula or names the symbolic twin, see `ae_bn.kernels`.
 
     Attributes
     ----------
@@ -46,6 +48,7 @@ class Kernel(COp):
     """
 
     file: str
+    perform = None  # Theano asks every Op for its computation in Python
 
     # For Ops without properties: with `__props__ = ()` every process would compile them again.
     def __eq__(self, other):
@@ -56,6 +59,10 @@ class Kernel(COp):
 
     def __str__(self):
         return type(self).__name__
+
+    def make_thunk(self, node, storage_map, compute_map, no_recycling, impl=None):
+        """Return the compiled code, also in those modes of Theano that prefer Python."""
+        return super().make_thunk(node, storage_map, compute_map, no_recycling, impl="c")
 
     def constants(self) -> str:
         """Return C++ definitions that depend on the Op's properties."""

@@ -8,15 +8,12 @@ couples the words of a document, so it goes row by row, and its input is z.
 
 from __future__ import annotations
 
-import numpy as np
-import scipy.special
 import theano.tensor as T
 from theano.gradient import DisconnectedType, grad_undefined
 from theano.graph.basic import Apply
 
 from ae_bn.kernels.kernel import Kernel
-from ae_bn.kernels.normalization import NormalizingKernel, activate
-from ae_bn.kernels.projection import checked_csr
+from ae_bn.kernels.normalization import NormalizingKernel
 
 LOSSES = ["cross_entropy", "squared_error"]
 
@@ -24,6 +21,8 @@ LOSSES = ["cross_entropy", "squared_error"]
 class Loss(NormalizingKernel):
     r"""value = loss(z, target) with z = a h(g) + b, summed over words, mean over documents.
 
+    The twins are `ae_bn.model.losses.cross_entropy` and `squared_error` of the z and out of
+    `ae_bn.model.stages.BatchNormalization`.
     The part of each word is multiplied by its weight.  Without weights the parts are:
 
     cross_entropy, which includes the sigmoid, so that there is no activation::
@@ -84,29 +83,6 @@ class Loss(NormalizingKernel):
         outputs = [T.scalar, T.matrix, T.vector, T.vector][: 4 if self.gradients else 1]
         return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
 
-    def perform(self, node, inputs, outputs):
-        g, a, b, *statistics, data, indices, indptr, weights = inputs
-        target = checked_csr(data, indices, indptr, g.shape[1]).toarray()
-        if len(target) != len(g):
-            raise ValueError("g and the target must have the same number of rows")
-        h, scale = self.standardisation.apply(g, statistics)
-        z = a * h + b
-        if self.loss == "cross_entropy":
-            value = np.logaddexp(0, z) - target * z
-            delta = activate("sigmoid", z)[0] - target
-        else:
-            out, slope = activate(self.activation, z)
-            value = (out - target) ** 2
-            delta = 2 * (out - target) * slope
-        value, delta = value * weights, delta * weights / len(g)
-        dg = self.standardisation.adjoint(delta * a, h, scale)
-        results = [value.sum() / len(g), dg, (delta * h).sum(axis=0), delta.sum(axis=0)]
-        for output, result in zip(outputs, results):
-            output[0] = np.asarray(result, dtype=g.dtype)
-        if self.inplace:
-            g[...] = dg
-            outputs[1][0] = g
-
     def L_op(self, inputs, outputs, gradients):
         upper, *others = gradients
         if not all(isinstance(other.type, DisconnectedType) for other in others):
@@ -133,7 +109,7 @@ class Loss(NormalizingKernel):
 class Multinomial(Kernel):
     r"""value = -sum_j target_j log softmax(z)_j, mean over documents.
 
-    With the document's total t = sum_j target_j::
+    The twin is `ae_bn.model.losses.multinomial`.  With the document's total t = sum_j target_j::
 
         t (top + log(s)) - sum_j target_j z_j, top = max z, s = sum_j exp(z_j - top),
         its derivative by z: t softmax(z) - target
@@ -174,21 +150,6 @@ class Multinomial(Kernel):
         dtype = inputs[0].dtype
         outputs = [T.scalar, T.matrix][: 2 if self.gradients else 1]
         return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
-
-    def perform(self, node, inputs, outputs):
-        z, data, indices, indptr = inputs
-        target = checked_csr(data, indices, indptr, z.shape[1]).toarray()
-        if len(target) != len(z):
-            raise ValueError("z and the target must have the same number of rows")
-        value = -(target * scipy.special.log_softmax(z, axis=1)).sum() / len(z)
-        outputs[0][0] = np.asarray(value, dtype=z.dtype)
-        if self.gradients:
-            total = target.sum(axis=1, keepdims=True)
-            dz = (total * scipy.special.softmax(z, axis=1) - target) / len(z)
-            outputs[1][0] = dz.astype(z.dtype, copy=False)
-        if self.inplace:
-            z[...] = outputs[1][0]
-            outputs[1][0] = z
 
     def L_op(self, inputs, outputs, gradients):
         upper, *others = gradients

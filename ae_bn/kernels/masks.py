@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import theano.tensor as T
 from theano.gradient import DisconnectedType
 from theano.graph.basic import Apply
 
 from ae_bn.kernels.kernel import Kernel
 
-M1, M2 = 2**31 - 1, 2**31 - 21069
-
 
 class Mask(Kernel):
     r"""mask = (draw >= rate) / (1 - rate), a draw in (0, 1) for every value.
+
+    The twin is `ae_bn.model.stages.dropout_mask`.
 
     The draws equal those of ``MRG_RandomStream.uniform``, the generator MRG31k3p (L'Ecuyer and
     Touzin 2000).  It has lanes that advance in parallel, and lane i mod n_lanes draws value i.  The
@@ -34,22 +33,6 @@ class Mask(Kernel):
     def make_node(self, state, rate, values):
         state, rate, values = (T.as_tensor_variable(v) for v in (state, rate, values))
         return Apply(self, [state, rate, values], [values.type(), state.type()])
-
-    def perform(self, node, inputs, outputs):
-        state, rate, values = inputs
-        lanes, rounds = state.astype(np.int64), []
-        for first in range(0, values.size, len(lanes)):
-            active = lanes[: values.size - first]
-            x1, x2, x3, y1, y2, y3 = active.T
-            x = (2**22 * x2 + (2**7 + 1) * x3) % M1
-            y = (2**15 * y1 + (2**15 + 1) * y3) % M2
-            active[:] = np.stack([x, x1, x2, y, y1, y2], axis=1)
-            rounds.append(np.where(x <= y, x - y + M1, x - y))
-        draws = np.concatenate([np.zeros(0, np.int64), *rounds]).reshape(values.shape)
-        dtype = values.dtype.type
-        mask = (draws.astype(dtype) * dtype(2.0**-31) >= rate) / (1 - rate)
-        outputs[0][0] = np.asarray(mask, dtype=dtype)
-        outputs[1][0] = lanes.astype(state.dtype)
 
     def connection_pattern(self, node):
         return [[False, False]] * 3

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-import scipy.special
 import theano.tensor as T
 from theano.gradient import DisconnectedType, grad_undefined
 from theano.graph.basic import Apply
@@ -35,22 +33,6 @@ class Standardisation(NamedTuple):
             f"population = {int(self.population)};\n"
             f"static const double epsilon = {self.epsilon!r};"
         )
-
-    def apply(self, g, statistics):
-        """Return h(g) and 1 / std, in NumPy."""
-        mean, variance = statistics if self.population else (g.mean(axis=0), g.var(axis=0))
-        scale = 1 / np.sqrt(variance + self.epsilon) if self.normalize else np.ones(g.shape[1])
-        return (g - mean if self.center else g) * scale, scale
-
-    def adjoint(self, delta, h, scale):
-        """Return the gradient of g from that of h, in NumPy."""
-        if not self.population:
-            # Without center the variance is still taken about the mean, so the part of the gradient
-            # that goes through it acts on g - mean.
-            centred = h - h.mean(axis=0)
-            through_std = centred * (delta * h).mean(axis=0) if self.normalize else 0
-            delta = delta - (delta.mean(axis=0) if self.center else 0) - through_std
-        return delta * scale
 
 
 class NormalizingKernel(Kernel):
@@ -86,7 +68,14 @@ class NormalizingKernel(Kernel):
 
 
 class Normalize(NormalizingKernel):
-    """out = activation(a h(g) + b).
+    """out = activation(a h(g) + b), h over the documents.
+
+    The twin is `ae_bn.model.stages.BatchNormalization` with an activation after it::
+
+        h = (g - mean) * scale, scale = 1 / sqrt(variance + epsilon)
+
+    Without center, h = g * scale, but the variance is about the mean all the same.  Without
+    normalize, scale = 1.
 
     Inputs
         g (n, m); a, b, mean, variance (m,)
@@ -99,12 +88,6 @@ class Normalize(NormalizingKernel):
     def make_node(self, *given):
         inputs = [T.as_tensor_variable(v) for v in given]
         return Apply(self, inputs, [T.matrix(dtype=inputs[0].dtype)])
-
-    def perform(self, node, inputs, outputs):
-        g, a, b, *statistics = inputs
-        h, _ = self.standardisation.apply(g, statistics)
-        out, _ = activate(self.activation, a * h + b)
-        outputs[0][0] = out.astype(g.dtype, copy=False)
 
     def activated(self, activation):
         """Return the same kernel with another activation."""
@@ -123,6 +106,14 @@ class Normalize(NormalizingKernel):
 
 class NormalizeGradient(NormalizingKernel):
     """The gradients of g, a and b in `Normalize`; it computes h again, which is cheap.
+
+    With z = a h + b, d = delta activation'(z) and means over the documents::
+
+        dg = a scale (d - mean(d) - (h - mean(h)) mean(d h))
+        da = sum(d h), db = sum(d), over the documents
+
+    mean(d) is there only with center, and the last term only with normalize.  Both are missing with
+    the statistics of the population, which are constants.
 
     Inputs
         g (n, m); a, b, mean, variance (m,); delta (n, m), the gradient of out
@@ -160,24 +151,14 @@ class NormalizeGradient(NormalizingKernel):
             self, inputs, [T.matrix(dtype=dtype), T.vector(dtype=dtype), T.vector(dtype=dtype)]
         )
 
-    def perform(self, node, inputs, outputs):
-        g, a, b, *statistics, delta = inputs
-        h, scale = self.standardisation.apply(g, statistics)
-        delta = delta * activate(self.activation, a * h + b)[1]
-        dg = self.standardisation.adjoint(delta * a, h, scale)
-        results = [dg, (delta * h).sum(axis=0), delta.sum(axis=0)]
-        for output, result in zip(outputs, results):
-            output[0] = result.astype(g.dtype, copy=False)
-        if self.inplace:
-            g[...] = dg
-            outputs[0][0] = g
-
     def infer_shape(self, fgraph, node, shapes):
         return [shapes[0], shapes[1], shapes[1]]
 
 
 class LayerNormalize(Kernel):
     """out = activation(a h(g) + b), where h is taken over the units of each document.
+
+    The twin is `ae_bn.model.stages.LayerNormalization` with an activation after it.
 
     Inputs
         g (n, m); a, b (m,)
@@ -208,12 +189,6 @@ class LayerNormalize(Kernel):
         inputs = [T.as_tensor_variable(v) for v in given]
         return Apply(self, inputs, [T.matrix(dtype=inputs[0].dtype)])
 
-    def perform(self, node, inputs, outputs):
-        g, a, b = inputs
-        h, _ = self.standardisation.apply(g.T, None)
-        out, _ = activate(self.activation, a * h.T + b)
-        outputs[0][0] = out.astype(g.dtype, copy=False)
-
     def activated(self, activation):
         """Return the same kernel with another activation."""
         return LayerNormalize(self.standardisation, activation)
@@ -228,6 +203,13 @@ class LayerNormalize(Kernel):
 
 class LayerNormalizeGradient(LayerNormalize):
     """The gradients of g, a and b in `LayerNormalize`.
+
+    With z = a h + b, d = delta activation'(z) and means over the units of each document::
+
+        dg = scale (a d - mean(a d) - (h - mean(h)) mean(a d h))
+        da = sum(d h), db = sum(d), over the documents
+
+    The switches act on dg as in `NormalizeGradient`.
 
     Inputs
         g (n, m); a, b (m,); delta (n, m), the gradient of out
@@ -244,16 +226,6 @@ class LayerNormalizeGradient(LayerNormalize):
             self, inputs, [T.matrix(dtype=dtype), T.vector(dtype=dtype), T.vector(dtype=dtype)]
         )
 
-    def perform(self, node, inputs, outputs):
-        g, a, b, delta = inputs
-        h, scale = self.standardisation.apply(g.T, None)
-        h = h.T
-        delta = delta * activate(self.activation, a * h + b)[1]
-        dg = self.standardisation.adjoint((delta * a).T, h.T, scale).T
-        results = [dg, (delta * h).sum(axis=0), delta.sum(axis=0)]
-        for output, result in zip(outputs, results):
-            output[0] = np.ascontiguousarray(result, dtype=g.dtype)
-
     def L_op(self, inputs, outputs, gradients):
         raise NotImplementedError("second derivatives: use the symbolic kernels")
 
@@ -263,6 +235,8 @@ class LayerNormalizeGradient(LayerNormalize):
 
 class Statistics(Kernel):
     """The mean and the biased variance of every column of g.
+
+    The twin is `ae_bn.model.stages.batch_statistics`.
 
     Inputs
         g (n, m)
@@ -279,22 +253,6 @@ class Statistics(Kernel):
         g = T.as_tensor_variable(g)
         return Apply(self, [g], [T.vector(dtype=g.dtype), T.vector(dtype=g.dtype)])
 
-    def perform(self, node, inputs, outputs):
-        (g,) = inputs
-        outputs[0][0], outputs[1][0] = g.mean(axis=0), g.var(axis=0)
-
     def infer_shape(self, fgraph, node, shapes):
         ((_, m),) = shapes
         return [(m,), (m,)]
-
-
-def activate(activation, z):
-    """Return the activation of z and its derivative, in NumPy."""
-    if activation == "relu":
-        return np.maximum(0, z), np.where(np.isnan(z), z, z > 0)
-    if activation == "sigmoid":
-        out = scipy.special.expit(z)
-        return out, out * (1 - out)
-    if activation == "tanh":
-        return np.tanh(z), 1 - np.tanh(z) ** 2
-    return z, np.ones_like(z)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import theano.tensor as T
-from scipy.sparse import csr_matrix
 from theano.gradient import DisconnectedType, grad_undefined
 from theano.graph.basic import Apply
 
@@ -12,6 +11,8 @@ from ae_bn.kernels.kernel import Kernel
 
 class Project(Kernel):
     r"""out = x W, for a CSR matrix x.
+
+    The twin is `ae_bn.model.stages.g` of sparse x.
 
     Inputs
         data (number of non-zeros,), indices (the same,), indptr (n + 1,): x, (n, n_in);
@@ -25,10 +26,6 @@ class Project(Kernel):
     def make_node(self, data, indices, indptr, W):
         inputs = [T.as_tensor_variable(v) for v in (data, indices, indptr, W)]
         return Apply(self, inputs, [T.matrix(dtype=inputs[-1].dtype)])
-
-    def perform(self, node, inputs, outputs):
-        data, indices, indptr, W = inputs
-        outputs[0][0] = checked_csr(data, indices, indptr, len(W)) @ W
 
     def L_op(self, inputs, outputs, gradients):
         data, indices, indptr, W = inputs
@@ -70,18 +67,5 @@ class ProjectTransposed(Kernel):
             [T.matrix(dtype=inputs[-1].dtype)],
         )
 
-    def perform(self, node, inputs, outputs):
-        data, indices, indptr, delta, n_words = inputs
-        outputs[0][0] = checked_csr(data, indices, indptr, int(n_words)).T @ delta
-
     def infer_shape(self, fgraph, node, shapes):
         return [(node.inputs[-1], shapes[3][1])]
-
-
-def checked_csr(data, indices, indptr, n_words):
-    """Return the CSR matrix after the same checks as in C."""
-    x = csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, n_words))
-    x.check_format(full_check=True)
-    if not x.has_sorted_indices:
-        raise ValueError("CSR: column indices must be sorted in every row (sort_indices())")
-    return x

@@ -2,7 +2,6 @@ r"""The number of documents with a query's label among its k nearest, from a mat
 
 from __future__ import annotations
 
-import numpy as np
 import theano.tensor as T
 from theano.graph.basic import Apply
 
@@ -35,13 +34,6 @@ class CountRelevant(Kernel):
     def make_node(self, *given):
         *inputs, k = (T.as_tensor_variable(v) for v in given)
         return Apply(self, [*inputs, T.cast(k, "int64")], [T.vector(dtype=inputs[0].dtype)])
-
-    def perform(self, node, inputs, outputs):
-        scores, offset, scale, document_offset, document_scale, own, labels, k = inputs
-        values = (scores + offset[:, None] + document_offset) * scale[:, None] * document_scale
-        nearest = np.argsort(-values, axis=1, kind="stable")[:, : int(k)]
-        found = (labels[nearest] == own[:, None]).sum(axis=1)
-        outputs[0][0] = found.astype(scores.dtype)
 
     def infer_shape(self, fgraph, node, shapes):
         return [shapes[1]]

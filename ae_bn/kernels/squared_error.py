@@ -27,13 +27,11 @@ empty reconstruction.  Everything that is added up over documents is added in do
 
 from __future__ import annotations
 
-import numpy as np
 import theano.tensor as T
 from theano.gradient import DisconnectedType, grad_undefined
 from theano.graph.basic import Apply
 
 from ae_bn.kernels.product import BlasKernel
-from ae_bn.kernels.projection import checked_csr
 from ae_bn.kernels.updates import Update
 
 
@@ -52,6 +50,8 @@ def pays(n_units: int, batch_size: int) -> bool:
 
 class SquaredError(BlasKernel):
     r"""``loss = |H W^T + 1 b^T - X|^2 / n``, from the equations in the module's docstring.
+
+    The twin is `ae_bn.model.losses.squared_error` of out = H W^T + 1 b^T.
 
     Inputs
         H (n, d); W (m, d); b (m,); data, indices, indptr: X, CSR, (n, m)
@@ -82,15 +82,6 @@ class SquaredError(BlasKernel):
         dtype = inputs[0].dtype
         outputs = [T.scalar, T.matrix, T.vector][: 3 if self.gradients else 1]
         return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
-
-    def perform(self, node, inputs, outputs):
-        H, W, b, data, indices, indptr = inputs
-        X = checked_csr(data, indices, indptr, len(W)).toarray()
-        difference = H @ W.T + b - X
-        results = [(difference**2).sum() / len(H), 2 / len(H) * difference @ W]
-        results += [2 / len(H) * difference.sum(axis=0)]
-        for output, result in zip(outputs, results):
-            output[0] = np.asarray(result, dtype=H.dtype)
 
     def L_op(self, inputs, outputs, gradients):
         upper, *others = gradients
@@ -128,11 +119,6 @@ class SquaredErrorGradient(BlasKernel):
         inputs = [T.as_tensor_variable(v) for v in given]
         return Apply(self, inputs, [T.matrix(dtype=inputs[2].dtype)])
 
-    def perform(self, node, inputs, outputs):
-        upper, H, W, b, data, indices, indptr = inputs
-        difference = H @ W.T + b - checked_csr(data, indices, indptr, len(W)).toarray()
-        outputs[0][0] = (upper * 2 / len(H) * difference.T @ H).astype(W.dtype)
-
     def infer_shape(self, fgraph, node, shapes):
         return [shapes[2]]
 
@@ -149,9 +135,3 @@ class SquaredErrorUpdate(Update, BlasKernel):
 
     file = "squared_error_update.cpp"
     gradient = ["upper", "H", "b", "data", "indices", "indptr"]
-
-    def perform(self, node, inputs, outputs):
-        rate, t, upper, H, b, *documents, W = inputs[:9]
-        d = [[None]]
-        SquaredErrorGradient().perform(None, [upper, H, W, b, *documents], d)
-        super().perform(node, [rate, t, d[0][0], *inputs[8:]], outputs)

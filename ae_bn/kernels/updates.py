@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import theano.tensor as T
 from theano.graph.basic import Apply
 
 from ae_bn.kernels.kernel import Kernel
-from ae_bn.kernels.projection import checked_csr
 
 # The names of the state of each optimiser; update.h has its equations.
 STATE = {"sgd": "", "nesterov": "v", "adam": "mv"}
@@ -15,6 +13,8 @@ STATE = {"sgd": "", "nesterov": "v", "adam": "mv"}
 
 class Update(Kernel):
     """The new parameter and the new state, by the rule of an optimiser.
+
+    The twin is the function of `ae_bn.model.optimizers` that has the rule's name.
 
     Inputs
         rate (scalar); t (scalar), the number of this step, from 1; d, p and the state, all of
@@ -60,30 +60,6 @@ class Update(Kernel):
         inputs = [T.as_tensor_variable(v) for v in given]
         return Apply(self, inputs, [v.type() for v in inputs[2 + len(self.gradient) :]])
 
-    def perform(self, node, inputs, outputs):
-        rate, t, d, *values = inputs
-        for value, new, output in zip(values, self._step(rate, t, d, *values), outputs):
-            if self.inplace:
-                value[...] = new
-                output[0] = value
-            else:
-                output[0] = np.asarray(new, dtype=value.dtype)
-
-    def _step(self, rate, t, d, p, *state):
-        """Return the new p and the new state, in NumPy."""
-        constants = dict(self.hyperparameters)
-        if self.rule == "sgd":
-            return [p - rate * d]
-        if self.rule == "nesterov":
-            momentum = constants["momentum"]
-            v = momentum * state[0] - rate * d
-            return [p + momentum * v - rate * d, v]
-        beta1, beta2 = constants["beta1"], constants["beta2"]
-        m = beta1 * state[0] + (1 - beta1) * d
-        v = beta2 * state[1] + (1 - beta2) * d**2
-        std = np.sqrt(v / (1 - beta2 ** float(t))) + constants["epsilon"]
-        return [p - rate * m / (1 - beta1 ** float(t)) / std, m, v]
-
     def infer_shape(self, fgraph, node, shapes):
         return shapes[2 + len(self.gradient) :]
 
@@ -101,18 +77,6 @@ class RowsUpdate(Update):
     file = "rows_update.cpp"
     gradient = ["rows", "d"]
 
-    def perform(self, node, inputs, outputs):
-        rate, t, rows, d, *values = inputs
-        if len(d) != len(rows) or not ((rows >= 0) & (rows < len(values[0]))).all():
-            raise ValueError("d must have a row of p for each of rows")
-        parts = [[None] for _ in values]
-        Update(self.rule, self.hyperparameters).perform(
-            node, [rate, t, d, *(value[rows] for value in values)], parts
-        )
-        for value, (part,), output in zip(values, parts, outputs):
-            output[0] = value if self.inplace else value.copy()
-            output[0][rows] = part
-
 
 class ProjectionUpdate(Update):
     """`Update` of W in x W, which uses each row of the gradient x^T delta as soon as it is formed.
@@ -126,8 +90,3 @@ class ProjectionUpdate(Update):
 
     file = "projection_update.cpp"
     gradient = ["data", "indices", "indptr", "delta"]
-
-    def perform(self, node, inputs, outputs):
-        rate, t, data, indices, indptr, delta, W = inputs[:7]
-        d = checked_csr(data, indices, indptr, len(W)).T @ delta
-        super().perform(node, [rate, t, d, *inputs[6:]], outputs)

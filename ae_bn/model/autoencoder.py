@@ -251,6 +251,15 @@ class Autoencoder:
         """Set the learning rate of the steps that follow."""
         self.learning_rate.set_value(as_float(learning_rate))
 
+    def anneal(self, done: float):
+        """Set what depends on the share of the epochs that is done: here nothing.
+
+        Parameters
+        ----------
+        done : float
+            The share of ``training.epochs`` that is done before the steps that follow.
+        """
+
     def train(self, X) -> np.ndarray:
         """Make one step on a minibatch, csr_matrix (n, n_words) of floatX with sorted indices.
 

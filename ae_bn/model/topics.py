@@ -55,6 +55,17 @@ theta sums to 1, so the mean row adds the same vector to f of every document, as
 functions are those without it, and only the path of training differs.  The last one is for a b
 that starts at the logarithms of the words' shares (``model.output_start: data``).
 
+**An output whose BN goes away.**  ``annealed`` begins with BN and ends without, as in SCHOLAR
+(Card et al. 2018, arXiv 1705.09296)::
+
+    f = a (g - s mean) / std^s + b                                                  (6)
+
+The share s falls from 1 to 0 in equal steps during the first three quarters of the epochs.  At 0,
+a is one more factor of the columns of W.  SCHOLAR takes a weighted mean of both outputs instead.
+There BN, with the larger numbers, prevails until it is gone at once; a power of std fades evenly.
+Stored as population statistics are the s mean and the std^(2 s) - epsilon of (6), so evaluation
+reads any epoch as it reads BN.
+
 **Training and evaluation.**  Training drops outputs of the encoder's last layer and shares of
 topics, as ProdLDA does; the shares that are left need not sum to 1.  Evaluation drops nothing:
 
@@ -87,8 +98,10 @@ from ae_bn.config import ModelConfig
 from ae_bn.model.autoencoder import CHUNK, Autoencoder, drop_words
 from ae_bn.model.layers import decoder_rows
 from ae_bn.model.losses import LOSSES
-from ae_bn.model.stages import MASK_STREAMS, Softmax
-from ae_bn.model.variables import shared
+from ae_bn.model.stages import MASK_STREAMS, BatchNormalization, Softmax
+from ae_bn.model.variables import as_float, set_values, shared
+
+ANNEALED_UNTIL = 0.75  # of the epochs: from here on an annealed output has no BN
 
 
 class Prior(NamedTuple):
@@ -135,6 +148,44 @@ def sample(mean, log_variance, epsilon):
         Draws of a standard normal.
     """
     return mean + T.exp(log_variance / 2) * epsilon
+
+
+def annealed(mean, variance, share, epsilon):
+    """Return the statistics that standardise as equation (6) does, by arrays or expressions.
+
+    Parameters
+    ----------
+    mean, variance : theano vectors or arrays, (n_words,)
+        Those of g.
+    share : theano scalar or float
+        The share s: with 1 the statistics are unchanged, with 0 they change nothing.
+    epsilon : float
+        The number that is added to the variance, inside the root.
+    """
+    return share * mean, (variance + epsilon) ** share - epsilon
+
+
+class AnnealedBatchNormalization(BatchNormalization):
+    """BN that gives way to none: equation (6), with the a, b and statistics of another.
+
+    Parameters
+    ----------
+    bn : BatchNormalization
+        The layer word whose variables this one uses.
+    share : theano scalar
+        The share s.
+    """
+
+    def __init__(self, bn: BatchNormalization, share):
+        vars(self).update(vars(bn))
+        self.share = share
+
+    def statistics(self, g, population=False):
+        """Return the mean and the variance that standardise g; stored ones are annealed already."""
+        if population:
+            return self.mean, self.variance
+        mean, variance = self.batch_statistics(g)
+        return annealed(mean, variance, self.share, self.epsilon)
 
 
 def forward(x, layers, epsilon, population=False, noise=None):
@@ -205,9 +256,11 @@ class TopicModel(Autoencoder):
     ):
         topics = config.topics
         assert topics is not None
+        self._output = topics.output
         self.prior = laplace_prior(topics.number, topics.alpha)
         draws = np.random.default_rng(0).standard_normal((CHUNK, topics.number))
         self._epsilon = shared(draws, "epsilon")  # of evaluation
+        self._share = shared(1, "share")  # of BN in an annealed output
         super().__init__(config, optimizer, n_words, kernels, many_documents)
 
     def _forward(self, x, layers, population=False, noise=None):
@@ -224,6 +277,20 @@ class TopicModel(Autoencoder):
         mean, log_variance, words = signals[-3:]
         kl = kl_divergence(mean.z, log_variance.z, self.prior).mean()
         return layers[-1].loss(LOSSES[self.config.loss], words, target, weights) + kl
+
+    def anneal(self, done: float):
+        """Set the share of BN in an annealed output: 1 at first, 0 after 3/4 of the epochs."""
+        self._share.set_value(as_float(max(0.0, 1 - done / ANNEALED_UNTIL)))
+
+    def update_population_statistics(self, X):
+        """Recompute the population statistics over documents X, (n, n_words); see (6)."""
+        super().update_population_statistics(X)
+        bn = self.layers[-1].batch_normalization
+        if self._output == "annealed":
+            mean, variance = (v.get_value().astype(np.float64) for v in (bn.mean, bn.variance))
+            mean, variance = annealed(mean, variance, float(self._share.get_value()), bn.epsilon)
+            set_values(bn.mean, mean)
+            set_values(bn.variance, variance)
 
     def reconstruct(self, X) -> np.ndarray:
         """Return the probabilities of the words, dense (n, n_words), for theta of documents X."""
@@ -260,8 +327,9 @@ class TopicModel(Autoencoder):
     def _decoder(self):
         """The decoder's layer as ``model.topics.output`` asks for it, over the same W, a and b."""
         layer, bn = self.layers[-1], self.layers[-1].batch_normalization
-        assert self.config.topics is not None
-        if self.config.topics.output == "held_bias":
+        if self._output == "annealed":
+            bn = AnnealedBatchNormalization(bn, self._share)
+        if self._output == "held_bias":
             bn = copy.copy(bn)
             bn.b = zero_grad(bn.b)
         W = layer.projection.W

@@ -235,9 +235,9 @@ def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``effect``, ``metric``, ``setting`` (the experiment), ``seed`` and ``value``, and a column
-        for every factor with the level that all arms share.  A comparison is missing where its
-        arms are.
+        ``effect``, ``metric``, ``setting`` (the level of the factor ``corpus``, or else the
+        experiment), ``seed`` and ``value``, and a column for every factor with the level that all
+        arms share.  A comparison is missing where its arms are.
     """
     metrics = [name for name in METRICS if name in table]
     by = ["snapshot", "seed", *(["learning_rate"] if experiment.rate_grid else [])]
@@ -255,6 +255,7 @@ def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
         shared = {factor: levels[factor].iloc[0] for factor in levels
                   if levels[factor].nunique() == 1}  # fmt: skip
         long = value.melt(var_name="metric", ignore_index=False).dropna().reset_index()
-        parts.append(long.assign(effect=contrast.title, setting=experiment.name, **shared))
+        setting = shared.get("corpus", experiment.name)
+        parts.append(long.assign(effect=contrast.title, setting=setting, **shared))
     columns = ["effect", "metric", "setting", "seed", "value"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

@@ -131,9 +131,12 @@ def document_map(
 
 
 def colors_of(names: list) -> dict:
-    """Return a colour, such as "#1f77b4", for each name; they repeat after 20."""
-    palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
-    return {name: to_hex(palette(i % palette.N)) for i, name in enumerate(names)}
+    """Return a colour of its own, such as "#1f77b4", for each name; many names have close ones."""
+    if len(names) > 20:
+        shades = colormaps["nipy_spectral"](np.linspace(0.05, 0.95, len(names)))
+    else:
+        shades = colormaps["tab10" if len(names) <= 10 else "tab20"].colors
+    return {name: to_hex(shade) for name, shade in zip(names, shades)}
 
 
 def render(template: str, **values) -> str:

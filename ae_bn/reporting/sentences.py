@@ -162,13 +162,15 @@ class ExperimentNumbers(Sentences):
         """Return an effect of ``experiment.compare`` with its interval over seeds.
 
         It is a mean over the places of the comparison and the kept epochs; ``where`` keeps the
-        places with a level of a factor, such as ``rate="0.008"``.
+        places with a level of a factor, such as ``rate="0.008"``, or one epoch, such as
+        ``snapshot="last"``.
         """
         check_name(name, set(self.effects["effect"]), self.where)
         check_name(metric, METRICS, self.where)
         for factor, level in where.items():
-            check_name(factor, self.config.factors, self.where)
-            check_name(level, self.config.factors[factor], self.where)
+            levels = {"snapshot": set(self.effects["snapshot"]), **self.config.factors}
+            check_name(factor, levels, self.where)
+            check_name(level, levels[factor], self.where)
         rows = find(self.effects, name, metric, where)
         if rows.empty:
             raise UserError(f"{self.where}: no runs for {metric}, {name!r} at {where}")

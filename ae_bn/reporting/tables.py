@@ -263,7 +263,8 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     if experiment.compare:
         parts.append(
             "Differences are taken seed by seed, at equal learning rates, as means over the kept "
-            "epochs and the places of the comparison. The interval is over seeds."
+            "epochs and the places of the comparison. The interval is over seeds, or over corpora "
+            "where there are several."
         )
     parts.append("\n".join(f"- {METRICS[m].title}: {METRICS[m].meaning}." for m in report.metrics))
     if report.published:

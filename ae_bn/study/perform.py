@@ -20,7 +20,7 @@ from ae_bn.evaluation import probes as evaluation
 from ae_bn.evaluation.codes import PathMeter, snapshot_metrics
 from ae_bn.evaluation.curvature import CurvatureMeter
 from ae_bn.evaluation.probes import corpus_splits
-from ae_bn.evaluation.topics import topic_metrics
+from ae_bn.evaluation.topics import row_metrics, topic_metrics
 from ae_bn.files import file_digest, fingerprint, write_json
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.model_file import write_model
@@ -157,6 +157,8 @@ def _on_test_documents(
     metrics = snapshot_metrics(*corpus_splits(corpus, codes), *rows, softmax_probe)
     if isinstance(autoencoder, TopicModel):
         metrics = evaluation.merged(metrics, topic_metrics(autoencoder, corpus, rows[1]))
+    elif run.config.evaluation.topic_words:
+        metrics = evaluation.merged(metrics, row_metrics(autoencoder, corpus, rows[1]))
     return codes[1], {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
 
 

@@ -202,6 +202,21 @@ def test_decomposed_labels_are_the_same(tmp_path):
     assert corpus.label_names == ["caf\u00e9"]
 
 
+def test_sources_are_named_as_the_config_has_them(matrix, tmp_path, monkeypatch):
+    """A record of runs must not hold a path of the machine that made them."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "tiny", TINY)
+    with open("t.csv", "w", encoding="utf-8") as file:
+        file.write("text\n" + "apple pear\nplum fig\n" * 10)
+    matrix.file = "m.npz"
+    for config, source in (
+        (make_config(source="folder", folder="tiny"), "folder tiny"),
+        (make_config(source="table", file="t.csv"), "table t.csv"),
+        (matrix, "matrix m.npz"),
+    ):
+        assert data.load_corpus(config).source == source
+
+
 def test_a_matrix_names_the_file_it_was_made_from(matrix, tmp_path):
     (tmp_path / "n.npz").write_bytes((tmp_path / "m.npz").read_bytes())
     for kind in ("words", "labels"):

@@ -17,6 +17,7 @@ from ae_bn.evaluation import curvature
 from ae_bn.model.autoencoder import CHUNK
 from ae_bn.model.topics import TopicModel, kl_divergence, laplace_prior, sample
 from ae_bn.randomness import streams
+from ae_bn.training import fit
 
 TOPICS = ["loss=multinomial", "output_activation=softmax", "output_start=plain"]
 HEADS = [None, "shift", "scale_and_shift"]
@@ -24,6 +25,7 @@ OUTPUTS = {
     "none": ["batch_norm.top=false"],
     "shift": ["batch_norm.top=true", "batch_norm.scale=false"],
     "scale and shift": ["batch_norm.top=true"],
+    "annealed": ["batch_norm.top=true", "topics.output=annealed"],
     **{name: [f"topics.output={name}"] for name in ("centred_rows", "equal_rows", "held_bias")},
 }
 
@@ -147,16 +149,18 @@ def in_numpy(config, state, X, epsilon, statistics=None):
     X, number = X.toarray(), 0
     bn = config.batch_norm
 
-    def layer(x, standardises, activation=lambda z: z):
+    def layer(x, standardises, activation=lambda z: z, share=1):
         nonlocal number
         number += 1
         own = lambda name, default: state.get(f"layer{number}.{name}", default)  # noqa: E731
         g = x @ own("W", None)
         if standardises:
             mean, variance = g.mean(axis=0), ((g - g.mean(axis=0)) ** 2).mean(axis=0)
+            std = np.sqrt(variance + bn.epsilon) ** share
+            mean = share * mean
             if statistics is not None:
-                mean, variance = own("mean", None), own("variance", None)
-            g = (g - mean) / np.sqrt(variance + bn.epsilon)
+                mean, std = own("mean", None), np.sqrt(own("variance", None) + bn.epsilon)
+            g = (g - mean) / std
         return activation(own("a", 1) * g + own("b", 0))
 
     u = np.log1p(X)
@@ -169,7 +173,7 @@ def in_numpy(config, state, X, epsilon, statistics=None):
     rows = {"centred_rows": W - W.mean(axis=0)}
     rows["equal_rows"] = W / norms * np.sqrt((norms**2).mean())
     state = {**state, f"layer{number + 1}.W": rows.get(config.topics.output, W)}
-    f = layer(theta, bn.top)
+    f = layer(theta, bn.top, share=0.6 if config.topics.output == "annealed" else 1)
     V = 1 / config.topics.alpha * (1 - 1 / config.topics.number)
     kl = 0.5 * (np.exp(log_variance) / V + mean**2 / V - 1 + np.log(V) - log_variance).sum(axis=1)
     reconstruction = -(X * (f - logsumexp(f, axis=1, keepdims=True))).sum(axis=1)
@@ -185,6 +189,7 @@ def test_the_same_numbers_as_numpy(float64, counts, heads, output, kernels):
     """The loss with the statistics of the minibatch and of the population, and theta."""
     config = model(*OUTPUTS[output], heads=heads)
     topics = started(config, counts, kernels=kernels)
+    topics.anneal(0.3)
     state = randomize(topics)
     epsilon = topics._epsilon.get_value()[:40]
     loss, inputs = topics.clean_loss(population=False)
@@ -212,12 +217,15 @@ def test_the_same_numbers_as_numpy(float64, counts, heads, output, kernels):
         ("shift", "centred_rows", "symbolic"),
         ("shift", "equal_rows", "symbolic"),
         ("shift", "equal_rows", "fused"),
+        ("shift", "annealed", "symbolic"),
+        ("shift", "annealed", "fused"),
     ],
 )
 def test_gradients_against_finite_differences(float64, counts, heads, output, kernels):
     """Along a random direction, with dropout and sampling on; no kinks in tanh."""
     settings = ["hidden_activation=tanh", "dropout.hidden=0.4", *OUTPUTS[output]]
     topics = started(model(*settings, heads=heads), counts, kernels=kernels)
+    topics.anneal(0.3)
     before = randomize(topics)
 
     def loss_at(state, rate=0.0):
@@ -294,6 +302,29 @@ def test_it_finds_planted_topics(counts):
     assert sorted(correlation.argmax(axis=1)) == [0, 1, 2, 3]
 
 
+def test_an_annealed_output_ends_without_bn(float64, counts):
+    """Its share falls to 0 in three quarters of the epochs; each snapshot evaluates as it was."""
+    settings = ["training.batch_size=20", "training.epochs=8", "training.patience=8"]
+    training = load_config(None, settings).training
+    topics = started(model(*OUTPUTS["annealed"]), counts, learning_rate=0.1)
+    shares, losses = [], []
+
+    def watch(autoencoder, epoch):
+        bn = autoencoder.layers[-1].batch_normalization
+        shares.append(float(autoencoder._share.get_value()))
+        std = np.sqrt(bn.variance.get_value() + bn.epsilon)
+        mean, variance = autoencoder.moments(len(autoencoder.layers) - 1, counts)
+        np.testing.assert_allclose(bn.mean.get_value(), shares[-1] * mean, atol=1e-12)
+        expected = np.sqrt(variance + bn.epsilon) ** shares[-1]
+        np.testing.assert_allclose(std, expected, rtol=1e-10)
+        losses.append(epoch.valid_loss)
+
+    order = np.random.default_rng(0)
+    fit(topics, counts, counts, training, order, [watch])
+    np.testing.assert_allclose(shares, [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0, 0], atol=1e-12)
+    assert topics.evaluate(counts) == pytest.approx(min(losses), rel=1e-12)
+
+
 def test_a_held_bias_stays_at_log_frequencies(float64, counts):
     """Of every word that occurs; the other parameters are trained."""
     config = model("topics.output=held_bias", "output_start=data")
@@ -328,6 +359,7 @@ def test_centred_rows_change_no_function_without_dropout(float64, counts):
         (["topics={number: 5, alpha: 1.0, heads: all}"], "topics.heads"),
         (["topics.output=rows"], "topics.output"),
         (["topics.output=equal_rows", "batch_norm.top=true"], "an output without BN; set batch_no"),
+        (["topics.output=annealed"], "annealed starts from BN in the output: set batch_norm.top"),
     ],
 )
 def test_settings_that_do_not_go_together(setting, message):

@@ -368,9 +368,11 @@ def test_diverged_runs_are_kept(run_in_numpy, config_file, tmp_path):
 def test_a_run_of_a_topic_model(float32, folder, tmp_path):
     """Its results have the measures of topics, and its file the topics of new texts."""
     settings = ["data.source=folder", f"data.folder={folder}", "model.layers=[8]"]
-    settings += ["model.topics={number: 3, alpha: .1, heads: shift}", "training.batch_size=20"]
-    settings += ["training.epochs=2", "training.path_epochs=1", "experiment.keep_models=true"]
-    settings += ["theano.kernels=symbolic", "experiment.references=[]"]
+    settings += ["training.batch_size=20", "training.epochs=2", "training.path_epochs=1"]
+    settings += ["experiment.keep_models=true", "theano.kernels=symbolic"]
+    settings += ["experiment.references=[]"]
+    settings += ["experiment.factors.corpus={own: {data.source: folder}}"]
+    settings += ["experiment.factors.topics={few: {model.topics.number: 3}}"]
     include = {"heads": "BN", "output": "shift and scale", "dropout": "none"}
     config = load_config("configs/topics.yaml", [*settings, f"experiment.include=[{include}]"])
     runs = plan_runs(config.replace({"experiment.rate_grid": []}), [1], tmp_path)
@@ -380,6 +382,17 @@ def test_a_run_of_a_topic_model(float32, folder, tmp_path):
     assert table["npmi"].between(-1, 1).all() and (table["perplexity"] > 1).all()
     theta = Encoder.load(runs[0].directory / "model.safetensors").transform(["ax bx", "kz"])
     np.testing.assert_allclose(theta.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_the_rows_of_an_autoencoder_are_measured_as_topics(float32, folder, tmp_path):
+    settings = ["data.source=folder", f"data.folder={folder}", "model.layers=[8]"]
+    settings += ["training.batch_size=20", "training.epochs=2", "theano.kernels=symbolic"]
+    settings += ["experiment.include=[{bn: output, masking: none}]", "experiment.rate_grid=[]"]
+    runs = plan_runs(load_config("configs/topics_plain.yaml", settings), [1], tmp_path)
+    perform(runs[0])
+    table = results_table(runs).set_index("snapshot")
+    assert table["npmi"].between(-1, 1).all() and table["unique_words"].between(0, 1).all()
+    assert "perplexity" not in table or table["perplexity"].isna().all()  # it is no topic model
 
 
 @pytest.fixture
