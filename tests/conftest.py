@@ -157,10 +157,15 @@ def symbolic_in_numpy(request):
 
 @contextmanager
 def own_models():
-    """Do runs in NumPy, with models that no other test is given."""
+    """Do runs in NumPy, with models that no other test is given, and without kernels."""
+    make = compiled._autoencoder.__wrapped__
+
+    def symbolic(model, optimizer, kernels, many_documents, n_words):
+        return make(model, optimizer, "symbolic", many_documents, n_words)
+
     with pytest.MonkeyPatch.context() as patched, in_numpy("float32"):
-        for kept in ("_autoencoder", "_hessian"):
-            patched.setattr(compiled, kept, lru_cache(getattr(compiled, kept).__wrapped__))
+        patched.setattr(compiled, "_autoencoder", lru_cache(symbolic))
+        patched.setattr(compiled, "_hessian", lru_cache(compiled._hessian.__wrapped__))
         yield
 
 

@@ -108,4 +108,4 @@ def test_the_home_directory_is_meant_by_its_sign(capsys, monkeypatch, tmp_path):
     command = ["run", "--config=~/c.yaml", "--out=~/out", "--dry-run", *table]
     code, out, err = call(capsys, monkeypatch, *command)
     assert code == 0, err
-    assert str(tmp_path / "out" / "runs") in out and "~" not in out
+    assert str(tmp_path / "out" / "runs") in out and "~/out" not in out

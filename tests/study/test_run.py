@@ -280,6 +280,7 @@ def test_every_setting_of_a_run_names_it_but_how_often_it_is_saved():
     }
     curvature = dict(epochs=[0], documents=100, eigenvalues=1, draws=1, steps=10)
     others["evaluation.curvature"] = curvature
+    others["evaluation.topic_words"] = True
     others["model.competition"] = dict(k=8, alpha=6.26)
     config = load_config(None, ["model.hidden_activation=tanh"])
     identity = _identity(config, None, "data")
