@@ -62,8 +62,9 @@ def test_topics_of_a_table(capsys, monkeypatch, table, tmp_path):
     theta = encoder.transform(texts)
     for row in found.itertuples():
         assert len(row.words.split()) == 10 and row.words in printed
-        typical = row.documents.split("; ")
-        assert set(typical) == set(texts.index[np.argsort(-theta[:240, row.topic])[:3]])
+        shares = pd.Series(theta[:240, row.topic], texts.index[:240])
+        typical = shares[row.documents.split("; ")]  # up to ties in the digits that are kept
+        assert len(typical) == 3 and typical.min() > shares.nlargest(3).min() - 1e-3
     assert encoder.similar(["gull tide"])[0][0].name.startswith("d")
     page = (out / "topics.html").read_text("utf-8")
     assert page.count("<circle") == 241 and "<b>d" in page and "&lt;b&gt;" in page
