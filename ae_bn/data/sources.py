@@ -224,15 +224,7 @@ def _from_folder(config, progress) -> Texts:
             + "".join(f"; {remark}" for remark in documents.remarks)
         )
     parts, labels, texts = map(list, zip(*read))
-    return _divided(
-        texts,
-        labels,
-        parts,
-        f"folder {printable(config.folder)}",
-        documents.remarks,
-        config,
-        progress,
-    )
+    return _divided(texts, labels, parts, documents.remarks, config, progress)
 
 
 def _find_parts(folder: Path) -> dict[str, str]:
@@ -305,9 +297,7 @@ def _from_table(config, progress) -> Texts:
         raise UserError(
             f"{shown}: part is '{parts[0]}' in every row: write train or test, and use both"
         )
-    return _divided(
-        texts, labels, parts, f"table {printable(config.file)}", documents.remarks, config, progress
-    )
+    return _divided(texts, labels, parts, documents.remarks, config, progress)
 
 
 def _column(values: list[str | None], name: str, path: str) -> list[str]:
@@ -323,7 +313,7 @@ def _column(values: list[str | None], name: str, path: str) -> list[str]:
     return cells
 
 
-def _divided(texts, labels, parts, source, remarks, config, progress) -> Texts:
+def _divided(texts, labels, parts, remarks, config, progress) -> Texts:
     """Return the texts in two parts; if none are given, hold out some for testing."""
     label_names, indices = index_labels(labels if any(labels) else [], len(texts))
     if any(parts):
@@ -339,7 +329,7 @@ def _divided(texts, labels, parts, source, remarks, config, progress) -> Texts:
         train_labels.tolist(),
         test_labels.tolist(),
         label_names,
-        source,
+        f"{config.source} {printable(config.folder or config.file)}",
         tuple(remarks),
     )
 

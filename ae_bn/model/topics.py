@@ -182,9 +182,9 @@ class AnnealedBatchNormalization(BatchNormalization):
 
     def statistics(self, g, population=False):
         """Return the mean and the variance that standardise g; stored ones are annealed already."""
+        mean, variance = super().statistics(g, population)
         if population:
-            return self.mean, self.variance
-        mean, variance = self.batch_statistics(g)
+            return mean, variance
         return annealed(mean, variance, self.share, self.epsilon)
 
 
