@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import theano.tensor as T
-from theano.graph.basic import Apply
-
 from ae_bn.kernels.kernel import Kernel
 
 
@@ -26,6 +23,7 @@ class Compete(Kernel):
 
     __props__ = ("k", "alpha")
     file = "compete.cpp"
+    signature = "(n,m)->(n,m)"
 
     def __init__(self, k, alpha):
         self.k, self.alpha = k, alpha
@@ -33,15 +31,8 @@ class Compete(Kernel):
     def constants(self):
         return f"static const int k = {self.k};\nstatic const double alpha = {self.alpha!r};"
 
-    def make_node(self, *given):
-        inputs = [T.as_tensor_variable(v) for v in given]
-        return Apply(self, inputs, [T.matrix(dtype=inputs[0].dtype)])
-
     def L_op(self, inputs, outputs, gradients):
         return [CompeteGradient(self.k, self.alpha)(*inputs, *outputs, *gradients)]
-
-    def infer_shape(self, fgraph, node, shapes):
-        return [shapes[0]]
 
 
 class CompeteGradient(Compete):
@@ -62,6 +53,5 @@ class CompeteGradient(Compete):
     """
 
     file = "compete_gradient.cpp"
-
-    def L_op(self, inputs, outputs, gradients):
-        raise NotImplementedError("second derivatives: use the symbolic kernels")
+    signature = "(n,m),(n,m),(n,m)->(n,m)"
+    L_op = Kernel.L_op

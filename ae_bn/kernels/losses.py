@@ -8,17 +8,13 @@ couples the words of a document, so it goes row by row, and its input is z.
 
 from __future__ import annotations
 
-import theano.tensor as T
-from theano.gradient import DisconnectedType, grad_undefined
-from theano.graph.basic import Apply
-
-from ae_bn.kernels.kernel import Kernel
-from ae_bn.kernels.normalization import NormalizingKernel
+from ae_bn.kernels.kernel import LossKernel
+from ae_bn.kernels.normalization import BatchKernel
 
 LOSSES = ["cross_entropy", "squared_error"]
 
 
-class Loss(NormalizingKernel):
+class Loss(LossKernel, BatchKernel):
     r"""value = loss(z, target) with z = a h(g) + b, summed over words, mean over documents.
 
     The twins are `ae_bn.model.losses.cross_entropy` and `squared_error` of the z and out of
@@ -56,6 +52,8 @@ class Loss(NormalizingKernel):
 
     __props__ = ("standardisation", "activation", "loss", "gradients", "inplace")
     file = "loss.cpp"
+    signature = "(n,m),(m),(m),(m),(m),(z),(z),(r),(w)->(),(n,m),(m),(m)"
+    differentiated = (0, 1, 2)
 
     def __init__(self, standardisation, activation, loss, gradients=True, inplace=False):
         super().__init__(standardisation, activation)
@@ -77,36 +75,8 @@ class Loss(NormalizingKernel):
         used = any(fgraph.clients[output] for output in node.outputs[1:])
         return Loss(*arguments, inplace=True) if used else Loss(*arguments, gradients=False)
 
-    def make_node(self, *given):
-        inputs = [T.as_tensor_variable(v) for v in given]
-        dtype = inputs[0].dtype
-        outputs = [T.scalar, T.matrix, T.vector, T.vector][: 4 if self.gradients else 1]
-        return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
 
-    def L_op(self, inputs, outputs, gradients):
-        upper, *others = gradients
-        if not all(isinstance(other.type, DisconnectedType) for other in others):
-            raise NotImplementedError("second derivatives: use the symbolic kernels")
-        dg, da, db = (upper * gradient for gradient in outputs[1:])
-        reason = "the target is data"
-        data = grad_undefined(self, 5, inputs[5], reason)
-        return [
-            *self._gradients(inputs, dg, da, db),
-            data,
-            DisconnectedType()(),
-            DisconnectedType()(),
-            grad_undefined(self, 8, inputs[8], "the weights are given"),
-        ]
-
-    def connection_pattern(self, node):
-        population = self.standardisation.population
-        return [[c] * 4 for c in [True] * 3 + [population] * 2 + [True, False, False, True]]
-
-    def infer_shape(self, fgraph, node, shapes):
-        return [(), shapes[0], shapes[1], shapes[1]][: len(node.outputs)]
-
-
-class Multinomial(Kernel):
+class Multinomial(LossKernel):
     r"""value = -sum_j target_j log softmax(z)_j, mean over documents.
 
     The twin is `ae_bn.model.losses.multinomial`.  With the document's total t = sum_j target_j::
@@ -129,6 +99,8 @@ class Multinomial(Kernel):
 
     __props__ = ("gradients", "inplace")
     file = "multinomial.cpp"
+    signature = "(n,m),(z),(z),(r)->(),(n,m)"
+    differentiated = (0,)
 
     def __init__(self, gradients=True, inplace=False):
         self.gradients, self.inplace = gradients, inplace
@@ -142,24 +114,5 @@ class Multinomial(Kernel):
 
     def in_place(self, fgraph, node):
         """Return the form that overwrites z, or the one without a gradient if nothing uses it."""
-        used = fgraph.clients[node.outputs[1]] if self.gradients else []
+        used = any(fgraph.clients[output] for output in node.outputs[1:])
         return Multinomial(inplace=True) if used else Multinomial(gradients=False)
-
-    def make_node(self, *given):
-        inputs = [T.as_tensor_variable(v) for v in given]
-        dtype = inputs[0].dtype
-        outputs = [T.scalar, T.matrix][: 2 if self.gradients else 1]
-        return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
-
-    def L_op(self, inputs, outputs, gradients):
-        upper, *others = gradients
-        if not all(isinstance(other.type, DisconnectedType) for other in others):
-            raise NotImplementedError("second derivatives: use the symbolic kernels")
-        data = grad_undefined(self, 1, inputs[1], "the target is data")
-        return [upper * outputs[1], data, DisconnectedType()(), DisconnectedType()()]
-
-    def connection_pattern(self, node):
-        return [[c] * len(node.outputs) for c in (True, True, False, False)]
-
-    def infer_shape(self, fgraph, node, shapes):
-        return [(), shapes[0]][: len(node.outputs)]

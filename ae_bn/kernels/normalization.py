@@ -9,10 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import theano.tensor as T
-from theano.gradient import DisconnectedType, grad_undefined
-from theano.graph.basic import Apply
-
 from ae_bn.kernels.kernel import Kernel
 
 ACTIVATIONS = ["linear", "relu", "sigmoid", "tanh"]
@@ -36,10 +32,7 @@ class Standardisation(NamedTuple):
 
 
 class NormalizingKernel(Kernel):
-    """A kernel of g, (n, m), and of a, b and the population's mean and variance, all (m,).
-
-    It reads the population statistics only if ``standardisation.population`` is true.
-    """
+    """A kernel of g, (n, m), of a and b, (m,), with a standardisation h and an activation."""
 
     __props__: tuple = ("standardisation", "activation")
     inplace = False
@@ -57,17 +50,21 @@ class NormalizingKernel(Kernel):
             f"static const bool inplace = {int(self.inplace)};"
         )
 
-    def _gradients(self, inputs, dg, da, db):
-        """Return the gradients of all five inputs."""
-        if self.standardisation.population:
-            reason = "the statistics of the population are frozen"
-            rest = [grad_undefined(self, i, inputs[i], reason) for i in (3, 4)]
-        else:
-            rest = [DisconnectedType()(), DisconnectedType()()]
-        return [dg, da, db, *rest]
+
+class BatchKernel(NormalizingKernel):
+    """A kernel with h over the documents, whose inputs are g, a, b, mean and variance first.
+
+    It uses the last two only if they are the population's (``standardisation.population``).
+    """
+
+    def connection_pattern(self, node):
+        pattern = super().connection_pattern(node)
+        if not self.standardisation.population:
+            pattern[3:5] = [[False] * len(node.outputs)] * 2
+        return pattern
 
 
-class Normalize(NormalizingKernel):
+class Normalize(BatchKernel):
     """out = activation(a h(g) + b), h over the documents.
 
     The twin is `ae_bn.model.stages.BatchNormalization` with an activation after it::
@@ -84,27 +81,14 @@ class Normalize(NormalizingKernel):
     """
 
     file = "normalize.cpp"
-
-    def make_node(self, *given):
-        inputs = [T.as_tensor_variable(v) for v in given]
-        return Apply(self, inputs, [T.matrix(dtype=inputs[0].dtype)])
-
-    def activated(self, activation):
-        """Return the same kernel with another activation."""
-        return Normalize(self.standardisation, activation)
+    signature = "(n,m),(m),(m),(m),(m)->(n,m)"
 
     def L_op(self, inputs, outputs, gradients):
         gradient = NormalizeGradient(self.standardisation, self.activation)
-        return self._gradients(inputs, *gradient(*inputs, *gradients))
-
-    def connection_pattern(self, node):
-        return [[True]] * 3 + [[self.standardisation.population]] * 2
-
-    def infer_shape(self, fgraph, node, shapes):
-        return [shapes[0]]
+        return self.filled(outputs, dict(enumerate(gradient(*inputs, *gradients))))
 
 
-class NormalizeGradient(NormalizingKernel):
+class NormalizeGradient(BatchKernel):
     """The gradients of g, a and b in `Normalize`; it computes h again, which is cheap.
 
     With z = a h + b, d = delta activation'(z) and means over the documents::
@@ -131,6 +115,8 @@ class NormalizeGradient(NormalizingKernel):
     """
 
     __props__ = ("standardisation", "activation", "inplace")
+    file = "normalize_gradient.cpp"
+    signature = "(n,m),(m),(m),(m),(m),(n,m)->(n,m),(m),(m)"
 
     def __init__(self, standardisation, activation, inplace=False):
         super().__init__(standardisation, activation)
@@ -142,20 +128,8 @@ class NormalizeGradient(NormalizingKernel):
         """Return the form that overwrites g."""
         return NormalizeGradient(self.standardisation, self.activation, inplace=True)
 
-    file = "normalize_gradient.cpp"
 
-    def make_node(self, *given):
-        inputs = [T.as_tensor_variable(v) for v in given]
-        dtype = inputs[0].dtype
-        return Apply(
-            self, inputs, [T.matrix(dtype=dtype), T.vector(dtype=dtype), T.vector(dtype=dtype)]
-        )
-
-    def infer_shape(self, fgraph, node, shapes):
-        return [shapes[0], shapes[1], shapes[1]]
-
-
-class LayerNormalize(Kernel):
+class LayerNormalize(NormalizingKernel):
     """out = activation(a h(g) + b), where h is taken over the units of each document.
 
     The twin is `ae_bn.model.stages.LayerNormalization` with an activation after it.
@@ -173,35 +147,15 @@ class LayerNormalize(Kernel):
         The name of the activation.
     """
 
-    __props__ = ("standardisation", "activation")
     file = "layer_normalize.cpp"
-
-    def __init__(self, standardisation, activation):
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"no kernel for the activation {activation!r}")
-        self.standardisation, self.activation = standardisation, activation
-
-    def constants(self):
-        activation = ACTIVATIONS.index(self.activation)
-        return f"{self.standardisation.constants()}\n#define ACTIVATION Activation({activation})\n"
-
-    def make_node(self, *given):
-        inputs = [T.as_tensor_variable(v) for v in given]
-        return Apply(self, inputs, [T.matrix(dtype=inputs[0].dtype)])
-
-    def activated(self, activation):
-        """Return the same kernel with another activation."""
-        return LayerNormalize(self.standardisation, activation)
+    signature = "(n,m),(m),(m)->(n,m)"
 
     def L_op(self, inputs, outputs, gradients):
         gradient = LayerNormalizeGradient(self.standardisation, self.activation)
         return gradient(*inputs, *gradients, return_list=True)
 
-    def infer_shape(self, fgraph, node, shapes):
-        return [shapes[0]]
 
-
-class LayerNormalizeGradient(LayerNormalize):
+class LayerNormalizeGradient(NormalizingKernel):
     """The gradients of g, a and b in `LayerNormalize`.
 
     With z = a h + b, d = delta activation'(z) and means over the units of each document::
@@ -218,19 +172,7 @@ class LayerNormalizeGradient(LayerNormalize):
     """
 
     file = "layer_normalize_gradient.cpp"
-
-    def make_node(self, *given):
-        inputs = [T.as_tensor_variable(v) for v in given]
-        dtype = inputs[0].dtype
-        return Apply(
-            self, inputs, [T.matrix(dtype=dtype), T.vector(dtype=dtype), T.vector(dtype=dtype)]
-        )
-
-    def L_op(self, inputs, outputs, gradients):
-        raise NotImplementedError("second derivatives: use the symbolic kernels")
-
-    def infer_shape(self, fgraph, node, shapes):
-        return [shapes[0], shapes[1], shapes[1]]
+    signature = "(n,m),(m),(m),(n,m)->(n,m),(m),(m)"
 
 
 class Statistics(Kernel):
@@ -245,14 +187,7 @@ class Statistics(Kernel):
     """
 
     file = "statistics.cpp"
+    signature = "(n,m)->(m),(m)"
 
     def constants(self):
         return Standardisation(True, True, 0.0, False).constants()
-
-    def make_node(self, g):
-        g = T.as_tensor_variable(g)
-        return Apply(self, [g], [T.vector(dtype=g.dtype), T.vector(dtype=g.dtype)])
-
-    def infer_shape(self, fgraph, node, shapes):
-        ((_, m),) = shapes
-        return [(m,), (m,)]

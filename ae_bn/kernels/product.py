@@ -6,7 +6,6 @@ import hashlib
 
 import theano
 import theano.tensor as T
-from theano.graph.basic import Apply
 from theano.tensor.blas import ldflags
 from theano.tensor.blas_headers import blas_header_text
 
@@ -62,10 +61,7 @@ class Product(BlasKernel):
     """
 
     file = "product.cpp"
-
-    def make_node(self, x, W):
-        x, W = T.as_tensor_variable(x), T.as_tensor_variable(W)
-        return Apply(self, [x, W], [T.matrix(dtype=W.dtype)])
+    signature = "(n,k),(k,m)->(n,m)"
 
     def L_op(self, inputs, outputs, gradients):
         x, W = inputs
@@ -73,6 +69,3 @@ class Product(BlasKernel):
         if W.owner and isinstance(W.owner.op, T.elemwise.DimShuffle):  # W.T, so transpose dW too
             return [self(delta, W.T), self(delta.T, x).T]
         return [self(delta, W.T), self(x.T, delta)]
-
-    def infer_shape(self, fgraph, node, shapes):
-        return [(shapes[0][0], shapes[1][1])]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import theano.tensor as T
-from theano.gradient import DisconnectedType, grad_undefined
-from theano.graph.basic import Apply
 
 from ae_bn.kernels.kernel import Kernel
 
@@ -22,24 +20,11 @@ class Project(Kernel):
     """
 
     file = "project.cpp"
-
-    def make_node(self, data, indices, indptr, W):
-        inputs = [T.as_tensor_variable(v) for v in (data, indices, indptr, W)]
-        return Apply(self, inputs, [T.matrix(dtype=inputs[-1].dtype)])
+    signature = "(z),(z),(r),(v,m)->(n,m)"
 
     def L_op(self, inputs, outputs, gradients):
-        data, indices, indptr, W = inputs
-        (delta,) = gradients
-        reason = "the documents are data"
-        return [
-            grad_undefined(self, 0, data, reason),
-            DisconnectedType()(),
-            DisconnectedType()(),
-            ProjectTransposed()(data, indices, indptr, delta, W.shape[0]),
-        ]
-
-    def connection_pattern(self, node):
-        return [[True], [False], [False], [True]]
+        *x, W = inputs
+        return self.filled(outputs, {3: ProjectTransposed()(*x, *gradients, W.shape[0])})
 
     def infer_shape(self, fgraph, node, shapes):
         _, _, (n,), (_, n_out) = shapes
@@ -58,14 +43,11 @@ class ProjectTransposed(Kernel):
     """
 
     file = "project_transposed.cpp"
+    signature = "(z),(z),(r),(n,m),()->(v,m)"
 
-    def make_node(self, data, indices, indptr, delta, n_words):
-        inputs = [T.as_tensor_variable(v) for v in (data, indices, indptr, delta)]
-        return Apply(
-            self,
-            [*inputs, T.cast(n_words, "int64")],
-            [T.matrix(dtype=inputs[-1].dtype)],
-        )
+    def make_node(self, *given):
+        *arrays, n_words = given
+        return super().make_node(*arrays, T.cast(n_words, "int64"))
 
     def infer_shape(self, fgraph, node, shapes):
         return [(node.inputs[-1], shapes[3][1])]

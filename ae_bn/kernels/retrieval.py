@@ -3,7 +3,6 @@ r"""The number of documents with a query's label among its k nearest, from a mat
 from __future__ import annotations
 
 import theano.tensor as T
-from theano.graph.basic import Apply
 
 from ae_bn.kernels.kernel import Kernel
 
@@ -30,10 +29,8 @@ class CountRelevant(Kernel):
     """
 
     file = "count_relevant.cpp"
+    signature = "(q,d),(q),(q),(d),(d),(q),(d),()->(q)"
 
     def make_node(self, *given):
-        *inputs, k = (T.as_tensor_variable(v) for v in given)
-        return Apply(self, [*inputs, T.cast(k, "int64")], [T.vector(dtype=inputs[0].dtype)])
-
-    def infer_shape(self, fgraph, node, shapes):
-        return [shapes[1]]
+        *arrays, k = given
+        return super().make_node(*arrays, T.cast(k, "int64"))

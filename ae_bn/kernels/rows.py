@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import theano.tensor as T
-from theano.graph.basic import Apply
-
 from ae_bn.kernels.kernel import Kernel
 
 
@@ -20,11 +17,4 @@ class TakeRows(Kernel):
     """
 
     file = "take_rows.cpp"
-
-    def make_node(self, W, rows):
-        inputs = [T.as_tensor_variable(W), T.as_tensor_variable(rows)]
-        return Apply(self, inputs, [inputs[0].type()])
-
-    def infer_shape(self, fgraph, node, shapes):
-        (_, m), (k,) = shapes
-        return [(k, m)]
+    signature = "(n,m),(k)->(k,m)"

@@ -27,10 +27,7 @@ empty reconstruction.  Everything that is added up over documents is added in do
 
 from __future__ import annotations
 
-import theano.tensor as T
-from theano.gradient import DisconnectedType, grad_undefined
-from theano.graph.basic import Apply
-
+from ae_bn.kernels.kernel import LossKernel
 from ae_bn.kernels.product import BlasKernel
 from ae_bn.kernels.updates import Update
 
@@ -48,7 +45,7 @@ def pays(n_units: int, batch_size: int) -> bool:
     return n_units <= 2 * batch_size
 
 
-class SquaredError(BlasKernel):
+class SquaredError(LossKernel, BlasKernel):
     r"""``loss = |H W^T + 1 b^T - X|^2 / n``, from the equations in the module's docstring.
 
     The twin is `ae_bn.model.losses.squared_error` of out = H W^T + 1 b^T.
@@ -66,6 +63,8 @@ class SquaredError(BlasKernel):
 
     __props__ = ("gradients",)
     file = "squared_error.cpp"
+    signature = "(n,d),(m,d),(m),(z),(z),(r)->(),(n,d),(m)"
+    differentiated = (0, 2)
 
     def __init__(self, gradients=True):
         self.gradients = gradients
@@ -77,31 +76,9 @@ class SquaredError(BlasKernel):
         """Return the form without gradients if nothing uses them."""
         return SquaredError(any(fgraph.clients[output] for output in node.outputs[1:]))
 
-    def make_node(self, *given):
-        inputs = [T.as_tensor_variable(v) for v in given]
-        dtype = inputs[0].dtype
-        outputs = [T.scalar, T.matrix, T.vector][: 3 if self.gradients else 1]
-        return Apply(self, inputs, [output(dtype=dtype) for output in outputs])
-
     def L_op(self, inputs, outputs, gradients):
-        upper, *others = gradients
-        if not all(isinstance(other.type, DisconnectedType) for other in others):
-            raise NotImplementedError("second derivatives: use the symbolic kernels")
-        dH, db = (upper * gradient for gradient in outputs[1:])
-        return [
-            dH,
-            SquaredErrorGradient()(upper, *inputs),
-            db,
-            grad_undefined(self, 3, inputs[3], "the documents are data"),
-            DisconnectedType()(),
-            DisconnectedType()(),
-        ]
-
-    def connection_pattern(self, node):
-        return [[c] * len(node.outputs) for c in (True, True, True, True, False, False)]
-
-    def infer_shape(self, fgraph, node, shapes):
-        return [(), shapes[0], shapes[2]][: len(node.outputs)]
+        dH, _, *others = super().L_op(inputs, outputs, gradients)
+        return [dH, SquaredErrorGradient()(gradients[0], *inputs), *others]
 
 
 class SquaredErrorGradient(BlasKernel):
@@ -114,13 +91,7 @@ class SquaredErrorGradient(BlasKernel):
     """
 
     file = "squared_error_gradient.cpp"
-
-    def make_node(self, *given):
-        inputs = [T.as_tensor_variable(v) for v in given]
-        return Apply(self, inputs, [T.matrix(dtype=inputs[2].dtype)])
-
-    def infer_shape(self, fgraph, node, shapes):
-        return [shapes[2]]
+    signature = "(),(n,d),(m,d),(m),(z),(z),(r)->(m,d)"
 
 
 class SquaredErrorUpdate(Update, BlasKernel):
