@@ -50,8 +50,8 @@ class TopicAutoencoder(BatchNormAutoencoder):
     head_batch_norm : bool
         Whether BN is in the layers of the mean and the log variance of the topics, with a shift
         and no scale.
-    top_batch_norm : {"fading", True, False}
-        Whether BN is in the decoder, with shift and scale: at first, fading to none in the first
+    top_batch_norm : {"annealed", True, False}
+        Whether BN is in the decoder, with shift and scale: at first, annealed to none in the first
         three quarters of ``epochs``, which suits ``monitor="last"``; from the first epoch to the
         last, as in ProdLDA; or not at all.
     dropout : float in [0, 1)
@@ -107,7 +107,7 @@ class TopicAutoencoder(BatchNormAutoencoder):
         layers=(100, 100),
         alpha=0.1,
         head_batch_norm=True,
-        top_batch_norm="fading",
+        top_batch_norm="annealed",
         dropout=0.0,
         optimizer=None,
         learning_rate=0.002,
@@ -146,7 +146,7 @@ class TopicAutoencoder(BatchNormAutoencoder):
         own = {
             "model.topics": {
                 "heads": "shift" if self.head_batch_norm else None,
-                "output": "annealed" if self.top_batch_norm == "fading" else None,
+                "output": "annealed" if self.top_batch_norm == "annealed" else None,
             },
             "model.batch_norm.top": bool(self.top_batch_norm),
             "training.patience": self.epochs,
@@ -156,8 +156,8 @@ class TopicAutoencoder(BatchNormAutoencoder):
     def _configured(self, start: str) -> Config:
         if self.rows not in topics.ROWS:
             raise UserError(f"rows={self.rows!r:.60}: choose one of {', '.join(topics.ROWS)}")
-        if self.top_batch_norm not in ("fading", True, False):
-            raise UserError(f"top_batch_norm={self.top_batch_norm!r:.60}: fading, True or False")
+        if self.top_batch_norm not in ("annealed", True, False):
+            raise UserError(f"top_batch_norm={self.top_batch_norm!r:.60}: annealed, True or False")
         return super()._configured(start)
 
     @property

@@ -68,7 +68,7 @@ def test_topics_of_texts(fitted):
 def test_bn_of_the_decoder_can_fade(fitted):
     """In the last epoch its statistics are those that change nothing: mean 0 and std 1."""
     model, X, _ = fitted
-    settings = dict(top_batch_norm="fading", monitor="last", epochs=8)
+    settings = dict(top_batch_norm="annealed", monitor="last", epochs=8)
     states = clone(model).set_params(**settings).fit(X).parameters_
     (mean, variance) = (states[f"layer4.{name}"] for name in ("mean", "variance"))
     np.testing.assert_allclose(mean, 0, atol=1e-6)
@@ -142,7 +142,7 @@ def test_the_file_of_a_pipeline(fitted, texts, tmp_path):
     [
         ({"n_topics": 1}, "model.topics.number"),
         ({"alpha": 0}, "model.topics.alpha"),
-        ({"top_batch_norm": "fade"}, "fading, True or False"),
+        ({"top_batch_norm": "fading"}, "annealed, True or False"),
         ({"rows": "row"}, "choose one of raw, centred, softmax"),
         ({"settings": {"model.topics.number": 7}}, "also given as n_topics"),
         ({"settings": {"model.tied": True}}, "topics needs tied false"),
