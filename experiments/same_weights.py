@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -104,8 +105,13 @@ def frozen(config: Config, n_words: int):
     return Frozen(config.model, config.training.optimizer, n_words, config.theano.kernels)
 
 
-def decaying(config: Config, n_words: int):
-    """Return an untrained network whose loss has ``strength`` * sum of all W^2 added."""
+@lru_cache(maxsize=1)  # the strengths share a graph
+def decaying(model: str, optimizer: str, kernels: str, many_documents: bool, n_words: int):
+    """Return a network whose loss has ``strength`` * sum of all W^2 added.
+
+    It is a function of what `ae_bn.study.compiled.graph` returns.
+    """
+    from ae_bn.config import ModelConfig
     from ae_bn.model.autoencoder import Autoencoder
     from ae_bn.model.variables import shared
 
@@ -118,7 +124,8 @@ def decaying(config: Config, n_words: int):
             self.strength = shared(0, "strength")
             super().__init__(*settings)
 
-    return Decaying(config.model, config.training.optimizer, n_words, config.theano.kernels)
+    config = ModelConfig.model_validate_json(model)
+    return Decaying(config, optimizer, n_words, kernels, many_documents)
 
 
 class Prepared(NamedTuple):
@@ -152,7 +159,7 @@ def run(seed: int, loss: str, epochs: int) -> list[dict]:
     """Return a row per start, continuation and epoch, of one seed and loss."""
     from ae_bn.model.variables import as_float
     from ae_bn.randomness import streams
-    from ae_bn.study.compiled import compiled
+    from ae_bn.study.compiled import compiled, graph
     from ae_bn.training import fit
 
     base, X, X_valid, meter = prepare(loss, seed)
@@ -194,7 +201,9 @@ def run(seed: int, loss: str, epochs: int) -> list[dict]:
         if bn == "frozen statistics":
             yield frozen(arm, X.shape[1])
         elif decay:
-            yield decaying(arm, X.shape[1])
+            autoencoder = decaying(*graph(arm), X.shape[1])
+            autoencoder.strength.set_value(as_float(0))  # until the loss at the start is known
+            yield autoencoder
         else:
             with compiled(arm, X.shape[1]) as autoencoder:
                 yield autoencoder
