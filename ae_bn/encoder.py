@@ -18,6 +18,7 @@ The codes equal those of Theano up to rounding.  The tests compare the two for e
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Callable, Iterable, NamedTuple
 
@@ -29,13 +30,7 @@ from ae_bn.config import unpickled
 from ae_bn.data.words import checked_texts, unreachable
 from ae_bn.errors import UserError
 from ae_bn.model.layers import LayerPlan, plan_layers
-from ae_bn.model.model_file import (
-    Contents,
-    model_path,
-    read_contents,
-    training_corpus,
-    vectorise,
-)
+from ae_bn.model.model_file import Model, model_path, read_model, training_corpus
 from ae_bn.neighbours import Neighbours, Similar, beginning, codes_path
 
 
@@ -69,7 +64,7 @@ class Encoder:
 
     Parameters
     ----------
-    contents : ae_bn.model.model_file.Contents
+    model : ae_bn.model.model_file.Model
         The settings, the vocabulary and the arrays of the model.
     path : Path, optional
         The file of the model, which `store` and `similar` need.
@@ -88,15 +83,15 @@ class Encoder:
         The layers of the encoder, lowest first; the output of the last one is the code.
     """
 
-    def __init__(self, contents: Contents, path: Path | None = None):
-        self.config, self.words, self.idf = contents.config, contents.words, contents.idf
-        self.token_pattern = contents.token_pattern
-        self.path, self._contents = path, contents
+    def __init__(self, model: Model, path: Path | None = None):
+        self.config, self.words, self.idf = model.config, model.words, model.idf
+        self.token_pattern = model.token_pattern
+        self.path, self._model = path, model
         self._neighbours: Neighbours | None = None
-        model = self.config.model
-        plans = plan_layers(model, len(self.words))[: model.encoder_depth]
+        settings = self.config.model
+        plans = plan_layers(settings, len(self.words))[: settings.encoder_depth]
         self.layers = [
-            _layer(plan, number, model.batch_norm.epsilon, contents.arrays)
+            _layer(plan, number, settings.batch_norm.epsilon, model.arrays)
             for number, plan in enumerate(plans, start=1)
         ]
 
@@ -107,8 +102,9 @@ class Encoder:
         return unreachable(self.words, self.token_pattern) if from_matrix else []
 
     def __reduce__(self):  # layers have functions, which cannot be pickled
-        contents = {**self._contents._asdict(), "config": self.config.run_settings()}
-        return _unpickled, (contents,), {"path": self.path}
+        facts = {field.name: getattr(self._model, field.name) for field in fields(self._model)}
+        facts["config"] = self.config.run_settings()
+        return _unpickled, (facts,), {"path": self.path}
 
     @classmethod
     def load(cls, path) -> Encoder:
@@ -129,7 +125,7 @@ class Encoder:
             does not know, or if its values are not finite because its training diverged.
         """
         path = model_path(path)
-        return cls(read_contents(path), path)
+        return cls(read_model(path), path)
 
     def transform(self, texts: Iterable[str]) -> np.ndarray:
         """Return the codes of raw texts.
@@ -154,10 +150,7 @@ class Encoder:
 
     def vectorise(self, texts: Iterable[str]) -> csr_matrix:
         """Return the network's input for raw texts, csr_matrix of float32, (n_texts, n_words)."""
-        texts, facts = checked_texts(texts), self._contents
-        return vectorise(
-            texts, facts.words, facts.idf, facts.config.data, facts.token_pattern, facts.stop_words
-        )
+        return self._model.vectorise(checked_texts(texts))
 
     def encode(self, X) -> np.ndarray:
         """Return the codes of documents that are already the network's input.
@@ -238,7 +231,7 @@ class Encoder:
         UserError
             If the corpus is not available here, or the file cannot be written.
         """
-        corpus = training_corpus(self._contents)
+        corpus = training_corpus(self._model)
         rows = range(corpus.train.shape[0])
         names = [corpus.name_of("training", row) for row in rows]
         return self.store_rows(
@@ -305,8 +298,8 @@ class Encoder:
         return self.path
 
 
-def _unpickled(contents: dict) -> Encoder:
-    return Encoder(Contents(**{**contents, "config": unpickled(contents["config"])}))
+def _unpickled(facts: dict) -> Encoder:
+    return Encoder(Model(**{**facts, "config": unpickled(facts["config"])}))
 
 
 def _layer(plan: LayerPlan, number: int, epsilon: float, arrays: dict) -> EncoderLayer:

@@ -17,7 +17,7 @@ from ae_bn.denoiser import LinearDenoiser
 from ae_bn.errors import UserError
 from ae_bn.estimator import BatchNormAutoencoder
 from ae_bn.files import fingerprint
-from ae_bn.model.model_file import Vocabulary, write_linear, write_parameters
+from ae_bn.model.model_file import Vocabulary, write_linear, write_model
 
 # The options of a vectoriser that a file can hold, with the values that it can hold.  The options
 # in `FREE` only decide the vocabulary and the idf, which are in the file, or the dtype.
@@ -76,7 +76,7 @@ def save_model(pipeline: Pipeline, path) -> None:
     path = Path(path)
     if isinstance(model, BatchNormAutoencoder):
         check_is_fitted(model)
-        write_parameters(path, model.parameters_, model._fitted.replace(data), vocabulary)
+        write_model(path, model.parameters_, model._fitted.replace(data), vocabulary)
     elif isinstance(model, LinearDenoiser):
         check_is_fitted(model)
         config = load_config().replace({**data, "model.dropout.input": float(model.masking)})

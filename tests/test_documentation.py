@@ -96,7 +96,7 @@ def test_your_text(float64, texts, folder, tmp_path, monkeypatch):
     corpus = load_corpus(config.data)
     autoencoder = Autoencoder(config.model, "sgd", len(corpus.words), "symbolic")
     autoencoder.update_population_statistics(corpus.train)
-    write_model(tmp_path / "model.safetensors", autoencoder, config, corpus)
+    write_model(tmp_path / "model.safetensors", autoencoder.get_state(), config, corpus)
     svd = {"SVD": TruncatedSVD(4)}  # nothing to compile
     monkeypatch.setattr(choosing.Comparison, "candidates", lambda self, *options: svd)
     names = run("docs/your_text.md", texts)

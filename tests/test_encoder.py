@@ -30,7 +30,7 @@ from ae_bn.errors import UserError
 from ae_bn.files import read_facts, read_header, write_arrays
 from ae_bn.model.autoencoder import Autoencoder
 from ae_bn.model.layers import array_shapes
-from ae_bn.model.model_file import read_contents, read_model, write_model
+from ae_bn.model.model_file import read_model, write_model
 from ae_bn.model.topics import kind
 
 WORDS = ["gull", "heron", "ship", "tide", "sail", "reef"]
@@ -103,7 +103,7 @@ def write(path, autoencoder, config):
     corpus = Corpus(
         None, None, None, None, [], WORDS, np.linspace(1, 2, len(WORDS)), "made up", "0"
     )
-    write_model(path, autoencoder, config, corpus)
+    write_model(path, autoencoder.get_state(), config, corpus)
     return path
 
 
@@ -205,7 +205,7 @@ print(json.dumps([encoder.words, encoder.transform({texts!r}).tolist()]))
     assert "reef tide" in words
     np.testing.assert_allclose(codes, pipeline.transform(texts), atol=1e-5)
     facts = {**read_facts(path), "stop_words": [3]}
-    write_arrays(path, read_contents(path).arrays, facts)
+    write_arrays(path, read_model(path).arrays, facts)
     with pytest.raises(UserError, match="a stop word is no word"):
         Encoder.load(path)
 
@@ -288,7 +288,7 @@ def test_codes_of_another_model_are_refused(file, tmp_path):
     with pytest.raises(UserError, match="codes of another model"):
         Encoder.load(file).similar(TEXTS)
     with pytest.raises(UserError, match="not loaded from a file"):
-        Encoder(read_contents(file)).similar(TEXTS)
+        Encoder(read_model(file)).similar(TEXTS)
 
 
 def test_mistakes_are_told(file):
@@ -352,7 +352,7 @@ def test_what_it_does_not_know_is_refused_by_name(file, monkeypatch):
 
 
 def test_a_diverged_model_is_refused(file):
-    arrays, facts = read_contents(file).arrays, read_facts(file)
+    arrays, facts = read_model(file).arrays, read_facts(file)
     arrays["layer2.W"][0, 0] = np.nan
     write_arrays(file, arrays, facts)
     for read in (Encoder.load, read_model):

@@ -39,6 +39,8 @@ the file.  This is the whole encoder for one ReLU layer with Batch Normalization
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, NamedTuple
@@ -81,17 +83,38 @@ class _Facts(BaseModel):
     stop_words: list = []
 
 
-class Contents(NamedTuple):
-    """What a model's file holds."""
+@dataclass(frozen=True)
+class Model:
+    """A trained model: what its file holds, with all that it takes to use it on text."""
 
     config: Config
     words: list  # of str
     idf: np.ndarray  # (n_words,)
-    source: str
-    fingerprint: str
-    token_pattern: str
-    arrays: dict  # of ndarray, as `Autoencoder.get_state`
+    source: str  # of the training documents
+    fingerprint: str  # of the training documents
+    token_pattern: str  # the pattern that cut them into words
+    arrays: dict  # of ndarray, all float32 or all float64, as `Autoencoder.get_state`
     stop_words: list | None = None  # of str, where encoding needs them
+
+    def vectorise(self, texts: Iterable[str]) -> csr_matrix:
+        """Return the model's input, (n, n_words), for raw texts."""
+        data, pattern = self.config.data, self.token_pattern
+        return vectorise(texts, self.words, self.idf, data, pattern, self.stop_words)
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """The model as a Theano graph; a UserError if its precision is not Theano's floatX."""
+        import theano
+
+        from ae_bn.model.topics import kind
+
+        config, dtype = self.config, str(self.arrays["layer1.W"].dtype)
+        if dtype != theano.config.floatX:
+            raise UserError(f"this is a model in {dtype}: set THEANO_FLAGS=floatX={dtype}")
+        optimizer, kernels = config.training.optimizer, config.theano.kernels
+        autoencoder = kind(config.model)(config.model, optimizer, len(self.words), kernels)
+        autoencoder.set_state(self.arrays)
+        return autoencoder
 
 
 class Vocabulary(NamedTuple):
@@ -146,23 +169,7 @@ def _needs_stop_words(data: DataConfig) -> bool:
     return bool(data.stem or data.ngram_range)
 
 
-class Model(NamedTuple):
-    """A trained autoencoder with all that it takes to use it on text."""
-
-    autoencoder: Autoencoder
-    config: Config
-    words: list  # of str
-    idf: np.ndarray  # (n_words,)
-    source: str
-    fingerprint: str
-    token_pattern: str  # the pattern that cut the training documents into words
-
-    def vectorise(self, texts: list[str]) -> csr_matrix:
-        """Return the autoencoder's input, (n, n_words), for raw texts."""
-        return vectorise(texts, self.words, self.idf, self.config.data, self.token_pattern)
-
-
-def training_corpus(model: Contents | Model) -> Corpus:
+def training_corpus(model: Model) -> Corpus:
     """Return the corpus that a model was trained on, from the cache or its source.
 
     Raises
@@ -179,23 +186,6 @@ def training_corpus(model: Contents | Model) -> Corpus:
             f"than the model's, {model.source} ({model.fingerprint[:10]}): provide the same one"
         )
     return corpus
-
-
-def write_model(path: Path, autoencoder: Autoencoder, config: Config, corpus: Corpus) -> None:
-    """Write a trained model's file, atomically.
-
-    Parameters
-    ----------
-    path : Path
-        The file to write.
-    autoencoder : Autoencoder
-        The trained autoencoder.
-    config : Config
-        The settings of the run that trained it.
-    corpus : Corpus
-        The corpus that it was trained on.
-    """
-    write_parameters(path, autoencoder.get_state(), config, corpus)
 
 
 def write_linear(
@@ -233,10 +223,10 @@ def write_linear(
     arrays = {"layer1.W": encoder, "layer1.b": np.zeros(n_units)}
     arrays.update({"layer2.W": decoder, "layer2.b": np.zeros(n_words)})
     contiguous = {name: np.ascontiguousarray(a, np.float32) for name, a in arrays.items()}
-    write_parameters(path, contiguous, linear, corpus)
+    write_model(path, contiguous, linear, corpus)
 
 
-def write_parameters(
+def write_model(
     path: Path, parameters: dict, config: Config, corpus: Corpus | Vocabulary
 ) -> None:
     """Write the parameters of a model to a file, atomically.
@@ -276,8 +266,8 @@ def model_path(path: Path) -> Path:
     return path
 
 
-def read_contents(path: Path) -> Contents:
-    """Return the contents of a model's file.
+def read_model(path: Path) -> Model:
+    """Return the trained model in a file.
 
     The file can come from anyone: nothing in it is executed, and the sizes that it claims are
     checked before memory is allocated.
@@ -286,11 +276,6 @@ def read_contents(path: Path) -> Contents:
     ----------
     path : Path
         The file, or the directory of the run that wrote it.
-
-    Returns
-    -------
-    Contents
-        The contents.  The arrays are all float32 or all float64.
 
     Raises
     ------
@@ -310,7 +295,7 @@ def read_contents(path: Path) -> Contents:
                 f"{path}: {name} has values that are not finite: its training diverged; train it "
                 "again with a lower training.learning_rate"
             )
-    return Contents(
+    return Model(
         config,
         facts.words,
         np.array(facts.idf),
@@ -320,35 +305,6 @@ def read_contents(path: Path) -> Contents:
         arrays,
         facts.stop_words,
     )
-
-
-def read_model(path: Path) -> Model:
-    """Return the trained model in a file, or in a run's directory, as a Theano graph.
-
-    Parameters
-    ----------
-    path : Path
-        The file, or the directory of the run that wrote it.
-
-    Raises
-    ------
-    UserError
-        For the same reasons as `read_contents`, or if the precision of the model is not Theano's
-        floatX.
-    """
-    import theano
-
-    from ae_bn.model.topics import kind
-
-    config, words, idf, source, fingerprint, token_pattern, arrays, _ = read_contents(path)
-    dtype, floatX = str(arrays["layer1.W"].dtype), theano.config.floatX
-    if dtype != floatX:
-        raise UserError(f"{path} is a model in {dtype}: set THEANO_FLAGS=floatX={dtype}")
-    autoencoder = kind(config.model)(
-        config.model, config.training.optimizer, len(words), config.theano.kernels
-    )
-    autoencoder.set_state(arrays)
-    return Model(autoencoder, config, words, idf, source, fingerprint, token_pattern)
 
 
 def _checked_facts(path):

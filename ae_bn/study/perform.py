@@ -88,7 +88,9 @@ def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus) -> dict:
     if progress.snapshots:
         results.update(_measure_snapshots(run, autoencoder, corpus, rows, progress))
     else:
-        results.update(snapshots=_chance(run, corpus, names), files={})
+        labels = corpus.train_labels, corpus.test_labels
+        chance = evaluation.chance_metrics(*labels, config.evaluation)
+        results.update(snapshots={name: {"epoch": 0, **chance} for name in names}, files={})
     if curvature is not None:
         summary = curvature.summary(autoencoder, progress)
         results["spectra"] = summary.pop("spectra", {})
@@ -132,7 +134,7 @@ def _measure_snapshots(
         autoencoder.set_state(state)
         if config.experiment.keep_models:
             path = run.model_path(name)
-            write_model(path, autoencoder, config, corpus)
+            write_model(path, state, config, corpus)
             results["files"][path.name] = file_digest(path)
         if name == "loss":
             metrics["train_loss"] = autoencoder.evaluate(X_train)
@@ -160,13 +162,6 @@ def _on_test_documents(
     elif run.config.evaluation.topic_words:
         metrics = evaluation.merged(metrics, row_metrics(autoencoder, corpus, rows[1]))
     return codes[1], {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
-
-
-def _chance(run: Run, corpus: Corpus, names: list[str]) -> dict:
-    """Return the snapshots of a run that had no epoch with a finite loss."""
-    labels = corpus.train_labels, corpus.test_labels
-    chance = evaluation.chance_metrics(*labels, run.config.evaluation)
-    return {name: {"epoch": 0, **chance} for name in names}
 
 
 def _columns(rows: list[dict], left_out=()) -> dict[str, list]:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from ae_bn.data.words import LETTERS_ONLY, TOKEN_PATTERN
 from ae_bn.errors import UserError
 from ae_bn.files import write_arrays
 from ae_bn.model import model_file
-from ae_bn.model.model_file import read_contents, read_model
+from ae_bn.model.model_file import read_model
 from ae_bn.study.perform import perform
 from ae_bn.study.plan import corpus_of, plan_runs
 
@@ -117,10 +118,9 @@ def test_the_encoder_gives_the_codes_of_the_kernels(run, model, folder):
 
 def test_another_precision_is_told(damaged):
     path = damaged()
-    contents = read_contents(path)
-    double = {name: array.astype(np.float64) for name, array in contents.arrays.items()}
+    double = {name: v.astype(np.float64) for name, v in read_model(path).arrays.items()}
     with pytest.raises(UserError, match="a model in float64: set THEANO_FLAGS=floatX=float64"):
-        read_model(damaged(**double))
+        read_model(damaged(**double)).autoencoder  # noqa: B018
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_model_cuts_text_as_the_one_that_trained_it(damaged, model):
     text = ["a\u0301x bx"]
     assert model.token_pattern == TOKEN_PATTERN
     words = [*model.words[:-1], "x"]
-    assert model._replace(words=words).vectorise(text).sum() == 1
+    assert replace(model, words=words).vectorise(text).sum() == 1
     path = damaged({"token_pattern": LETTERS_ONLY})
     for old in (read_model(path), Encoder.load(path)):
         assert old.token_pattern == LETTERS_ONLY

@@ -23,7 +23,7 @@ from ae_bn.config import ReferenceConfig, load_config
 from ae_bn.data.corpus import split_validation
 from ae_bn.errors import UserError
 from ae_bn.files import read_json, write_json
-from ae_bn.model.model_file import read_contents
+from ae_bn.model.model_file import read_model
 from ae_bn.randomness import streams
 from ae_bn.reporting.curves import curves_table
 from ae_bn.reporting.tables import write_report
@@ -363,7 +363,7 @@ def test_diverged_runs_are_kept(run_in_numpy, config_file, tmp_path):
         assert 0.2 < row[metric] < 0.5  # chance: a third
     assert runs[0].finished and not list(runs[0].directory.glob("*.safetensors"))
     with pytest.raises(UserError, match="holds no model.safetensors"):
-        read_contents(runs[0].directory)
+        read_model(runs[0].directory)
 
 
 def test_a_run_of_a_topic_model(float32, folder, tmp_path):
