@@ -78,29 +78,19 @@ def check(config: Config, n_train: int) -> None:
     n_train : int
         The number of training documents.
     """
-    settings = config.evaluation.curvature
+    settings, model, bn = config.evaluation.curvature, config.model, config.model.batch_norm
     if settings is None:
         return
-    if config.model.topics is not None:
-        raise UserError(
-            "evaluation.curvature: the loss of a topic model is random, so it has no Hessian: set "
-            "model.topics to null"
-        )
-    if config.model.tied:
-        raise UserError(
-            "evaluation.curvature: model.tied is true, and tied weights have no norm of their "
-            "own: set model.tied to false"
-        )
-    if config.model.batch_norm.gradient != "full":
-        raise UserError(
-            "evaluation.curvature: no loss has the gradient that "
-            f"model.batch_norm.gradient={config.model.batch_norm.gradient} gives: set it to full"
-        )
-    if config.model.batch_norm.over is not None:
-        raise UserError(
-            f"evaluation.curvature: with model.batch_norm.over={config.model.batch_norm.over} "
-            "weights are not free of scale: set it to null"
-        )
+    of_gradient = f"model.batch_norm.gradient={bn.gradient}"
+    refused = [
+        (model.topics, "a topic model's loss is random, without a Hessian: set model.topics to null"),
+        (model.tied, "tied weights have no norm of their own: set model.tied to false"),
+        (bn.gradient != "full", f"no loss has the gradient of {of_gradient}: set it to full"),
+        (bn.over, f"model.batch_norm.over={bn.over} keeps the scale of weights: set it to null"),
+    ]
+    for applies, reason in refused:
+        if applies:
+            raise UserError(f"evaluation.curvature: {reason}")
     if not config.training.batch_size <= settings.documents <= n_train:
         raise UserError(
             f"evaluation.curvature.documents: {settings.documents} is out of range: give a number "

@@ -5,7 +5,7 @@ largest numbers.  This holds for every model here: a plain autoencoder has a row
 
 **Coherence.**  Words of a topic should occur together.  With p_i the share of documents that
 contain word i, and p_ij of those that contain i and j, the normalised pointwise mutual information
-is (Bouma 2009; Lau et al. 2014, both by documents and by sliding windows)::
+is (Bouma 2009; Lau et al. 2014)::
 
     NPMI_ij = log(p_ij / (p_i p_j)) / -log p_ij                                 (1)
 
@@ -25,7 +25,7 @@ occurs.  In a minibatch of one document, h is 0 for every word, whatever the doc
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -41,9 +41,7 @@ if TYPE_CHECKING:
     from ae_bn.model.topics import TopicModel
 
 TOP = 10  # words of a topic that are read
-WIDTH = 20  # words of a sliding window
 ACTIVE = 0.01  # least variance of an active topic's mean over documents (Burda et al. 2016)
-GATHERED = 100_000  # windows counted at a time
 
 
 class Decoder(NamedTuple):
@@ -134,7 +132,7 @@ def top_words(rows: np.ndarray, n: int = TOP) -> np.ndarray:
 
 
 class Occurrences(NamedTuple):
-    """In how many documents, or windows, words occur alone and together."""
+    """In how many documents words occur alone and together."""
 
     n: int  # documents
     words: np.ndarray  # numbers of the words, rising, (m,)
@@ -156,62 +154,13 @@ def in_documents(X: csr_matrix, words) -> Occurrences:
     return Occurrences(X.shape[0], words, (present.T @ present).toarray())
 
 
-def in_windows(texts: Iterable[Sequence[int]], words, width: int = WIDTH) -> Occurrences:
-    """Count the sliding windows with pairs of words.
-
-    A text of L words has L - width + 1 windows of consecutive words; a shorter text is one window.
-    gensim's CoherenceModel has the same windows, but forgets a word in a window that repeats it.
-
-    Parameters
-    ----------
-    texts : iterable of sequence of int
-        The texts as numbers of their words, in order; -1 stands for a word outside the vocabulary,
-        which takes its place in a window.
-    words : array_like of int
-        The numbers of the words to count.
-    width : int
-        The number of words in a window.
-    """
-    words = np.unique(words)
-    n, joint = 0, np.zeros((len(words), len(words)), dtype=np.int64)
-    starts: list = []  # windows and columns of what was found so far
-    columns: list = []
-    first = 0  # number of the first window of the next text
-
-    def count():
-        if not starts:
-            return 0
-        rows, cols = np.concatenate(starts), np.concatenate(columns)
-        shape = first, len(words)
-        present = csr_matrix((np.ones(len(rows), np.int64), (rows, cols)), shape)
-        present.data[:] = 1  # a word that a window has twice is there once
-        return (present.T @ present).toarray()
-
-    for text in texts:
-        numbers = np.asarray(text, dtype=np.int64)
-        n_windows = max(1, len(numbers) - width + 1)
-        column = np.searchsorted(words, numbers)
-        column[column == len(words)] = 0
-        found = np.flatnonzero(words[column] == numbers) if len(numbers) else np.arange(0)
-        # A word at place p is in the windows that begin at p - width + 1 ... p.
-        windows = found[:, None] - np.arange(width)
-        inside = (windows >= 0) & (windows < n_windows)
-        starts.append(first + windows[inside])
-        columns.append(np.broadcast_to(column[found][:, None], windows.shape)[inside])
-        first, n = first + n_windows, n + n_windows
-        if first > GATHERED:
-            joint += count()
-            starts, columns, first = [], [], 0
-    return Occurrences(n, words, joint + count())
-
-
 def npmi(occurrences: Occurrences, top: np.ndarray) -> np.ndarray:
     """Return the coherence of each topic, (n_topics,): the mean of (1) over pairs of its top words.
 
     Parameters
     ----------
     occurrences : Occurrences
-        The counts of documents or windows, of all words in ``top``.
+        The counts of documents, of all words in ``top``.
     top : ndarray of int, (n_topics, n)
         The numbers of the top words of each topic, at least two.
     """
@@ -255,17 +204,15 @@ def overlap(top: np.ndarray) -> float:
     return float((times * (times - 1) / 2).sum() / (n * pairs))
 
 
-def active_topics(means: np.ndarray, least: float = ACTIVE) -> int:
+def active_topics(means: np.ndarray) -> int:
     """Return the number of topics whose mean of q tells documents apart.
 
     Parameters
     ----------
     means : ndarray, (n, n_topics)
         The means of q for documents, see `ae_bn.model.topics.TopicModel.posterior`.
-    least : float
-        The variance over documents above which a topic is active.
     """
-    return int((means.var(axis=0) > least).sum())
+    return int((means.var(axis=0) > ACTIVE).sum())
 
 
 def perplexity(losses: np.ndarray, lengths: np.ndarray) -> float:
@@ -297,6 +244,15 @@ def document_perplexity(losses: np.ndarray, lengths: np.ndarray) -> float:
     return _exp(np.mean(losses[some].astype(float) / lengths[some]))
 
 
+def fit_metrics(losses: np.ndarray, X: csr_matrix) -> dict:
+    """Return both perplexities of documents X, counts, from the loss of each document, (n,)."""
+    lengths = np.asarray(X.sum(axis=1)).ravel()
+    return {
+        "perplexity": perplexity(losses, lengths),
+        "document_perplexity": document_perplexity(losses, lengths),
+    }
+
+
 def topic_metrics(model: TopicModel, corpus: Corpus, valid_rows: np.ndarray) -> dict:
     """Return the metrics of a trained topic model, see `ae_bn.evaluation.metrics.METRICS`.
 
@@ -309,10 +265,8 @@ def topic_metrics(model: TopicModel, corpus: Corpus, valid_rows: np.ndarray) -> 
     valid_rows : ndarray of int
         The training documents that were held out for validation.
     """
-    losses, lengths = model.losses(corpus.test), np.asarray(corpus.test.sum(axis=1)).ravel()
     return {
-        "perplexity": perplexity(losses, lengths),
-        "document_perplexity": document_perplexity(losses, lengths),
+        **fit_metrics(model.losses(corpus.test), corpus.test),
         **row_metrics(model, corpus, valid_rows),
         "active_topics": active_topics(model.posterior(corpus.test)[0]),
     }

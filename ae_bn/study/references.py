@@ -19,13 +19,7 @@ from ae_bn.evaluation.references import (
     reference_codes,
     reference_topics,
 )
-from ae_bn.evaluation.topics import (
-    Decoder,
-    document_perplexity,
-    perplexity,
-    topic_rows,
-    word_metrics,
-)
+from ae_bn.evaluation.topics import Decoder, fit_metrics, topic_rows, word_metrics
 from ae_bn.files import file_digest
 from ae_bn.model.model_file import write_linear
 from ae_bn.randomness import streams
@@ -109,10 +103,7 @@ def _of_topics(method, corpus: Corpus, valid_rows) -> dict:
     rows = {kind: topic_rows(decoder, kind) for kind in ("raw", "centred")}
     metrics = word_metrics(rows, corpus, valid_rows)
     if isinstance(method, LatentDirichletAllocation):
-        lengths = np.asarray(corpus.test.sum(axis=1)).ravel()
-        losses = lda_losses(method, corpus.test)
-        metrics["perplexity"] = perplexity(losses, lengths)
-        metrics["document_perplexity"] = document_perplexity(losses, lengths)
+        metrics.update(fit_metrics(lda_losses(method, corpus.test), corpus.test))
     return metrics
 
 
