@@ -21,12 +21,7 @@ from ae_bn.config import DropoutConfig, ModelConfig
 from ae_bn.errors import UserError
 from ae_bn.model.building import build_layers, parameters_of
 from ae_bn.model.fused import KERNELS
-from ae_bn.model.initialization import (
-    draw_parameters,
-    start_from_denoiser,
-    start_output,
-    word_moments,
-)
+from ae_bn.model.initialization import draw_parameters, start_from_denoiser, start_output
 from ae_bn.model.losses import LOSSES
 from ae_bn.model.optimizers import whole
 from ae_bn.model.population import Moments, update_population
@@ -221,25 +216,16 @@ class Autoencoder:
         for state, _ in self._updates:
             state.set_value(np.zeros_like(state.get_value(borrow=True)), borrow=True)
         draw_parameters(self.layers, streams.initialization)
+
+        def moments(number):
+            self.update_population_statistics(X)  # the layers below it standardise by these
+            return self.moments(number, X)
+
         start = self.config.denoiser_start
         if start is not None:
-            start_from_denoiser(
-                self.layers,
-                X,
-                start.masking,
-                start.offset,
-                lambda: self.update_population_statistics(X),
-                lambda number: self.moments(number, X),
-            )
+            start_from_denoiser(self.layers, X, start.masking, start.offset, moments)
         elif self.config.output_start == "data":
-            mean, deviation = word_moments(X)
-
-            def moments_of_output():
-                self.update_population_statistics(X)
-                return self.moments(len(self.layers) - 1, X)
-
-            activation = self.config.output_activation
-            start_output(self.layers, activation, mean, deviation, X.shape[0], moments_of_output)
+            start_output(self.layers, self.config.output_activation, X, moments)
         self.set_learning_rate(learning_rate)
         self.noise.input.set_value(as_float(dropout.input))
         self.noise.hidden.set_value(as_float(dropout.hidden))
@@ -360,14 +346,8 @@ class Autoencoder:
     def _variables(self, training):
         variables = {}
         for number, layer in enumerate(self.layers, start=1):
-            bn = layer.batch_normalization
-            named = dict(W=layer.projection.W, a=bn.a, b=bn.b)
-            if self.config.tied and layer.projection.transposed:
-                del named["W"]  # the encoder's
-            if bn.needs_statistics:
-                named.update(mean=bn.mean, variance=bn.variance)
-            for name, variable in named.items():
-                if variable is not None:
+            for name, variable in layer.variables.items():
+                if variable not in variables.values():  # a tied W is the encoder's
                     variables[f"layer{number}.{name}"] = variable
         if training:
             others = [state for state, _ in self._updates if state not in self.parameters]

@@ -67,10 +67,4 @@ def build_layers(
 
 def parameters_of(layers: list[Layer]) -> list:
     """Return W, a and b of every layer, where they exist; a tied W once."""
-    parameters = []
-    for layer in layers:
-        bn = layer.batch_normalization
-        for parameter in (layer.projection.W, bn.a, bn.b):
-            if parameter is not None and not any(parameter is other for other in parameters):
-                parameters.append(parameter)
-    return parameters
+    return list(dict.fromkeys(p for layer in layers for p in layer.parameters.values()))

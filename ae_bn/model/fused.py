@@ -126,11 +126,6 @@ class FusedLayer(stages.Layer):
 
     batch_normalization: BatchNormalization | LayerNormalization
 
-    @property
-    def has_rows(self):
-        """Whether W is stored as (n_units, n_in), a row for each word of the output."""
-        return self.projection.transposed and _has_blas()
-
     def signals(self, x, population=False):
         """Return the `Signals` of x, (n, n_in)."""
         signals = super().signals(x, population)
@@ -149,7 +144,8 @@ class FusedLayer(stages.Layer):
         bn = self.batch_normalization
         is_plain = bn.a is None and not (bn.center or bn.normalize)
         is_affine = is_plain and self.activation is stages.Linear
-        if loss is losses.squared_error and is_affine and weights is None and self.has_rows:
+        has_rows = self.projection.transposed and _has_blas()  # one for each word
+        if loss is losses.squared_error and is_affine and weights is None and has_rows:
             W, (_, b) = self.projection.W, _scale_and_shift(bn)
             return SquaredError()(signals.x, W, b, *csr)[0]
         if isinstance(bn, BatchNormalization):

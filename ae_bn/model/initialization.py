@@ -35,25 +35,19 @@ def draw_parameters(layers: list[Layer], random: np.random.Generator) -> None:
     drawn: list = []
     for layer in layers:
         projection, bn = layer.projection, layer.batch_normalization
-        if not any(projection.W is W for W in drawn):
-            shape = projection.shape
+        if projection.W not in drawn:
+            shape = projection.values.shape
             limit = np.sqrt(6 / sum(shape))
-            draws = random.uniform(-limit, limit, shape)
-            set_values(projection.W, projection.turned(draws))
+            # Not named, so freed before the next ones: with many words this is the most memory.
+            projection.values = random.uniform(-limit, limit, shape)
             drawn.append(projection.W)
-            del draws  # before the next ones: with many words this is the most memory used
         for variable, value in ((bn.a, 1), (bn.b, 0), (bn.mean, np.nan), (bn.variance, np.nan)):
             if variable is not None:
                 set_values(variable, np.full(variable.get_value(borrow=True).shape, value))
 
 
 def start_output(
-    layers: list[Layer],
-    activation: str,
-    mean: np.ndarray,
-    deviation: np.ndarray,
-    n: int,
-    moments: Callable[[], tuple],
+    layers: list[Layer], activation: str, X: csr_matrix, moments: Callable[[int], tuple]
 ) -> None:
     """Let the output layer start from the data, in the same way in every arm.
 
@@ -70,27 +64,24 @@ def start_output(
         The layers, lowest first.
     activation : str
         The output's activation, a key of `ae_bn.choices.ACTIVATIONS`.
-    mean, deviation : ndarray, (n_words,)
-        Mean and standard deviation of every word over the training documents.
-    n : int
-        The number of training documents.
+    X : csr_matrix, (n, n_words)
+        The training documents.
     moments : function
-        The function that returns mean and variance of the output layer's g over the training
-        documents.
+        The function that takes the number of a layer, from 0, and returns mean and variance of its
+        g over the training documents, with the parameters as they are then.
     """
+    mean, deviation = word_moments(X)
     projection, bn = layers[-1].projection, layers[-1].batch_normalization
     start, bounds = ACTIVATIONS[activation].start, ACTIVATIONS[activation].bounds
     if bn.b is not None and start is not None:  # without start, output_start must be plain
-        set_values(bn.b, start(mean, n))
+        set_values(bn.b, start(mean, X.shape[0]))
     if bounds is not None:
         return
     if bn.normalize and bn.a is not None:
         set_values(bn.a, deviation)
-    elif not bn.normalize and not any(layer.projection.W is projection.W for layer in layers[:-1]):
-        _, variance = moments()
-        factors = np.minimum(1, deviation / np.sqrt(variance + TINY))
-        W = projection.turned(projection.W.get_value())
-        set_values(projection.W, projection.turned(W * factors))
+    elif not bn.normalize and projection.W not in [layer.projection.W for layer in layers[:-1]]:
+        _, variance = moments(len(layers) - 1)
+        projection.values = projection.values * np.minimum(1, deviation / np.sqrt(variance + TINY))
 
 
 def start_from_denoiser(
@@ -98,7 +89,6 @@ def start_from_denoiser(
     X: csr_matrix,
     masking: float,
     offset: float,
-    update_statistics: Callable[[], None],
     moments: Callable[[int], tuple],
 ) -> None:
     """Let an autoencoder of one hidden layer start as a linear denoiser with its units cut off.
@@ -122,19 +112,15 @@ def start_from_denoiser(
         The probability, in (0, 1), that the denoiser drops a word.
     offset : float
         The offset c, in standard deviations of each unit.
-    update_statistics : function
-        The function that recomputes the population statistics of all layers.
     moments : function
-        The function that takes the number of a layer, from 0, and returns mean and variance of its
-        g over the training documents.
+        As for `start_output`.
     """
-    n_units = layers[0].projection.shape[1]
+    n_units = layers[0].projection.values.shape[1]
     encoder, decoder = _denoiser(X, n_units, masking)
     shift = np.zeros(n_units)
     for number, (layer, W) in enumerate(zip(layers, (encoder, decoder))):
         projection, bn = layer.projection, layer.batch_normalization
-        set_values(projection.W, projection.turned(W))
-        update_statistics()
+        projection.values = W
         mean, variance = moments(number)
         shift = -shift @ decoder if number else offset * np.sqrt(variance) - mean
         if bn.normalize:

@@ -51,13 +51,16 @@ class Moments:
             The arrays of csr_matrices of documents, (n, n_words) each.
         """
         projection, x = self.layers[number].projection, self.signals[number].x
-        n_in, n_out = projection.shape
+        n_in, n_out = projection.values.shape
         of_x = n_out > n_in and not isinstance(x.type, sparse.SparseType)
-        statistics = self._statistics(number, of_x)
+        compiled = self._compiled(number, of_x)
         square = (lambda v: np.outer(v, v)) if of_x else np.square
         n, mean, squares = 0, 0.0, 0.0  # squares: summed squared distance from the mean
         for arrays in chunks:
-            chunk_mean, chunk_variance = statistics(*arrays)
+            outputs = compiled(*arrays)
+            chunk_mean, chunk_variance = (
+                _mean_and_covariance(outputs) if of_x else np.asarray(outputs, np.float64)
+            )
             m = len(arrays[-1]) - 1
             difference = chunk_mean - mean
             mean = mean + difference * m / (n + m)
@@ -67,16 +70,13 @@ class Moments:
             return _projected(mean, squares / n, projection)
         return np.asarray(mean), np.asarray(squares / n)
 
-    def _statistics(self, number, of_x):
-        """Return a function of documents: mean and variance of g, or mean and covariance of x."""
-        layer, signals = self.layers[number], self.signals[number]
+    def _compiled(self, number, of_x):
+        """Return the function from documents to x, or to mean and variance of g, of a layer."""
         if number not in self.compiled:
-            outputs = signals.x if of_x else layer.batch_normalization.batch_statistics(signals.g)
+            bn, signals = self.layers[number].batch_normalization, self.signals[number]
+            outputs = signals.x if of_x else bn.batch_statistics(signals.g)
             self.compiled[number] = theano.function(self.inputs, outputs, name="statistics")
-        compiled = self.compiled[number]
-        if of_x:
-            return lambda *arrays: _mean_and_covariance(compiled(*arrays))
-        return lambda *arrays: np.asarray(compiled(*arrays), np.float64)
+        return self.compiled[number]
 
 
 def _mean_and_covariance(x):
@@ -89,7 +89,7 @@ def _mean_and_covariance(x):
 
 def _projected(mean, covariance, projection):
     """Return mean and variance of x W, (n_out,) each, from mean and covariance of x."""
-    W = projection.turned(projection.W.get_value(borrow=True))
+    W = projection.values
     variance = np.empty(W.shape[1])
     for start in range(0, len(variance), COLUMNS):
         part = W[:, start : start + COLUMNS].astype(np.float64)

@@ -43,6 +43,8 @@ import theano.sparse as sparse
 import theano.tensor as T
 from theano.gradient import disconnected_grad
 
+from ae_bn.model.variables import set_values, shared
+
 MASK_STREAMS = 256  # parallel lanes of Theano's generator
 
 
@@ -204,6 +206,20 @@ class Layer:
         z = self.batch_normalization(g, population)
         return Signals(x, g, z, self.activation(z), population)
 
+    @property
+    def parameters(self) -> dict:
+        """What training changes, by name: W, a and b, where they exist."""
+        bn = self.batch_normalization
+        named = {"W": self.projection.W, "a": bn.a, "b": bn.b}
+        return {name: variable for name, variable in named.items() if variable is not None}
+
+    @property
+    def variables(self) -> dict:
+        """The parameters and, where they enter the output, the population statistics, by name."""
+        bn = self.batch_normalization
+        statistics = {"mean": bn.mean, "variance": bn.variance} if bn.needs_statistics else {}
+        return {**self.parameters, **statistics}
+
     def loss(self, loss, signals, target, weights=None):
         """Return the loss of this layer as the output layer, a theano scalar.
 
@@ -253,9 +269,13 @@ class Projection:
         return values.T if self.transposed else values
 
     @property
-    def shape(self):
-        """The sizes (n_in, n_out)."""
-        return self.turned(self.W.get_value(borrow=True)).shape
+    def values(self):
+        """The values of W, (n_in, n_out), which share its memory."""
+        return self.turned(self.W.get_value(borrow=True))
+
+    @values.setter
+    def values(self, values):
+        set_values(self.W, self.turned(values))
 
     def rows(self, numbers):
         """Return this projection with some rows of W only.
@@ -293,10 +313,10 @@ class BatchNormalization:
     def __init__(self, n_units, center, normalize, scale, shift, epsilon, gradient="full"):
         self.center, self.normalize, self.epsilon = center, normalize, epsilon
         self.gradient = gradient
-        self.a = _shared_vector(1, n_units, "a") if scale else None
-        self.b = _shared_vector(0, n_units, "b") if shift else None
-        self.mean = _shared_vector(np.nan, n_units, "mean")
-        self.variance = _shared_vector(np.nan, n_units, "variance")
+        self.a = shared(np.ones(n_units), "a") if scale else None
+        self.b = shared(np.zeros(n_units), "b") if shift else None
+        self.mean = shared(np.full(n_units, np.nan), "mean")
+        self.variance = shared(np.full(n_units, np.nan), "variance")
 
     def __or__(self, projection):
         """Return the `Layer` of a projection and this, as the post writes it."""
@@ -349,15 +369,12 @@ class LayerNormalization(BatchNormalization):
     so training and evaluation are alike, and the population statistics are never used.
     """
 
+    needs_statistics = False
+
     def statistics(self, g, population=False):
         """Return mean and biased variance of every document over its units, (n, 1) each."""
         mean = g.mean(axis=1, keepdims=True)
         return mean, T.sqr(g - mean).mean(axis=1, keepdims=True)
-
-    @property
-    def needs_statistics(self):
-        """Whether any statistics of a population enter the output: none do."""
-        return False
 
 
 # By what the config's ``batch_norm.over`` says; `ae_bn.choices` has the statistics in NumPy.
@@ -453,6 +470,3 @@ def random_state(stream):
     """
     return stream.integers(1, 2**31 - 21069, (MASK_STREAMS, 6)).astype(np.int32)
 
-
-def _shared_vector(value, size, name):
-    return theano.shared(np.full(size, value, dtype=theano.config.floatX), name=name)

@@ -86,7 +86,6 @@ import copy
 import math
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import theano
@@ -104,14 +103,8 @@ from ae_bn.model.variables import as_float, set_values, shared
 ANNEALED_UNTIL = 0.75  # of the epochs: from here on an annealed output has no BN
 
 
-class Prior(NamedTuple):
-    """The normal prior of the logits z: equation (4).  Its mean is 0."""
-
-    variance: float  # of every topic
-
-
-def laplace_prior(number: int, alpha: float) -> Prior:
-    """Return the Laplace approximation of a Dirichlet: equation (4).
+def prior_variance(number: int, alpha: float) -> float:
+    """Return V, the variance of every logit by the Laplace approximation of a Dirichlet: (4).
 
     Parameters
     ----------
@@ -120,21 +113,21 @@ def laplace_prior(number: int, alpha: float) -> Prior:
     alpha : float
         The parameter of the Dirichlet, the same for all topics.
     """
-    return Prior((1 - 1 / number) / alpha)
+    return (1 - 1 / number) / alpha
 
 
-def kl_divergence(mean, log_variance, prior: Prior):
+def kl_divergence(mean, log_variance, V: float):
     """Return KL(q || p) of every document, (n,): equation (5).
 
     Parameters
     ----------
     mean, log_variance : theano matrices, (n, n_topics)
         Those of q.
-    prior : Prior
-        The prior p.
+    V : float
+        The variance of the prior p, see `prior_variance`.
     """
-    spread = (T.exp(log_variance) + T.sqr(mean)) / prior.variance
-    return 0.5 * (spread - 1 + math.log(prior.variance) - log_variance).sum(axis=1)
+    spread = (T.exp(log_variance) + T.sqr(mean)) / V
+    return 0.5 * (spread - 1 + math.log(V) - log_variance).sum(axis=1)
 
 
 def sample(mean, log_variance, epsilon):
@@ -242,40 +235,33 @@ class TopicModel(Autoencoder):
 
     Attributes
     ----------
-    prior : Prior
-        The prior of the logits.
+    prior_variance : float
+        The variance V of the prior of every logit.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        optimizer: str,
-        n_words: int,
-        kernels: str,
-        many_documents: bool = True,
-    ):
+    def __init__(self, config: ModelConfig, *settings, **more):
         topics = config.topics
         assert topics is not None
         self._output = topics.output
-        self.prior = laplace_prior(topics.number, topics.alpha)
+        self.prior_variance = prior_variance(topics.number, topics.alpha)
         draws = np.random.default_rng(0).standard_normal((CHUNK, topics.number))
         self._epsilon = shared(draws, "epsilon")  # of evaluation
         self._share = shared(1, "share")  # of BN in an annealed output
-        super().__init__(config, optimizer, n_words, kernels, many_documents)
+        super().__init__(config, *settings, **more)
 
     def _forward(self, x, layers, population=False, noise=None):
         n = x.shape[0]
         if noise is None:
             epsilon = self._epsilon[:n]
         else:
-            size = (n, self.layers[-1].projection.shape[0])
+            size = (n, self.layers[-1].projection.values.shape[0])
             kind = dict(nstreams=MASK_STREAMS, dtype=theano.config.floatX)
             epsilon = noise.random.normal(size, ndim=2, **kind)
         return forward(x, [*layers[:-1], *self._decoder], epsilon, population, noise)
 
     def _loss(self, layers, signals, target, weights=None):
         mean, log_variance, words = signals[-3:]
-        kl = kl_divergence(mean.z, log_variance.z, self.prior).mean()
+        kl = kl_divergence(mean.z, log_variance.z, self.prior_variance).mean()
         return layers[-1].loss(LOSSES[self.config.loss], words, target, weights) + kl
 
     def anneal(self, done: float):
@@ -320,7 +306,7 @@ class TopicModel(Autoencoder):
     def _losses(self):
         mean, log_variance, words = self._whole[-3:]
         terms = sparse.dense_from_sparse(self._x) * T.nnet.logsoftmax(words.z)
-        losses = kl_divergence(mean.z, log_variance.z, self.prior) - terms.sum(axis=1)
+        losses = kl_divergence(mean.z, log_variance.z, self.prior_variance) - terms.sum(axis=1)
         return theano.function(self._inputs, losses, name="losses")
 
     @property

@@ -15,7 +15,7 @@ from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.evaluation import curvature
 from ae_bn.model.autoencoder import CHUNK
-from ae_bn.model.topics import TopicModel, kl_divergence, laplace_prior, sample
+from ae_bn.model.topics import TopicModel, kl_divergence, prior_variance, sample
 from ae_bn.randomness import streams
 from ae_bn.training import fit
 
@@ -67,18 +67,18 @@ def test_kl_divergence_against_integration(float64):
         np.array([[0.3, -2.0, 4.0], [0, 0, 0]]),
         np.array([[-1.0, 0.5, 2], [0] * 3]),
     )
-    prior = laplace_prior(3, 0.2)
+    V = prior_variance(3, 0.2)
 
     def integral(m, log_v):
-        q, p = norm(m, np.exp(log_v / 2)), norm(0, np.sqrt(prior.variance))
+        q, p = norm(m, np.exp(log_v / 2)), norm(0, np.sqrt(V))
         ends = m - 12 * np.exp(log_v / 2), m + 12 * np.exp(log_v / 2)
         return quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), *ends, epsabs=1e-11)[0]
 
     expected = np.vectorize(integral)(mean, log_variance).sum(axis=1)
-    found = kl_divergence(T.constant(mean), T.constant(log_variance), prior).eval()
+    found = kl_divergence(T.constant(mean), T.constant(log_variance), V).eval()
     np.testing.assert_allclose(found, expected, rtol=1e-8)
-    same = T.zeros((2, 3)), T.zeros((2, 3)) + np.log(prior.variance)
-    np.testing.assert_allclose(kl_divergence(*same, prior).eval(), 0, atol=1e-12)
+    same = T.zeros((2, 3)), T.zeros((2, 3)) + np.log(V)
+    np.testing.assert_allclose(kl_divergence(*same, V).eval(), 0, atol=1e-12)
 
 
 def test_single_precision_stays(float32, counts):
@@ -101,7 +101,7 @@ def test_the_prior_is_the_curvature_of_the_dirichlet_at_its_mode(number, alpha):
             values = [a * b * minus_log_density(step * (a * at[i] + b * at[j])) for a, b in corners]
             hessian[i, j] = sum(values) / (4 * step**2)
     covariance = np.linalg.pinv(hessian, rcond=1e-4)
-    variance = laplace_prior(number, alpha).variance
+    variance = prior_variance(number, alpha)
     np.testing.assert_allclose(np.diag(covariance), variance, rtol=1e-3)
     assert variance == pytest.approx((1 - 2 / number) / alpha + 1 / (number * alpha))  # the paper's
 
@@ -110,7 +110,7 @@ def test_the_prior_has_the_moments_of_a_dirichlet_with_large_alpha():
     """Log theta less its mean over topics has variance trigamma(alpha) (1 - 1/K) exactly."""
     number, alpha = 10, 400.0
     exact = polygamma(1, alpha) * (1 - 1 / number)
-    assert laplace_prior(number, alpha).variance == pytest.approx(exact, rel=2e-3)
+    assert prior_variance(number, alpha) == pytest.approx(exact, rel=2e-3)
 
 
 def test_samples_have_mean_and_variance_of_q(float64):
