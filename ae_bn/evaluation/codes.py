@@ -32,7 +32,7 @@ from scipy.sparse import csr_matrix, issparse
 from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import normalize
 
-from ae_bn.evaluation.probes import Split, dead_units, measured, saturated, softmax_accuracy
+from ae_bn.evaluation.probes import Split, measured, merged, softmax_accuracy, unit_metrics
 from ae_bn.kernels.product import Product
 from ae_bn.kernels.retrieval import CountRelevant
 from ae_bn.theano_setup import require_compiler
@@ -330,9 +330,7 @@ class PathMeter:
         queries = Split(valid_codes[self.queries], self.valid_labels[self.queries])
         parts = validation_parts(fit, valid, queries)
         parts["mean_share"] = lambda: mean_share(fit_codes)
-        parts["dead_units"] = lambda: dead_units(valid_codes)
-        parts["saturated"] = lambda: saturated(valid_codes, self.activation)
-        metrics = measured(parts)
+        metrics = merged(measured(parts), unit_metrics(valid_codes, self.activation))
         if "reason" in metrics:  # an epoch has only numbers
             warnings.warn(f"after an epoch {metrics.pop('reason')}", stacklevel=2)
         return {name: value for name, value in metrics.items() if value is not None}

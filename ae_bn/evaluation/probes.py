@@ -14,7 +14,6 @@ from sklearn.neural_network import MLPClassifier
 
 from ae_bn.choices import ACTIVATIONS
 from ae_bn.config import EvaluationConfig
-from ae_bn.data.corpus import Corpus
 
 
 class Split(NamedTuple):
@@ -22,20 +21,6 @@ class Split(NamedTuple):
 
     codes: np.ndarray  # (n, n_units), dense or sparse
     labels: np.ndarray  # (n,)
-
-
-def corpus_splits(corpus: Corpus, codes) -> tuple[Split, Split]:
-    """Return the codes of the training and of the test documents with their labels.
-
-    Parameters
-    ----------
-    corpus : Corpus
-        The documents.
-    codes : pair of array or csr_matrix, (n_train, n_units) and (n_test, n_units)
-        Their codes.
-    """
-    train, test = codes
-    return Split(train, corpus.train_labels), Split(test, corpus.test_labels)
 
 
 def measured(parts: Mapping[str, Callable[[], object]]) -> dict:

@@ -103,6 +103,14 @@ class Kernel(COp):
             filled.append(gradients.get(number, none))
         return filled
 
+    def in_place(self, fgraph, node):
+        """Return the form of this kernel for a node of a compiled graph: it overwrites inputs."""
+        return self.changed(inplace=True)
+
+    def changed(self, **properties):
+        """Return this kernel with some other properties."""
+        return type(self)(**{**{p: getattr(self, p) for p in self.__props__}, **properties})
+
     def make_thunk(self, node, storage_map, compute_map, no_recycling, impl=None):
         """Return the compiled code, also in those modes of Theano that prefer Python."""
         return super().make_thunk(node, storage_map, compute_map, no_recycling, impl="c")
@@ -155,6 +163,11 @@ class LossKernel(Kernel):
     def shapes(self):
         inputs, outputs = super().shapes()
         return inputs, outputs if self.gradients else outputs[:1]
+
+    def in_place(self, fgraph, node):
+        """Return the form without gradients if nothing uses them, else one that overwrites."""
+        used = any(fgraph.clients[output] for output in node.outputs[1:])
+        return super().in_place(fgraph, node) if used else self.changed(gradients=False)
 
     def L_op(self, inputs, outputs, gradients):
         upper, *others = gradients

@@ -69,12 +69,6 @@ class Loss(LossKernel, BatchKernel):
             f"static const bool gradients = {int(self.gradients)};"
         )
 
-    def in_place(self, fgraph, node):
-        """Return the form that overwrites g, or the one without gradients if nothing uses them."""
-        arguments = self.standardisation, self.activation, self.loss
-        used = any(fgraph.clients[output] for output in node.outputs[1:])
-        return Loss(*arguments, inplace=True) if used else Loss(*arguments, gradients=False)
-
 
 class Multinomial(LossKernel):
     r"""value = -sum_j target_j log softmax(z)_j, mean over documents.
@@ -111,8 +105,3 @@ class Multinomial(LossKernel):
         return (
             f"static const bool gradients = {int(self.gradients)}, inplace = {int(self.inplace)};"
         )
-
-    def in_place(self, fgraph, node):
-        """Return the form that overwrites z, or the one without a gradient if nothing uses it."""
-        used = any(fgraph.clients[output] for output in node.outputs[1:])
-        return Multinomial(inplace=True) if used else Multinomial(gradients=False)

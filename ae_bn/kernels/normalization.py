@@ -124,10 +124,6 @@ class NormalizeGradient(BatchKernel):
         if inplace:
             self.destroy_map = {0: [0]}
 
-    def in_place(self, fgraph, node):
-        """Return the form that overwrites g."""
-        return NormalizeGradient(self.standardisation, self.activation, inplace=True)
-
 
 class LayerNormalize(NormalizingKernel):
     """out = activation(a h(g) + b), where h is taken over the units of each document.

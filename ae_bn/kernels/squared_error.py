@@ -74,7 +74,7 @@ class SquaredError(LossKernel, BlasKernel):
 
     def in_place(self, fgraph, node):
         """Return the form without gradients if nothing uses them."""
-        return SquaredError(any(fgraph.clients[output] for output in node.outputs[1:]))
+        return self.changed(gradients=any(fgraph.clients[v] for v in node.outputs[1:]))
 
     def L_op(self, inputs, outputs, gradients):
         dH, _, *others = super().L_op(inputs, outputs, gradients)

@@ -42,10 +42,6 @@ class Update(Kernel):
             first = 2 + len(self.gradient)
             self.destroy_map = {i: [first + i] for i in range(1 + len(STATE[rule]))}
 
-    def in_place(self, fgraph, node):
-        """Return the form that overwrites p and the state."""
-        return type(self)(self.rule, self.hyperparameters, inplace=True)
-
     def constants(self):
         constants = dict(self.hyperparameters)
         values = "".join(f"const real {name} = {value!r}; " for name, value in constants.items())

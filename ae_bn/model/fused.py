@@ -270,35 +270,27 @@ def _has_blas():
 
 
 class Kernels(NamedTuple):
-    """What an autoencoder is built from."""
+    """What an autoencoder is built from: by default, the symbolic stages."""
 
-    Projection: type
-    normalization: Callable  # from ``batch_norm.over`` to a class
-    optimizer: Callable  # from its name to a function of `ae_bn.model.optimizers`
-    dropout_mask: Callable
-    compete: Callable
-    stores_rows: Callable  # whether the decoder's W is stored by rows of words
-    missing: Callable  # what falls back to the symbolic stages
+    Projection: type = stages.Projection
+    normalization: Callable = stages.NORMALIZATIONS.__getitem__  # by ``batch_norm.over``
+    optimizer: Callable = optimizers.OPTIMIZERS.__getitem__  # by its name
+    dropout_mask: Callable = stages.dropout_mask
+    compete: Callable = stages.compete
+    stores_rows: Callable = lambda plan, loss: False  # whether the decoder's W has rows of words
+    missing: Callable = lambda layers, loss, optimizer: []  # what falls back to the stages
 
 
 FUSED = {None: BatchNormalization, "units": LayerNormalization}
 KERNELS = {
-    "symbolic": Kernels(
-        Projection=stages.Projection,
-        normalization=lambda over: stages.NORMALIZATIONS[over],
-        optimizer=lambda name: optimizers.OPTIMIZERS[name],
-        dropout_mask=stages.dropout_mask,
-        compete=stages.compete,
-        stores_rows=lambda plan, loss: False,
-        missing=lambda layers, loss, optimizer: [],
-    ),
+    "symbolic": Kernels(),
     "fused": Kernels(
-        Projection=Projection,
-        normalization=lambda over: FUSED.get(over) or stages.NORMALIZATIONS[over],
-        optimizer=_optimizer,
-        dropout_mask=dropout_mask,
-        compete=compete,
-        stores_rows=stores_rows,
-        missing=missing,
+        Projection,
+        lambda over: FUSED.get(over) or stages.NORMALIZATIONS[over],
+        _optimizer,
+        dropout_mask,
+        compete,
+        stores_rows,
+        missing,
     ),
 }

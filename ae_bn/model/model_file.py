@@ -226,9 +226,7 @@ def write_linear(
     write_model(path, contiguous, linear, corpus)
 
 
-def write_model(
-    path: Path, parameters: dict, config: Config, corpus: Corpus | Vocabulary
-) -> None:
+def write_model(path: Path, parameters: dict, config: Config, corpus: Corpus | Vocabulary) -> None:
     """Write the parameters of a model to a file, atomically.
 
     Parameters

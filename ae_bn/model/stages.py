@@ -469,4 +469,3 @@ def random_state(stream):
         Draws the state.
     """
     return stream.integers(1, 2**31 - 21069, (MASK_STREAMS, 6)).astype(np.int32)
-

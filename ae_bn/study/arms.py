@@ -8,7 +8,7 @@ has to spell them out arm by arm.
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 from ae_bn.config import (
     ComparisonConfig,
@@ -66,16 +66,12 @@ def expand_arms(config: Config) -> list[Arm]:
             for factor, levels in entry.items():
                 _check_levels(factor, _as_list(levels), experiment, f"experiment.{key}")
     arms = []
-    for names in itertools.product(*factors.values()):
-        levels = dict(zip(factors, names))
+    for levels, settings in _combinations(factors):
         name = _arm_name(levels) or experiment.name
         if experiment.include and not _matches(levels, experiment.include):
             continue
         if _matches(levels, experiment.skip):
             continue
-        settings = {}
-        for factor, level in levels.items():
-            settings.update(factors[factor][level])
         if "training.seed" in settings:
             raise UserError(f"arm {name}: training.seed is the same for all arms; take it out")
         try:
@@ -112,14 +108,19 @@ def expand_corpora(config: Config) -> list[Arm]:
             for setting in settings
         )
     }
-    corpora = []
+    return [
+        Arm(_arm_name(levels), levels, config.replace(settings))
+        for levels, settings in _combinations(factors)
+    ]
+
+
+def _combinations(factors: dict) -> Iterator[tuple[dict, dict]]:
+    """Yield every combination of levels, by factor, and its settings."""
     for names in itertools.product(*factors.values()):
-        levels = dict(zip(factors, names))
-        settings: dict = {}
+        levels, settings = dict(zip(factors, names)), {}
         for factor, level in levels.items():
             settings.update(factors[factor][level])
-        corpora.append(Arm(_arm_name(levels), levels, config.replace(settings)))
-    return corpora
+        yield levels, settings
 
 
 def reference_arm(reference: ReferenceConfig, corpus: Arm) -> Arm:

@@ -19,7 +19,7 @@ from ae_bn.data.corpus import Corpus, split_validation
 from ae_bn.evaluation import probes as evaluation
 from ae_bn.evaluation.codes import PathMeter, snapshot_metrics
 from ae_bn.evaluation.curvature import CurvatureMeter
-from ae_bn.evaluation.probes import corpus_splits
+from ae_bn.evaluation.probes import Split
 from ae_bn.evaluation.topics import row_metrics, topic_metrics
 from ae_bn.files import file_digest, fingerprint, write_json
 from ae_bn.model.autoencoder import Autoencoder
@@ -88,8 +88,8 @@ def _autoencoder(run: Run, autoencoder: Autoencoder, corpus: Corpus) -> dict:
     if progress.snapshots:
         results.update(_measure_snapshots(run, autoencoder, corpus, rows, progress))
     else:
-        labels = corpus.train_labels, corpus.test_labels
-        chance = evaluation.chance_metrics(*labels, config.evaluation)
+        known, unknown = corpus.train_labels, corpus.test_labels
+        chance = evaluation.chance_metrics(known, unknown, config.evaluation)
         results.update(snapshots={name: {"epoch": 0, **chance} for name in names}, files={})
     if curvature is not None:
         summary = curvature.summary(autoencoder, progress)
@@ -154,14 +154,14 @@ def _on_test_documents(
     run: Run, autoencoder: Autoencoder, corpus: Corpus, rows: tuple[Any, Any]
 ) -> tuple:
     """Return the codes of the test documents, and the metrics of every snapshot."""
-    codes = autoencoder.encode(corpus.train), autoencoder.encode(corpus.test)
-    softmax_probe = run.config.evaluation.softmax_probe
-    metrics = snapshot_metrics(*corpus_splits(corpus, codes), *rows, softmax_probe)
+    train = Split(autoencoder.encode(corpus.train), corpus.train_labels)
+    test = Split(autoencoder.encode(corpus.test), corpus.test_labels)
+    metrics = snapshot_metrics(train, test, *rows, run.config.evaluation.softmax_probe)
     if isinstance(autoencoder, TopicModel):
         metrics = evaluation.merged(metrics, topic_metrics(autoencoder, corpus, rows[1]))
     elif run.config.evaluation.topic_words:
         metrics = evaluation.merged(metrics, row_metrics(autoencoder, corpus, rows[1]))
-    return codes[1], {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
+    return test.codes, {"test_loss": autoencoder.evaluate(corpus.test), **metrics}
 
 
 def _columns(rows: list[dict], left_out=()) -> dict[str, list]:

@@ -8,7 +8,7 @@ from sklearn.decomposition import LatentDirichletAllocation
 from ae_bn.data.corpus import Corpus, split_validation
 from ae_bn.evaluation import probes as evaluation
 from ae_bn.evaluation.codes import scaled_precision, snapshot_metrics, validation_parts
-from ae_bn.evaluation.probes import Split, corpus_splits
+from ae_bn.evaluation.probes import Split
 from ae_bn.evaluation.references import (
     CHOSEN_BY,
     CRITERIA,
@@ -59,10 +59,10 @@ def perform_reference(run: Run, corpus: Corpus) -> dict:
         ]
     measured = {}
     for number in set(chosen.values()):
-        splits = corpus_splits(corpus, found[number].codes)
+        train, test = map(Split, found[number].codes, (corpus.train_labels, corpus.test_labels))
         measured[number] = evaluation.merged(
-            evaluation.unit_metrics(splits[1].codes, "linear"),
-            snapshot_metrics(*splits, *rows, config.evaluation.softmax_probe),
+            evaluation.unit_metrics(test.codes, "linear"),
+            snapshot_metrics(train, test, *rows, config.evaluation.softmax_probe),
             _of_topics(found[number].method, corpus, rows[1]),
         )
     metrics = evaluation.merged(

@@ -169,6 +169,6 @@ def test_npmi_as_gensim():
     expected[5] = [-0.0503482540, -0.0592578692, -0.0306415125]
     top = np.arange(12).reshape(3, 4)
     for width, values in expected.items():
-        windows = [text[i : i + width] for text in texts for i in range(max(1, len(text) - width + 1))]
-        X = csr_matrix([np.bincount(window, minlength=60) for window in windows])
+        starts = ((t, i) for t in texts for i in range(max(1, len(t) - width + 1)))
+        X = csr_matrix([np.bincount(t[i : i + width], minlength=60) for t, i in starts])
         np.testing.assert_allclose(npmi(in_documents(X, top), top), values, atol=1e-9)
