@@ -57,7 +57,7 @@ def test_figures_show_the_numbers(found):
     first = answers.draw_first(found.used, titles)
     for axis in first.axes:
         assert [line.get_color() for line in axis.lines] == ["#0072B2", "#000000"]
-        assert [text.get_text() for text in axis.texts] == ["with BN", "without BN"]
+        assert {text.get_text() for text in axis.texts} == {"with BN", "without BN"}
     codes = answers.draw_codes(found.runs[found.runs["about"] != HIDDEN])
     line = codes.axes[0].lines[1]  # hidden BN
     assert line.get_label() == "hidden"
