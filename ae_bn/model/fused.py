@@ -144,8 +144,8 @@ class FusedLayer(stages.Layer):
         bn = self.batch_normalization
         is_plain = bn.a is None and not (bn.center or bn.normalize)
         is_affine = is_plain and self.activation is stages.Linear
-        has_rows = self.projection.transposed and _has_blas()  # one for each word
-        if loss is losses.squared_error and is_affine and weights is None and has_rows:
+        is_whole = loss is losses.squared_error and is_affine and weights is None
+        if is_whole and self.projection.transposed and _has_blas():  # W has a row for each word
             W, (_, b) = self.projection.W, _scale_and_shift(bn)
             return SquaredError()(signals.x, W, b, *csr)[0]
         if isinstance(bn, BatchNormalization):
