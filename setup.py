@@ -65,7 +65,6 @@ setup(
         f"{BLAS} and python_version < '3.12'",
     ],
     extras_require={
-        "fast": ["mkl>=2024; platform_machine == 'x86_64' and sys_platform == 'linux'"],
         "report": REPORT,
         "test": [
             *REPORT,
