@@ -217,6 +217,7 @@ class Labelled(NamedTuple):
 
 
 def _read(source: str, encoding: str, id_column: str | None = None) -> Labelled:
+    """Read all documents of a folder or a table; other sources have no labels and parts."""
     documents = Documents(source, encoding, id_column)
     if documents.is_folder:
         places = _find_places(documents, _find_parts(Path(source)))
