@@ -14,7 +14,7 @@ run = $(IN_VENV) experiments/run.py --config configs/$(1).yaml --out $(2) $(3) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET))
 
 .PHONY: help setup warm_up test test_long coverage wheel lint types hooks docs info $(EXPERIMENTS) experiments \
-	reproduce verdicts report fast bench bench_run bench_scale clean
+	reproduce verdicts report bench bench_run bench_scale clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
@@ -79,10 +79,6 @@ verdicts: $(READY) ## measure by simulation how often the verdicts of the report
 
 report: $(READY) ## make tables, figures and docs/report again from the record
 	$(IN_VENV) experiments/report.py
-
-fast: $(READY) ## install Intel's MKL (0.9 GB) into .venv; matrix products are quicker then
-	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \
-		--editable '.[fast]'
 
 bench: $(READY) ## install PyTorch (Python 3.10, 3.11), and compare the training speed with it
 	$(IN_VENV) -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation \

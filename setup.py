@@ -22,7 +22,7 @@ ENCODER = [
 # Training needs Theano, which imports distutils, which Python 3.12 lacks.
 TRAINING = [
     "Theano-PyMC==1.1.2",
-    "scikit-learn>=1.1",  # up to 1.7, the last version for this NumPy
+    "scikit-learn>=1.2",  # up to 1.7, the last version for this NumPy
     "nltk>=3.8",  # the stemmer that KATE used
     "python-rake>=1.5",  # the SMART list of stop words
     "matplotlib>=3.7",
@@ -65,7 +65,6 @@ setup(
         f"{BLAS} and python_version < '3.12'",
     ],
     extras_require={
-        "fast": ["mkl>=2024; platform_machine == 'x86_64' and sys_platform == 'linux'"],
         "report": REPORT,
         "test": [
             *REPORT,

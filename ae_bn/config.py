@@ -14,12 +14,14 @@ import difflib
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Literal, Optional, Union
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -35,14 +37,28 @@ from ae_bn.errors import UserError
 
 LONGEST_NGRAM = 5  # words
 LARGEST, DEEPEST = 100_000, 30  # values in a config, and levels of nesting
-OTHER_VERSION = (
-    "another version of ae_bn wrote the pickle: fit again, or load a model.safetensors instead"
-)
 LONGEST_NAME = 100  # characters of the name of an experiment, a factor or a level
 RESERVED = ("runs", "record", "answers")  # other folders of results
 
 DEFAULTS = Path(__file__).resolve().with_name("defaults.yaml")
 SHARED = DEFAULTS.with_name("shared.yaml")  # levels and protocols that experiments name
+
+
+def check_encoding(name: str) -> str:
+    """Return the name of an encoding of text.
+
+    Raises
+    ------
+    UserError
+        If there is no such encoding.
+    """
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        raise UserError(
+            f"unknown encoding {name!r:.60}: name one of Python's, such as utf-8, cp1252 or gb18030"
+        ) from None
+    return name
 
 
 class OneOf:
@@ -94,7 +110,7 @@ class DataConfig(Section):
     ]
     folder: Optional[str]
     file: Optional[str]
-    encoding: str
+    encoding: Annotated[str, AfterValidator(check_encoding)]
     remove: List[Literal["headers", "footers", "quotes"]]
     stop_words: Literal["english", "smart", "none"]
     token_pattern: Optional[str]
@@ -148,11 +164,6 @@ class DataConfig(Section):
             raise ValueError(f"{least}: give a number of documents from 1, or a share such as 0.01")
         return least
 
-    @field_validator("encoding")
-    @classmethod
-    def _check_encoding(cls, encoding):
-        return check_encoding(encoding)
-
 
 class BatchNormConfig(Section):
     hidden: bool
@@ -195,7 +206,7 @@ class TopicsConfig(Section):
 
 
 class ModelConfig(Section):
-    layers: List[int] = Field(min_length=1)
+    layers: List[PositiveInt] = Field(min_length=1)
     tied: bool
     hidden_activation: HiddenActivation
     output_activation: OutputActivation
@@ -210,8 +221,6 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _check(self):
-        if min(self.layers) < 1:
-            raise ValueError("layers must be positive numbers of units")
         if self.loss == "cross_entropy" and self.output_activation != "sigmoid":
             raise ValueError("loss cross_entropy needs output_activation sigmoid")
         if (self.loss == "multinomial") != (self.output_activation == "softmax"):
@@ -226,8 +235,9 @@ class ModelConfig(Section):
             raise ValueError(
                 "loss multinomial compares every word with all others; set sampling to null"
             )
-        if self.denoiser_start is not None:
-            self._check_denoiser_start()
+        missing = [] if self.denoiser_start is None else self.needed_by_denoiser_start()
+        if missing:
+            raise ValueError(f"denoiser_start needs {missing[0]}")
         if self.topics is not None:
             self._check_topics()
         if self.competition is not None:
@@ -279,11 +289,6 @@ class ModelConfig(Section):
                 f"topics.output {output} is for an output without BN; set batch_norm.top to false"
             )
 
-    def _check_denoiser_start(self):
-        missing = self.needed_by_denoiser_start()
-        if missing:
-            raise ValueError(f"denoiser_start needs {missing[0]}")
-
     def needed_by_denoiser_start(self) -> List[str]:
         """Return what a start from the linear denoiser needs and these settings do not have."""
         bn = self.batch_norm
@@ -319,17 +324,11 @@ class TrainingConfig(Section):
 
 
 class CurvatureConfig(Section):
-    epochs: List[int]
+    epochs: List[NonNegativeInt]  # 0 is the initialisation
     documents: int = Field(ge=1)
     eigenvalues: int = Field(ge=1, le=10)
     draws: int = Field(ge=1)
     steps: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _check(self):
-        if min(self.epochs, default=0) < 0:
-            raise ValueError("epochs must not be negative; 0 is the initialisation")
-        return self
 
 
 class EvaluationConfig(Section):
@@ -571,31 +570,10 @@ def unpickled(settings: Any) -> Config:
     try:
         return complete(settings)
     except (ValidationError, AttributeError, KeyError, TypeError):
-        raise UserError(f"a pickle with other settings: {OTHER_VERSION}") from None
-
-
-def __getattr__(name: str):
-    """Say what to do with a pickle of a version whose pickles held the classes of this module."""
-    if name.endswith("Config"):
-        raise UserError(f"a pickle with other settings: {OTHER_VERSION}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def check_encoding(name: str) -> str:
-    """Return the name of an encoding of text.
-
-    Raises
-    ------
-    UserError
-        If there is no such encoding.
-    """
-    try:
-        "".encode(name)
-    except (LookupError, ValueError):
         raise UserError(
-            f"unknown encoding {name!r:.60}: name one of Python's, such as utf-8, cp1252 or gb18030"
+            "a pickle with other settings: another version of ae_bn wrote it: fit again, or load "
+            "a model.safetensors instead"
         ) from None
-    return name
 
 
 def check_name(name: str | tuple, known, where: str) -> None:
@@ -692,7 +670,11 @@ def _parse_yaml(text: str, where: str) -> Any:
         if len(text) > LARGEST:
             raise ValueError(f"more than {LARGEST} characters")
         tree = YAML(typ="safe", pure=True).load(text)
-        _check_plain(tree)
+        for number, value in enumerate(_values(tree)):  # aliases can make a short text very large
+            if number > LARGEST:
+                raise ValueError(f"more than {LARGEST} values")
+            if isinstance(value, int) and abs(value) >= 2**63:
+                raise ValueError("a whole number of more than 64 bits")
     except RecursionError:
         raise UserError(f"{where:.200}: not valid YAML: nested too deeply") from None
     except Exception as error:  # odd text makes the constructors raise nearly anything
@@ -703,24 +685,16 @@ def _parse_yaml(text: str, where: str) -> Any:
     return tree
 
 
-def _check_plain(tree: Any) -> None:
-    """Refuse what no config holds; aliases can make a short text as large as they like."""
-    values, level = [tree], 0
-    while values:
-        level += 1
-        inner = []
-        for value in values:
-            if isinstance(value, dict):
-                inner += [*value.keys(), *value.values()]
-            elif isinstance(value, (list, tuple, set)):
-                inner += value
-            elif isinstance(value, int) and abs(value) >= 2**63:
-                raise ValueError("a whole number of more than 64 bits")
-            if len(inner) > LARGEST:
-                raise ValueError(f"more than {LARGEST} values")
-        if level > DEEPEST:
-            raise ValueError(f"nested more than {DEEPEST} levels")
-        values = inner
+def _values(tree: Any, depth: int = 0) -> Iterator[Any]:
+    """Yield every value in a tree, and the keys."""
+    if depth > DEEPEST:
+        raise ValueError(f"nested more than {DEEPEST} levels")
+    yield tree
+    if isinstance(tree, dict):
+        tree = [*tree.keys(), *tree.values()]
+    if isinstance(tree, (list, tuple, set)):
+        for value in tree:
+            yield from _values(value, depth + 1)
 
 
 def _merge(tree: dict, changes: dict) -> None:

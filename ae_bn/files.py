@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import os
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Callable, Iterator
+from typing import IO, TYPE_CHECKING, Any, Iterator
 
 from platformdirs import user_cache_dir
 from safetensors import SafetensorError, safe_open
@@ -141,23 +140,6 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
                 temporary.unlink()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def npz(save: Callable, **arrays: np.ndarray) -> memoryview:
-    """Return the bytes of an ``.npz`` file, to be written at once.
-
-    NumPy, writing to a full disk, fails a second time when it closes its archive.
-
-    Parameters
-    ----------
-    save : {numpy.savez, numpy.savez_compressed}
-        The function that makes the file.
-    **arrays : ndarray
-        The arrays by their names.
-    """
-    content = io.BytesIO()
-    save(content, **arrays)
-    return content.getbuffer()
 
 
 def fingerprint(tree: Any) -> str:

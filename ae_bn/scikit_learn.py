@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 
 from ae_bn.errors import UserError
 
-try:
-    from sklearn.base import ClassNamePrefixFeaturesOutMixin
-except ImportError:  # it was private at first
-    from sklearn.base import _ClassNamePrefixFeaturesOutMixin as ClassNamePrefixFeaturesOutMixin
 try:
     from sklearn.utils.validation import validate_data
 except ImportError:  # before scikit-learn 1.6 it is a method

@@ -17,9 +17,6 @@ import pickle
 import platform
 import re
 import shlex
-import shutil
-import site
-import struct
 import subprocess
 import sys
 import sysconfig
@@ -33,7 +30,6 @@ from pathlib import Path
 from ae_bn.errors import UserError
 from ae_bn.files import atomic_write, cache_directory
 
-MKL_PARTS = ("intel_lp64", "gnu_thread", "core")
 OPENBLAS_NAMES = Path(__file__).with_name("scipy_openblas.h")
 
 
@@ -128,71 +124,17 @@ def theano_flags() -> dict[str, str]:
 def blas_flags() -> str:
     """Return the linker's flags for a BLAS, or "" to use NumPy's through its C interface.
 
-    The first choice is Intel's MKL, if it is installed (the extra ``fast``), with the threads of
-    GNU's OpenMP, which the kernels use too.  The second is an OpenBLAS: from the wheel
-    scipy-openblas32, inside SciPy's wheel, from conda or from the distribution.  macOS has its own
-    BLAS.  Some libraries call their functions ``scipy_sgemm_``, ...; a header then renames the
-    calls.  Theano adds the folder to the search path of the compiled code.
+    It is the OpenBLAS of the wheel scipy-openblas32, whose functions are called ``scipy_sgemm_``,
+    ...; a header renames the calls.  Theano adds the folder to the search path of the compiled
+    code.  macOS has its own BLAS.
     """
-    for folder in _mkl_folders():
-        for core in sorted(folder.glob("libmkl_core.so*"), reverse=True):
-            names = [core.name.replace("core", part) for part in MKL_PARTS]
-            linkable = _without_spaces(folder)
-            if linkable and all((folder / name).is_file() for name in names):
-                return " ".join([f"-L{linkable}", *(f"-l:{name}" for name in names), "-lgomp"])
-    for folder in _blas_folders():
-        for pattern in ("libscipy_openblas*.so", "libopenblasp-*.so", "libopenblas.so"):
-            for library in sorted(folder.glob(pattern)):
-                return _openblas_flags(library)
-    return "-lblas" if sys.platform == "darwin" else ""
-
-
-def _openblas_flags(library: Path) -> str:
-    folder, header = _without_spaces(library.parent), _without_spaces(OPENBLAS_NAMES.parent)
-    if not folder or not header:
+    if sys.platform == "darwin":
+        return "-lblas"
+    wheel = importlib.util.find_spec("scipy_openblas32")
+    if wheel is None or wheel.origin is None:
         return ""
-    flags = f"-L{folder} -l{library.name[3:-3]}"
-    prefixed = library.name.startswith("libscipy_")
-    return f"{flags} -include{header / OPENBLAS_NAMES.name}" if prefixed else flags
-
-
-def _mkl_folders() -> list[Path]:
-    """Return the folders where pip and conda put MKL."""
-    return [Path(sys.prefix, "lib"), Path(site.getuserbase(), "lib")]
-
-
-def _blas_folders() -> list[Path]:
-    """Return the folders that may hold an OpenBLAS, the best first."""
-    return [
-        *(folder / "lib" for folder in _package_folders("scipy_openblas32")),
-        *(folder.with_name("scipy.libs") for folder in _package_folders("scipy")),
-        Path(sys.prefix, "lib"),
-        *Path("/usr/lib").glob("*-linux-gnu"),
-        *Path("/usr").glob("lib*"),
-    ]
-
-
-def _package_folders(name: str) -> list[Path]:
-    """Return the folders of an installed package, without importing it; empty if not installed."""
-    found = importlib.util.find_spec(name)
-    return [Path(folder) for folder in (found and found.submodule_search_locations) or []]
-
-
-def _without_spaces(folder: Path) -> Path | None:
-    """Return a path to a folder without spaces, at which Theano would split the linker's flags.
-
-    It is the folder itself or a link to it, or None if there is no such path.
-    """
-    if " " not in str(folder):
-        return folder
-    try:
-        link = compile_directory() / f"blas-{_digest(str(folder))}"
-        link.symlink_to(folder)
-    except FileExistsError:
-        pass
-    except UserError:
-        return None
-    return link if " " not in str(link) else None
+    folder = Path(wheel.origin).with_name("lib")
+    return f"-L{folder} -lscipy_openblas -include{OPENBLAS_NAMES}"
 
 
 def compiler_flags() -> list[str]:
@@ -281,8 +223,7 @@ def _worth_telling(record: logging.LogRecord) -> bool:
     """Drop two warnings of Theano.
 
     One says that a compiler is missing, for which `require_compiler` raises an error.  The other
-    says that a BLAS is missing, because Theano expects names to end in ``.so``, and those of MKL
-    end in a version.
+    says that a BLAS is missing where the name of its file ends in a version, as those of MKL do.
     """
     unheard = ("g++ not detected", "We did not find a dynamic library in the library_dir")
     return not record.getMessage().startswith(unheard)
@@ -329,7 +270,6 @@ def require_compiler() -> str:
             "in THEANO_FLAGS or ~/.theanorc"
         )
     check_locks(compile_directory())
-    _drop_damaged_modules(Path(theano.config.compiledir))
     _let_modules_be_found()
     _write_keys_atomically()
     compiler = theano.config.cxx
@@ -353,11 +293,16 @@ def require_compiler() -> str:
 
 
 def _check_blas(compiler: str) -> None:
-    """Raise a UserError if the compiler cannot link a BLAS that the user has named."""
+    """Raise a UserError if Theano or the compiler cannot take the flags of the BLAS."""
     import theano
 
     flags = theano.config.blas__ldflags
-    if flags in ("", theano_flags()["blas__ldflags"]):
+    if not all(part.startswith("-") for part in flags.split()):
+        raise UserError(
+            f"blas__ldflags={flags}: Theano splits this at every blank: use folders without blanks "
+            "in their paths, or set THEANO_FLAGS=blas__ldflags= to compute more slowly"
+        )
+    if flags in ("", blas_flags()):
         return
     parts = shlex.split(flags)
     parts += [f"-Wl,-rpath,{part[2:]}" for part in parts if part.startswith("-L")]
@@ -390,34 +335,6 @@ def check_locks(folder: Path) -> None:
             f"cannot lock files in {folder} ({reason}): use a folder on another file system, with "
             "--out for results, or with the environment variable AE_BN_CACHE for compiled code"
         ) from None
-
-
-def _drop_damaged_modules(compiledir: Path) -> None:
-    """Delete compiled modules that are truncated; Theano then compiles them again.
-
-    A full disk or an interrupted copy leaves such files.  Theano writes ``key.pkl`` last, so no
-    other process is still writing to a folder that has it.
-    """
-    for key in compiledir.glob("*/key.pkl"):
-        for library in key.parent.glob("*.so"):
-            if _is_damaged(library):
-                print(f"compiling {library} again: it is damaged", file=sys.stderr)
-                shutil.rmtree(key.parent, ignore_errors=True)
-
-
-def _is_damaged(library: Path) -> bool:
-    """Return whether a file is not in the format ELF, or ends before its table of sections."""
-    if sys.platform != "linux" or sys.maxsize < 2**32:
-        return False
-    try:
-        with open(library, "rb") as file:
-            header, size = file.read(64), os.fstat(file.fileno()).st_size
-    except OSError:  # another process has deleted it
-        return False
-    if len(header) < 64 or not header.startswith(b"\x7fELF"):
-        return True
-    start, entry_size, entries = struct.unpack_from("=40xQ10xHH2x", header)
-    return size < start + entry_size * entries
 
 
 def _let_modules_be_found() -> None:

@@ -275,7 +275,7 @@ def test_a_clock_that_runs_backwards_changes_nothing(one, monkeypatch):
 def test_a_corpus_is_prepared_again_where_it_is_missing_and_must_be_the_same(one, tmp_path):
     attempt(one)
     expected = metrics(one)
-    moved = replace(one, corpus=tmp_path / "gone.npz", directory=tmp_path / "moved")
+    moved = replace(one, corpus=tmp_path / "gone.safetensors", directory=tmp_path / "moved")
     attempt(moved)
     assert metrics(moved) == expected
     other = replace(moved, data_fingerprint="0" * 64, directory=tmp_path / "other")

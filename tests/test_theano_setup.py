@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _ctypes
 import errno
 import importlib.util
 import os
@@ -168,6 +167,11 @@ def test_strict_warnings_do_not_keep_theano_away():
             "blas__ldflags=-lnothing",
             "blas__ldflags=-lnothing: there is no such BLAS",
         ),
+        (
+            "THEANO_FLAGS",
+            "blas__ldflags='-L/my folder -lblas'",
+            "blas__ldflags=-L/my folder -lblas: Theano splits this at every blank",
+        ),
     ],
 )
 def test_a_variable_that_cannot_work_is_named(name, value, words):
@@ -194,25 +198,6 @@ def test_a_file_system_without_locks_is_named(number, tmp_path, monkeypatch):
 
 
 # -------------------------------------------------------------------------------- compiler
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="libraries in ELF")
-def test_a_damaged_module_is_compiled_again(tmp_path):
-    modules = {}
-    for name in ("whole", "cut", "empty", "text", "unfinished"):
-        folder = tmp_path / name
-        folder.mkdir()
-        modules[name] = folder / "m0.so"
-        shutil.copy(_ctypes.__file__, modules[name])
-        if name != "unfinished":  # another process is writing it
-            (folder / "key.pkl").touch()
-    content = modules["whole"].read_bytes()
-    modules["cut"].write_bytes(content[:-1])
-    modules["unfinished"].write_bytes(content[:2000])
-    modules["empty"].write_bytes(b"")
-    modules["text"].write_bytes(b"no library" * 100)
-    theano_setup._drop_damaged_modules(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"whole", "unfinished"}
 
 
 def test_a_key_is_whole_at_every_moment(tmp_path):
@@ -296,26 +281,11 @@ def test_an_unusable_cache_is_told_in_one_line():
 # ------------------------------------------------------------------------------------ BLAS
 
 
-@pytest.mark.parametrize(
-    "name", ["libopenblasp-r0-1a2b.3.18.so", "libopenblas.so", "libscipy_openblas-6844.so"]
-)
-def test_the_first_folder_with_an_openblas_is_linked(name, tmp_path, monkeypatch):
-    none, first, _ = folders = [tmp_path / folder for folder in ("none", "first", "second")]
-    for folder in folders:
-        folder.mkdir()
-        (folder / (name if folder is not none else "libopenblas64_.so")).touch()
-    monkeypatch.setattr(theano_setup, "_blas_folders", lambda: folders)
-    monkeypatch.setattr(theano_setup, "_mkl_folders", lambda: [])
-    header = f" -include{theano_setup.OPENBLAS_NAMES}" if name.startswith("libscipy_") else ""
-    assert theano_setup.blas_flags() == f"-L{first} -l{name[3:-3]}{header}"
-
-
-def test_the_wheel_of_openblas_comes_before_scipys(monkeypatch):
+def test_the_wheel_of_openblas_is_linked():
     if not importlib.util.find_spec("scipy_openblas32"):
         pytest.skip("no wheel of OpenBLAS for this platform")
-    monkeypatch.setattr(theano_setup, "_mkl_folders", lambda: [])
-    flags = theano_setup.blas_flags()
-    assert re.match(r"-L\S*scipy_openblas32/lib -lscipy_openblas -include", flags)
+    flags = re.fullmatch(r"-L(\S+) -lscipy_openblas -include(\S+)", theano_setup.blas_flags())
+    assert Path(flags[1], "libscipy_openblas.so").is_file() and Path(flags[2]).is_file()
 
 
 def test_every_function_of_blas_that_theano_declares_is_renamed():
@@ -346,19 +316,6 @@ def test_products_of_matrices_and_vectors_equal_numpys(dtype):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_mkl_is_linked_before_any_openblas(tmp_path, monkeypatch):
-    folder = tmp_path / "lib"
-    folder.mkdir()
-    (folder / "libopenblas.so").touch()
-    monkeypatch.setattr(theano_setup, "_mkl_folders", lambda: [folder])
-    monkeypatch.setattr(theano_setup, "_blas_folders", lambda: [folder])
-    for part in ("core", "gnu_thread", "intel_lp64"):
-        assert theano_setup.blas_flags() == f"-L{folder} -lopenblas"
-        (folder / f"libmkl_{part}.so.3").touch()
-    names = [f"-l:libmkl_{part}.so.3" for part in ("intel_lp64", "gnu_thread", "core")]
-    assert theano_setup.blas_flags() == " ".join([f"-L{folder}", *names, "-lgomp"])
-
-
 @pytest.mark.parametrize(
     "flags, core",
     [
@@ -371,20 +328,6 @@ def test_mkl_is_linked_before_any_openblas(tmp_path, monkeypatch):
 def test_openblas_is_told_the_processor(flags, core, monkeypatch):
     monkeypatch.setattr(theano_setup, "_cpu_fields", lambda: {"flags": flags})
     assert theano_setup.openblas_core() == core
-
-
-def test_a_folder_with_spaces_is_linked_through_a_link_without(tmp_path, monkeypatch):
-    folder = tmp_path / "with space"
-    folder.mkdir()
-    (folder / "libopenblas.so").touch()
-    monkeypatch.setattr(theano_setup, "_blas_folders", lambda: [folder])
-    monkeypatch.setattr(theano_setup, "_mkl_folders", lambda: [])
-    monkeypatch.setenv("AE_BN_CACHE", str(tmp_path / "cache"))
-    link = Path(re.fullmatch("-L(.+) -lopenblas", theano_setup.blas_flags()).group(1))
-    assert link.resolve() == folder.resolve() and " " not in str(link)
-    assert theano_setup.blas_flags() == f"-L{link} -lopenblas"
-    monkeypatch.setenv("AE_BN_CACHE", str(folder / "cache"))
-    assert theano_setup.blas_flags() == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

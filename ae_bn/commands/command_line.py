@@ -62,6 +62,16 @@ class OneLineParser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
+def command_parser(about: str | None) -> OneLineParser:
+    """Return the parser of a command whose module has a docstring: its summary, and ``--debug``."""
+    parser = OneLineParser(
+        description=(about or "").split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    return parser
+
+
 def path(text: str) -> Path:
     """Return the path that an argument means; the ``type`` of arguments that are paths."""
     try:

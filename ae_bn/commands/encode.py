@@ -33,16 +33,17 @@ Exit code 2: something is wrong with an argument or a file, and one line says wh
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from itertools import chain, islice
 
 from ae_bn.commands.command_line import OneLineParser, nobody_reads, path
 from ae_bn.data.documents import (
     NAMES,
+    Documents,
     holds_codes,
     import_pyarrow,
     printable,
-    read_documents,
 )
 from ae_bn.errors import UserError
 
@@ -104,7 +105,7 @@ def main(arguments: list[str]) -> None:
 
     encoder = Encoder.load(options.model)
     encoding = check_encoding(options.encoding or encoder.config.data.encoding)
-    documents = read_documents(options.text, encoding, options.id)
+    documents = Documents(options.text, encoding, options.id)
     if options.similar:
         if not encoder.has_stored:
             _store(encoder)
@@ -169,11 +170,13 @@ def _columns(encoder) -> list[str]:
 def _write_npz(out, codes) -> None:
     import numpy as np
 
-    from ae_bn.files import atomic_write, npz
+    from ae_bn.files import atomic_write
 
+    content = io.BytesIO()  # because savez fails in two ways at once where the disk is full
     with atomic_write(out, "wb") as file:  # fails before anything is computed
         all_names, all_codes = (np.concatenate(chunks) for chunks in zip(*codes))
-        file.write(npz(np.savez_compressed, codes=all_codes, names=all_names))
+        np.savez_compressed(content, codes=all_codes, names=all_names)
+        file.write(content.getbuffer())
 
 
 def _write_parquet(out, codes, encoder) -> None:

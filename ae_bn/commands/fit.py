@@ -5,11 +5,8 @@ From the command line::
     ae-bn fit letters/ --out chosen
     ae-bn fit titles.csv --out chosen --words 5000
 
-The text is one of these: a folder (every file in it is a document; folders inside it are labels);
-a table as for ``ae-bn encode`` with a column ``text`` and perhaps ``label``; a matrix of word
-counts as `ae_bn.data.counts.read_counts` reads it (.npz); any other file, with one document per
-line.  `ae_bn.choosing` explains how the candidates are compared.  FOLDER gets
-these files::
+`ae_bn.commands.own_text` lists what the text may be, and `ae_bn.choosing` explains how the
+candidates are compared.  FOLDER gets these files::
 
     table.csv, table.md   a row per candidate, the best first
     model.safetensors     the best candidate, for ``ae-bn encode`` and `ae_bn.Encoder`
@@ -25,38 +22,23 @@ interrupted.
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import sys
 from pathlib import Path
 
-from ae_bn.commands.command_line import OneLineParser, check_positive
-from ae_bn.commands.own_text import (
-    Input,
-    add_options,
-    check_options,
-    claim,
-    read_input,
-    shown_texts,
-)
+from ae_bn.commands.command_line import command_parser
+from ae_bn.commands.own_text import Input, claim, parse_options, read_input, shown_texts
 
 STATE = "fit.json"
 
 
 def parse_arguments(arguments):
-    parser = OneLineParser(
-        description=(__doc__ or "").split("\n\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = command_parser(__doc__)
     parser.add_argument(
         "--components", type=int, default=128, metavar="N", help="number of units of a code"
     )
-    add_options(parser)
-    options = parser.parse_args(arguments)
-    check_positive(options, "components")
-    check_options(options)
-    return options
+    return parse_options(parser, arguments, "components")
 
 
 def main(arguments: list[str]) -> None:

@@ -10,29 +10,21 @@ Exit code 2: there is no compiler or no cache directory, and one line says so.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
+import re
 import sys
 import time
-from functools import lru_cache
+from pathlib import Path
 
-from ae_bn.commands.command_line import OneLineParser
+from ae_bn.commands.command_line import command_parser
 from ae_bn.files import cache_directory
-from ae_bn.theano_setup import (
-    OPENBLAS_NAMES,
-    cpu_count,
-    cpu_name,
-    require_compiler,
-    theano_flags,
-)
+from ae_bn.theano_setup import cpu_count, cpu_name, require_compiler, theano_flags
 
 
 def main(arguments: list[str]) -> None:
     """Print the description as a table."""
-    parser = OneLineParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
-    parser.parse_args(arguments)
+    command_parser(__doc__).parse_args(arguments)
     lines = describe()
     shown = ", ".join(f"{name} {speed:.0f} GFLOP/s" for name, speed in measure_product().items())
     lines["product of 1000x1000"] = shown
@@ -63,7 +55,6 @@ def describe() -> dict[str, str]:
 
     cache = cache_directory()
     size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
-    library = _linked_blas()
     flags = {name: str(getattr(theano.config, name)) for name in theano_flags()}
     return {
         "Python": f"{platform.python_version()} ({sys.executable})",
@@ -73,7 +64,7 @@ def describe() -> dict[str, str]:
         "processor": f"{cpu_name()}, {os.cpu_count()} cores",
         "compiler": f"{compiler} ({theano.config.cxx})",
         **flags,
-        "BLAS": library,
+        "BLAS": _linked_blas(),
         "kernels": "; ".join(["fused", *missing_here()]),
         "threads": os.environ.get("OMP_NUM_THREADS") or f"{cpu_count()}, all cores",
         "cache": f"{cache} ({size / 1e6:.0f} MB)",
@@ -116,7 +107,6 @@ def _gflops(product, matrix) -> float:
     return 2 * len(matrix) ** 3 / min(seconds) / 1e9
 
 
-@lru_cache(maxsize=None)
 def _compiled_product():
     """Return a compiled Theano function that multiplies two matrices."""
     require_compiler()
@@ -128,41 +118,17 @@ def _compiled_product():
 
 
 def _linked_blas() -> str:
-    """Return the path and version of the BLAS that compiled products really call."""
+    """Return the path and version of the BLAS that compiled products call."""
     import theano
-    from theano.link.c.basic import get_module_cache
     from threadpoolctl import threadpool_info
 
-    _compiled_product()
-    symbol = "sgemm_" if theano.config.floatX == "float32" else "dgemm_"
-    if OPENBLAS_NAMES.name in theano.config.blas__ldflags:
-        symbol = f"scipy_{symbol}"
-    modules = get_module_cache().module_from_name.values()
-    found = filter(None, (_library_of(symbol, module.__file__) for module in modules))
-    path = next(found, None)
-    if path is None:
+    flags = theano.config.blas__ldflags
+    if not flags:
         return "NumPy's, through its C interface"
+    _compiled_product()  # loads it
+    names = tuple(f"lib{name}." for name in re.findall(r"-l:?(?:lib)?([^\s.]+)", flags))
     for pool in threadpool_info():
-        if os.path.realpath(pool["filepath"]) == path:
-            return f"{path} (version {pool['version']}, kernels for {pool['architecture']})"
-    return path
-
-
-def _library_of(symbol: str, module: str) -> str | None:
-    """Return the file of the shared library in which ``module`` finds ``symbol``."""
-
-    class Found(ctypes.Structure):
-        _fields_ = [
-            ("file", ctypes.c_char_p),
-            ("base", ctypes.c_void_p),
-            ("symbol", ctypes.c_char_p),
-            ("address", ctypes.c_void_p),
-        ]
-
-    found = Found()
-    try:
-        function = getattr(ctypes.CDLL(module), symbol)
-    except AttributeError:
-        return None
-    ctypes.CDLL(None).dladdr(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(found))
-    return os.path.realpath(os.fsdecode(found.file))
+        if Path(pool["filepath"]).name.startswith(names):
+            version, kernels = pool["version"], pool.get("architecture", "unknown")
+            return f"{pool['filepath']} (version {version}, kernels for {kernels})"
+    return flags

@@ -22,19 +22,14 @@ Exit code 2: something is wrong with an argument or a file, and one line says wh
 
 from __future__ import annotations
 
-import argparse
-
-from ae_bn.commands.command_line import OneLineParser, check_positive, path
+from ae_bn.commands.command_line import check_positive, command_parser, path
 from ae_bn.errors import UserError
 
 SHOWN = 5  # documents of a text
 
 
 def parse_arguments(arguments):
-    parser = OneLineParser(
-        description=(__doc__ or "").split("\n\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("model", type=path, metavar="RUN", help="directory or model file of a run")
     parser.add_argument(
         "--document", default="0", metavar="ROW|FILE|DIR|-", help="document or documents to show"
@@ -46,7 +41,6 @@ def parse_arguments(arguments):
     parser.add_argument(
         "--out", type=path, help="folder for the pictures; if not given, RUN/inspection"
     )
-    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
     check_positive(options, "similar", "words")
     return options
@@ -62,10 +56,10 @@ def choose_documents(text: str, model, corpus):
             raise UserError(f"--document {text}: the test part has rows 0 to {n - 1}")
         title = f"{corpus.name_of('test', row)}: {corpus.main_words('test', row)}"
         return [title], corpus.test[row]
-    from ae_bn.data.documents import printable, read_documents
+    from ae_bn.data.documents import Documents, printable
     from ae_bn.neighbours import beginning
 
-    documents = read_documents(text, model.config.data.encoding)
+    documents = Documents(text, model.config.data.encoding)
     found = list(islice(documents, SHOWN))
     if not found:
         reasons = "".join(f"; {remark}" for remark in documents.remarks)

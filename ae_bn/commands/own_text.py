@@ -30,8 +30,23 @@ class Input(NamedTuple):
     digest: str  # of everything that decides the results
 
 
-def add_options(parser) -> None:
-    """Add the arguments that name the text, its words and the folder of the results."""
+def parse_options(parser, arguments: list[str], size: str):
+    """Parse the arguments that name the text, its words and the folder of the results.
+
+    Parameters
+    ----------
+    parser : OneLineParser
+        The command's parser, which has the option for the size of the codes already.
+    arguments : list of str
+        The arguments of the command line.
+    size : str
+        The name of that option.
+
+    Raises
+    ------
+    UserError
+        For the first option with a wrong value.
+    """
     parser.add_argument("text", metavar="TEXT", help="a folder, a table, a matrix or lines")
     parser.add_argument(
         "--out", required=True, type=path, metavar="FOLDER", help="folder for the results"
@@ -53,14 +68,11 @@ def add_options(parser) -> None:
         "--id", metavar="COLUMN", help="column of a table with the documents' names, instead of id"
     )
     parser.add_argument("--encoding", default="utf-8", help="encoding of the text")
-    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
-
-
-def check_options(options) -> None:
-    """Raise a UserError for the first of the options of `add_options` with a wrong value."""
-    check_positive(options, "words", "ngrams", "min_df")
+    options = parser.parse_args(arguments)
+    check_positive(options, size, "words", "ngrams", "min_df")
     if options.seed < 0:
         raise UserError(f"--seed {options.seed}: give 0 or more")
+    return options
 
 
 def read_input(options, size: int, of_counts: bool = False) -> Input:
@@ -69,7 +81,7 @@ def read_input(options, size: int, of_counts: bool = False) -> Input:
     Parameters
     ----------
     options : argparse.Namespace
-        The options, see `add_options`.
+        The options, see `parse_options`.
     size : int
         The size of the codes, which decides the results, too.
     of_counts : bool
@@ -101,7 +113,7 @@ def read_input(options, size: int, of_counts: bool = False) -> Input:
         digest = fingerprint([*settings, matrix.words, labels, content])
     else:
         encoding = check_encoding(options.encoding)
-        names, texts, labels, remarks = read_labelled(options.text, encoding, options.id)
+        names, texts, labels, _, remarks = read_labelled(options.text, encoding, options.id)
         documents = texts
         vectoriser = text_vectoriser(options.words, *words, kind=kind)
         digest = fingerprint([*settings, texts, labels, words])

@@ -19,20 +19,16 @@ config, an argument or the corpus is wrong, or files cannot be written, and one 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from ae_bn.commands.command_line import OneLineParser, check_positive, path
+from ae_bn.commands.command_line import check_positive, command_parser, path
 from ae_bn.errors import UserError
 from ae_bn.files import user_path
 from ae_bn.theano_setup import cpu_count
 
 
 def parse_arguments(arguments):
-    parser = OneLineParser(
-        description=(__doc__ or "").split("\n\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = command_parser(__doc__)
     parser.add_argument(
         "--config", required=True, type=path, help="a YAML file such as configs/core.yaml"
     )
@@ -65,7 +61,6 @@ def parse_arguments(arguments):
     parser.add_argument(
         "--dry-run", action="store_true", help="list the arms, and what is left to train"
     )
-    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return parser.parse_args(arguments)
 
 

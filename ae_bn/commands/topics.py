@@ -5,11 +5,9 @@ From the command line::
     ae-bn topics letters/ --out found
     ae-bn topics titles.csv --out found --topics 30 --words 5000
 
-The text is one of these: a folder (every file in it is a document; folders inside it are labels);
-a table as for ``ae-bn encode`` with a column ``text`` and perhaps ``label``; a matrix of word
-counts as `ae_bn.data.counts.read_counts` reads it (.npz); any other file, with one document per
-line.  The model is `ae_bn.TopicAutoencoder` with BN in the output only; docs/topics.md says why.
-Labels teach it nothing; the map shows them.  FOLDER gets these files::
+`ae_bn.commands.own_text` lists what the text may be.  The model is `ae_bn.TopicAutoencoder` with BN
+in the output only; docs/topics.md says why.  Labels teach it nothing; the map shows them.  FOLDER
+gets these files::
 
     topics.csv            a row per topic: share, coherence, words, typical documents
     topics.html           the same with the beginnings of documents, and a map of the documents
@@ -22,11 +20,10 @@ interrupted.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-from ae_bn.commands.command_line import OneLineParser
-from ae_bn.commands.own_text import add_options, check_options, claim, read_input, shown_texts
+from ae_bn.commands.command_line import command_parser
+from ae_bn.commands.own_text import claim, parse_options, read_input, shown_texts
 from ae_bn.errors import UserError
 
 STATE = "topics.json"
@@ -34,16 +31,11 @@ STEPS, BATCHES = 50, (20, 200)  # steps of an epoch, and the sizes of minibatche
 
 
 def parse_arguments(arguments):
-    parser = OneLineParser(
-        description=(__doc__ or "").split("\n\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--topics", type=int, default=50, metavar="N", help="number of topics")
-    add_options(parser)
-    options = parser.parse_args(arguments)
+    options = parse_options(parser, arguments, "topics")
     if options.topics < 2:
         raise UserError(f"--topics {options.topics}: give 2 or more")
-    check_options(options)
     return options
 
 

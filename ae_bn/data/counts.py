@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,8 +152,6 @@ def _read_matrix(path: Path) -> csr_matrix:
     if path.exists() and not path.is_file():
         raise UserError(f"data.file={path}: this is not a file: name a matrix")
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check_claims(archive)
         X = csr_matrix(load_npz(path))  # never unpickles
         X.check_format(full_check=True)
         if X.dtype.kind not in "biuf" or X.shape[1] > MOST_WORDS:
@@ -176,19 +173,6 @@ def _read_matrix(path: Path) -> csr_matrix:
     X.sum_duplicates()
     X.eliminate_zeros()
     return X
-
-
-def _check_claims(archive: zipfile.ZipFile) -> None:
-    """Raise a ValueError for an array whose header claims another size than its member has."""
-    for member in archive.infolist():
-        with archive.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"{member.filename} has another format")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            if dtype.hasobject or file.tell() + size != member.file_size:
-                raise ValueError(f"{member.filename} does not have the size that it claims")
 
 
 def _read_lines(path: Path, expected: int, of: str) -> list[str] | None:

@@ -1,7 +1,7 @@
 """Reading documents, in the same way for training and encoding.
 
-`read_documents` reads a folder, a table or a file of lines.  The remarks of `Documents` count
-everything that was left out.
+`Documents` reads a folder, a table or a file of lines.  Its remarks count everything that was left
+out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 import zipfile
 import zlib
 from collections import defaultdict, deque
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple, TextIO
@@ -59,8 +60,8 @@ class Document(NamedTuple):
     text: str
 
 
-def read_documents(source: str, encoding: str = "utf-8", id_column: str | None = None) -> Documents:
-    """Return an iterator that reads the documents of a source one by one, in order.
+class Documents:
+    """An iterator that reads the documents of a source one by one, in order.
 
     Parameters
     ----------
@@ -79,22 +80,6 @@ def read_documents(source: str, encoding: str = "utf-8", id_column: str | None =
         The column of a table with the names of the documents.  If it is not given, this is the
         column id; without one, names are the numbers of the rows.
 
-    Returns
-    -------
-    Documents
-
-    Raises
-    ------
-    UserError
-        If the source does not exist or has an unknown format; during the iteration, if it cannot
-        be read or is malformed.
-    """
-    return Documents(source, encoding, id_column)
-
-
-class Documents:
-    """An iterator over documents that counts what it leaves out; see `read_documents`.
-
     Attributes
     ----------
     files : list of str
@@ -102,9 +87,15 @@ class Documents:
         sources.  A name that is removed before the iteration is not read.
     labels, parts : list of str or None
         The cells of a table's columns label and part, for every document read so far.
+
+    Raises
+    ------
+    UserError
+        If the source does not exist or has an unknown format; during the iteration, if it cannot
+        be read or is malformed.
     """
 
-    def __init__(self, source: str, encoding: str, id_column: str | None = None):
+    def __init__(self, source: str, encoding: str = "utf-8", id_column: str | None = None):
         if not source:
             raise UserError("the name of the text is empty: give a file, a folder or -")
         source = source if source == "-" else str(user_path(source))
@@ -115,10 +106,8 @@ class Documents:
         self._undecoded, self._empty, self._unnamed = _Tally(), _Tally(), _Tally()
         self._replaced = self._characters = 0  # in documents with undecodable bytes
         self._columns: dict[str, bool] = {}  # a table's columns, and whether they are read
-        self._spanning, self._longest = (
-            0,
-            (0, 0),
-        )  # rows of several lines; lines, row of the longest
+        self._spanning = 0  # rows of several lines
+        self._longest = 0, 0  # lines of the longest row, and its number
         self._delimiter = DELIMITERS.get(self.suffix, "")
         if not self.is_folder and self.suffix in OTHER_FORMATS:
             raise UserError(
@@ -145,28 +134,15 @@ class Documents:
         return next(self._documents)
 
     def _read(self) -> Iterator[Document]:
-        try:
-            if self.is_folder:
-                documents = self._read_files()
-            elif self.suffix in TABLES:
-                documents = self._read_table()
-            else:
-                documents = self._read_lines()
+        if self.is_folder:
+            documents = self._read_files()
+        elif self.suffix in TABLES:
+            documents = self._read_table()
+        else:
+            documents = self._read_lines()
+        with _reading(self.source, self.encoding):
             for document in documents:
                 yield self._noted(document)
-        except OSError as error:
-            raise UserError(
-                f"cannot read {printable(self.source)}: {error.strerror or error}"
-            ) from None
-        except (EOFError, zlib.error, lzma.LZMAError) as error:
-            raise UserError(
-                f"cannot read {printable(self.source)} ({error}): it is cut or damaged"
-            ) from None
-        except UnicodeError as error:
-            raise UserError(
-                f"{printable(self.source)} cannot be read as {self.encoding} ({error}): name "
-                "another encoding"
-            ) from None
 
     def leave_out(self, name: str, noun: str, rest: str = "") -> None:
         """Count something that is not read.
@@ -510,13 +486,9 @@ def read_text(source: str, encoding: str = "utf-8") -> str:
     UserError
         If the file cannot be read or is not text.
     """
-    try:
-        with _open(source if source == "-" else str(user_path(source)), encoding, None) as file:
-            text = file.read()
-    except OSError as error:
-        raise UserError(f"cannot read {printable(source)}: {error.strerror or error}") from None
-    except (EOFError, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"cannot read {printable(source)} ({error}): it is damaged") from None
+    source = source if source == "-" else str(user_path(source))
+    with _reading(source, encoding), _open(source, encoding, None) as file:
+        text = file.read()
     if "\0" in text:
         raise UserError(f"{printable(source)} is not text in {encoding}: convert it")
     return text
@@ -564,6 +536,22 @@ def printable(name: object) -> str:
     """Return a text whose characters UTF-8 can hold; others, such as raw bytes, are replaced."""
     text = str(name)
     return text if text.isascii() else SURROGATE.sub(UNREADABLE, text)
+
+
+@contextmanager
+def _reading(source: str, encoding: str) -> Iterator[None]:
+    """Raise a UserError if what is read cannot be read, is damaged, or has another encoding."""
+    shown = printable(source)
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot read {shown}: {error.strerror or error}") from None
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"cannot read {shown} ({error}): it is cut or damaged") from None
+    except UnicodeError as error:
+        raise UserError(
+            f"{shown} cannot be read as {encoding} ({error}): name another encoding"
+        ) from None
 
 
 def _open(source: str, encoding: str, newline: str | None) -> TextIO:

@@ -27,7 +27,7 @@ import numpy as np
 from sklearn.datasets import fetch_20newsgroups
 from sklearn.model_selection import train_test_split
 
-from ae_bn.data.documents import TABLES, Documents, printable, read_documents, suffix_of
+from ae_bn.data.documents import TABLES, Documents, printable, suffix_of
 from ae_bn.errors import UserError
 from ae_bn.files import cache_directory, user_path
 
@@ -206,25 +206,51 @@ def _check_documents(source: str, found: tuple[int, int], expected: tuple[int, i
         )
 
 
+class Labelled(NamedTuple):
+    """Documents with their names, labels and parts."""
+
+    names: list[str]
+    texts: list[str]
+    labels: list[str]  # empty without labels
+    parts: list[str]  # empty without parts
+    remarks: list[str]  # what was left out
+
+
+def _read(source: str, encoding: str, id_column: str | None = None) -> Labelled:
+    """Read all documents of a folder or a table; other sources have no labels and parts."""
+    documents = Documents(source, encoding, id_column)
+    if documents.is_folder:
+        places = _find_places(documents, _find_parts(Path(source)))
+        read = list(documents)
+        parts, labels = ([places[name][column] for name, _ in read] for column in (0, 1))
+    else:
+        read, shown = list(documents), printable(source)
+        labels = _column(documents.labels, "label", shown)
+        parts = [part.lower() for part in _column(documents.parts, "part", shown)]
+    return Labelled(
+        [printable(name) for name, _ in read],
+        [text for _, text in read],
+        labels if any(labels) else [],
+        parts if any(parts) else [],
+        documents.remarks,
+    )
+
+
 def _from_folder(config, progress) -> Texts:
     folder = _absolute(config.folder)
     shown = printable(folder)
     if not folder.is_dir():
         raise UserError(f"data.folder={shown} is not a folder: name a folder of category folders")
-    documents = read_documents(str(folder), config.encoding)
-    part_folders = _find_parts(folder)
-    places = _find_places(documents, part_folders)
-    read = [(*places[name], text) for name, text in documents]
-    sizes = [sum(part == p for part, *_ in read) for p in (PARTS if part_folders else [""])]
+    read = _read(str(folder), config.encoding)
+    sizes = [read.parts.count(part) for part in PARTS] if read.parts else [len(read.texts)]
     if 0 in sizes or sum(sizes) < FEWEST_DOCUMENTS:
         raise UserError(
             f"data.folder={shown} holds {' + '.join(map(str, sizes))} documents: put at least "
             f"{FEWEST_DOCUMENTS} files into category/ folders (or train/category/, "
             "test/category/), or directly into it if there are no categories"
-            + "".join(f"; {remark}" for remark in documents.remarks)
+            + "".join(f"; {remark}" for remark in read.remarks)
         )
-    parts, labels, texts = map(list, zip(*read))
-    return _divided(texts, labels, parts, documents.remarks, config, progress)
+    return _divided(read, config, progress)
 
 
 def _find_parts(folder: Path) -> dict[str, str]:
@@ -282,22 +308,20 @@ def _from_table(config, progress) -> Texts:
         )
     if path.exists() and not path.is_file():
         raise UserError(f"data.file={shown}: this is not a file: name a table")
-    documents = read_documents(str(path), config.encoding)
-    texts = [text for _, text in documents]
-    if len(texts) < FEWEST_DOCUMENTS:
+    read = _read(str(path), config.encoding)
+    if len(read.texts) < FEWEST_DOCUMENTS:
         raise UserError(
-            f"data.file={shown} holds {len(texts)} documents: give at least {FEWEST_DOCUMENTS} rows"
+            f"data.file={shown} holds {len(read.texts)} documents: give at least "
+            f"{FEWEST_DOCUMENTS} rows"
         )
-    labels = _column(documents.labels, "label", shown)
-    parts = [part.lower() for part in _column(documents.parts, "part", shown)]
-    for number, part in enumerate(parts, start=1):
+    for number, part in enumerate(read.parts, start=1):
         if part not in PARTS:
             raise UserError(f"{shown}: row {number}: part is '{part}': write train or test")
-    if parts and len(set(parts)) == 1:
+    if len(set(read.parts)) == 1:
         raise UserError(
-            f"{shown}: part is '{parts[0]}' in every row: write train or test, and use both"
+            f"{shown}: part is '{read.parts[0]}' in every row: write train or test, and use both"
         )
-    return _divided(texts, labels, parts, documents.remarks, config, progress)
+    return _divided(read, config, progress)
 
 
 def _column(values: list[str | None], name: str, path: str) -> list[str]:
@@ -313,15 +337,15 @@ def _column(values: list[str | None], name: str, path: str) -> list[str]:
     return cells
 
 
-def _divided(texts, labels, parts, remarks, config, progress) -> Texts:
+def _divided(read: Labelled, config, progress) -> Texts:
     """Return the texts in two parts; if none are given, hold out some for testing."""
-    label_names, indices = index_labels(labels if any(labels) else [], len(texts))
-    if any(parts):
-        rows = [np.flatnonzero(np.array(parts) == part) for part in PARTS]
-        train, test = ([texts[row] for row in part] for part in rows)
+    label_names, indices = index_labels(read.labels, len(read.texts))
+    if read.parts:
+        rows = [np.flatnonzero(np.array(read.parts) == part) for part in PARTS]
+        train, test = ([read.texts[row] for row in part] for part in rows)
         train_labels, test_labels = (indices[part] for part in rows)
     else:
-        split = hold_out(texts, indices, config.test_fraction, progress)
+        split = hold_out(read.texts, indices, config.test_fraction, progress)
         train, test, train_labels, test_labels = split
     return Texts(
         train,
@@ -330,7 +354,7 @@ def _divided(texts, labels, parts, remarks, config, progress) -> Texts:
         test_labels.tolist(),
         label_names,
         f"{config.source} {printable(config.folder or config.file)}",
-        tuple(remarks),
+        tuple(read.remarks),
     )
 
 
@@ -388,18 +412,13 @@ def hold_out(texts, labels: np.ndarray, fraction: float, progress) -> list:
     UserError
         If a part would be empty.
     """
-
-    def split(stratify):
-        return train_test_split(
-            texts, labels, test_size=fraction, random_state=0, stratify=stratify
-        )
-
+    how = {"test_size": fraction, "random_state": 0}
     try:
-        try:
-            return split(stratify=labels)
-        except ValueError as error:  # a category has one document, or a part is too small
-            progress(f"the test part is not stratified ({one_line(error)})")
-            return split(stratify=None)
+        return train_test_split(texts, labels, stratify=labels, **how)
+    except ValueError as error:  # a category has one document, or a part is too small
+        progress(f"the test part is not stratified ({one_line(error)})")
+    try:
+        return train_test_split(texts, labels, **how)
     except ValueError as error:
         raise UserError(
             f"data.test_fraction={fraction} of {len(labels)} documents leaves a part empty: "
@@ -412,15 +431,6 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-class Labelled(NamedTuple):
-    """Documents with their names and labels."""
-
-    names: list[str]
-    texts: list[str]
-    labels: list[str]  # empty without labels
-    remarks: list[str]  # what was left out
-
-
 def read_labelled(source: str, encoding: str, id_column: str | None = None) -> Labelled:
     """Read documents in any form, with their labels if they have some.
 
@@ -430,7 +440,7 @@ def read_labelled(source: str, encoding: str, id_column: str | None = None) -> L
     Parameters
     ----------
     source, encoding, id_column
-        See `ae_bn.data.documents.read_documents`.
+        See `ae_bn.data.documents.Documents`.
 
     Returns
     -------
@@ -441,20 +451,10 @@ def read_labelled(source: str, encoding: str, id_column: str | None = None) -> L
     UserError
         If the source cannot be read, or only some documents have a label.
     """
-    documents, places = read_documents(source, encoding, id_column), {}
-    if documents.is_folder:
-        places = _find_places(documents, _find_parts(Path(source)))
-    read = list(documents)
-    names, texts = [printable(name) for name, _ in read], [text for _, text in read]
-    if documents.is_folder:
-        parts, labels = ([places[name][column] for name, _ in read] for column in (0, 1))
-    else:
-        labels = _column(documents.labels, "label", printable(source))
-        parts = [part.lower() for part in _column(documents.parts, "part", printable(source))]
-    remarks = list(documents.remarks)
-    kept = [row for row, part in enumerate(parts or [""] * len(texts)) if part != "test"]
-    labels = labels if any(labels) else []
-    if len(kept) < len(texts):
-        remarks.append(f"left out: {len(texts) - len(kept)} documents of the test part")
-    names, texts = ([column[row] for row in kept] for column in (names, texts))
-    return Labelled(names, texts, [labels[row] for row in kept if labels], remarks)
+    read = _read(source, encoding, id_column)
+    if "test" not in read.parts:
+        return read
+    kept = [row for row, part in enumerate(read.parts) if part != "test"]
+    names, texts, labels, parts = ([cells[row] for row in kept if cells] for cells in read[:4])
+    left_out = f"left out: {len(read.texts) - len(kept)} documents of the test part"
+    return Labelled(names, texts, labels, parts, [*read.remarks, left_out])

@@ -68,10 +68,7 @@ SOFT_HYPHEN = r"(?<=\S\S)\u00ad|\u00ad(?=\S\S)"
 FORMS = [(0xFB00, 0xFDFF), (0xFE70, 0xFFEF), (0x1D400, 0x1D7FF)]
 # Not after a small letter with an accent: there it is half of a letter in another encoding.
 LATIN_NUMBER = r"(?<![\xdf-\xf6\xf8-\xff])[\xb2\xb3\xb9\xbc-\xbe]"
-# The pattern of earlier models.  On text without marks it gives the same words, and is faster.
-LETTERS_ONLY = r"(?u)\b[^\W\d_]{2,}\b"
-
-_find = {pattern: re.compile(pattern).findall for pattern in (TOKEN_PATTERN, LETTERS_ONLY)}
+LETTERS_ONLY = r"(?u)\b[^\W\d_]{2,}\b"  # gives the same words of ASCII text, and is faster
 
 
 def split_words(text: str, token_pattern: str = TOKEN_PATTERN) -> list[str]:
@@ -82,16 +79,15 @@ def split_words(text: str, token_pattern: str = TOKEN_PATTERN) -> list[str]:
     text : str
         The text to split.
     token_pattern : str
-        The pattern of a word.  `LETTERS_ONLY` cuts words at their marks; earlier models were
-        trained with it.  Any other regular expression finds words in the lower-case text, as that
-        of a `TfidfVectorizer` does.
+        The pattern of a word.  Any other than `TOKEN_PATTERN` finds words in the lower-case text,
+        as that of a `TfidfVectorizer` does.
     """
-    if token_pattern not in (TOKEN_PATTERN, LETTERS_ONLY):
+    if token_pattern != TOKEN_PATTERN:
         return re.findall(token_pattern, text.lower())
-    if text.isascii() or token_pattern == LETTERS_ONLY:
-        return _find[LETTERS_ONLY](text.lower())
+    if text.isascii():
+        return re.findall(LETTERS_ONLY, text.lower())
     text = unicodedata.normalize("NFC", text.translate(_plain).lower())
-    return _find[TOKEN_PATTERN](re.sub(SOFT_HYPHEN, "", re.sub(LATIN_NUMBER, " ", text)))
+    return re.findall(TOKEN_PATTERN, re.sub(SOFT_HYPHEN, "", re.sub(LATIN_NUMBER, " ", text)))
 
 
 class _Plain(dict):
@@ -144,11 +140,6 @@ def _checked_text(number: int, text) -> str:
 def unreachable(words: Iterable[str], token_pattern: str = TOKEN_PATTERN) -> list[str]:
     """Return the words of a matrix's vocabulary that no text can give, such as "x2" or "Gull"."""
     return [word for word in words if split_words(word, token_pattern) != [word]]
-
-
-def has_letters_only(text: str) -> bool:
-    """Return whether both patterns give the same words, as they do for most European text."""
-    return text.isascii() or split_words(text) == split_words(text, LETTERS_ONLY)
 
 
 def word_splitter(

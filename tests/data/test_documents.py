@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from test_corpus import own_directories as own_directories
 from test_corpus import refused, write_folder
 
-from ae_bn.data.documents import read_documents, read_text
+from ae_bn.data.documents import Documents, read_text
 from ae_bn.errors import UserError
 
 
 def read(source, encoding="utf-8"):
     """Return the documents of a source as pairs, and the remarks on them."""
-    documents = read_documents(str(source), encoding)
+    documents = Documents(str(source), encoding)
     pairs = [tuple(document) for document in documents]
     return pairs, documents.remarks
 
@@ -116,7 +116,7 @@ def test_a_byte_order_mark_is_believed_and_not_read(name, encoding, tmp_path):
     path = tmp_path / "t" / name
     path.parent.mkdir()
     path.write_bytes(rows[name].encode(encoding))
-    documents = read_documents(str(path.parent if name == "folder" else path))
+    documents = Documents(str(path.parent if name == "folder" else path))
     assert next(documents)[1].strip() == "gull café"
     list(documents)
     assert documents.remarks == []
@@ -182,7 +182,7 @@ def test_names_and_texts_hold_no_halves_of_characters(tmp_path):
 
 def test_columns_are_found_whatever_their_case_and_named_if_not_read(tmp_path):
     (tmp_path / "t.CSV").write_text(' Label,TEXT ,"",labels\nbird,gull,1,x\n')
-    documents = read_documents(str(tmp_path / "t.CSV"))
+    documents = Documents(str(tmp_path / "t.CSV"))
     assert list(documents) == [("1", "gull")] and documents.labels == ["bird"]
     assert documents.remarks == ["columns read: ' Label', 'TEXT '; not read: '', 'labels'"]
     (tmp_path / "t.jsonl").write_text('{"Text": "gull"}\n{"text": "wren", "split": "test"}\n')
@@ -215,7 +215,7 @@ def write(table, path):
 def test_a_table_of_any_kind_gives_back_what_was_written(kind, texts, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / f"t.{kind}"
     write(pd.DataFrame({"text": texts, "label": "x", "more": 1}), path)
-    documents = read_documents(str(path))
+    documents = Documents(str(path))
     assert [text for _, text in documents] == texts
     assert documents.labels == ["x"] * len(texts)
     assert documents.remarks[0] == "columns read: 'text', 'label'; not read: 'more'"
@@ -236,7 +236,7 @@ def test_lines_may_be_compressed_and_damage_is_told(tmp_path):
 
 def test_a_line_of_excel_about_the_delimiter(tmp_path):
     (tmp_path / "t.csv").write_text("\ufeffsep=;\r\nlabel;text\r\nbird;gull, wren\r\n;\r\n")
-    documents = read_documents(str(tmp_path / "t.csv"))
+    documents = Documents(str(tmp_path / "t.csv"))
     assert list(documents) == [("1", "gull, wren")] and documents.labels == ["bird"]
     assert documents.remarks == ["left out: 1 empty row at the end (row 2)"]
 
@@ -296,4 +296,4 @@ def test_rows_as_they_should_be(tmp_path):
     assert remarks[0].startswith("1 rows span several lines, most of all row 1 with 2 (")
     assert remarks[1:] == ["1 documents are empty (2)"]
     with pytest.raises(UserError):
-        next(read_documents(str(tmp_path / "t.txt")))
+        next(Documents(str(tmp_path / "t.txt")))
