@@ -35,6 +35,13 @@ JUDGED_BY = {
     "precision": "valid_centred_precision",
     "last": "valid_loss",
 }
+# The epoch at which a metric is read as one would use the codes: the best one for it.
+OWN_EPOCH = {
+    "log_loss": "loss",
+    "probe_accuracy": "accuracy",
+    "centred_precision": "precision",
+    "raw_precision": "precision",
+}
 # Each metric of the test documents, and its namesake along the path of training.
 PATH_METRICS = {
     "log_loss": None,
@@ -218,6 +225,15 @@ class _Arms:
 def at_chosen_rates(effects: pd.DataFrame) -> pd.DataFrame:
     """Return the analyses in which every arm has the learning rate that validation chose for it."""
     return effects[effects["rate"].isin(CRITERIA)]
+
+
+def as_used(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return the analyses that read each metric as one would use it.
+
+    Every arm has the learning rate and the epoch with the best validation value of the metric.
+    """
+    epoch = effects["metric"].map(OWN_EPOCH)
+    return effects[(effects["epoch"] == epoch) & (effects["rate"] == epoch.map(JUDGED_BY))]
 
 
 def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:

@@ -256,20 +256,21 @@ class AnswerNumbers(Sentences):
         self.answers = answers
 
     def effect(
-        self, name: str, metric: str, expect: str | None = None, every: bool = False, **where: str
+        self, name: str, metric: str, expect: str | None = None, over: str = "used", **where: str
     ) -> str:
-        """Return an effect at chosen rates, or in every analysis, with its interval.
+        """Return an effect with its interval.
 
+        ``over`` names the analyses: those of `Answers` ``used``, ``chosen`` or ``every``.
         ``where`` keeps a ``setting``, ``corpus``, ``loss`` or ``dropout``.
         """
-        found = self._estimate(name, metric, every, where)
+        found = self._estimate(name, metric, where, over)
         at = ", ".join([name, *where.values()])
         return self.say(found, metric, f"{title(metric)}, {at}", expect)
 
     def agree(self, name: str, metric: str, expect: str, **where: str) -> str:
         """Return the range of an effect over settings; all should be higher, or all lower."""
         check_name(expect, ("higher", "lower"), f"{self.where}, expect")
-        found = self._estimate(name, metric, False, where)
+        found = self._estimate(name, metric, where)
         ends = [number(end, metric) for end in sorted(found.each, key=abs)]
         shown = f"{' to '.join([ends[0].rstrip(' %'), ends[-1]])}, {agreement(found)}"
         met = len(found.each) == (found.above if expect == "higher" else found.below)
@@ -286,8 +287,8 @@ class AnswerNumbers(Sentences):
         **where: str,
     ) -> str:
         """Return the two levels whose difference an effect is, in one setting."""
-        found = self._estimate(name, metric, False, where)
-        rows = find(self.answers.chosen, name, metric, where)
+        found = self._estimate(name, metric, where)
+        rows = find(self.answers.used, name, metric, where)
         sides = rows.groupby("seed")[["plus", "minus"]].mean().mean()
         if metric == "log_loss":
             shown = {side: f"{np.exp(value / 100):.1f}" for side, value in sides.items()}
@@ -302,8 +303,8 @@ class AnswerNumbers(Sentences):
         The standard error of an accuracy is binomial.  That of a difference is at most the root of
         2 larger: the errors of two arms on the same documents are correlated.
         """
-        found = self._estimate(name, "probe_accuracy", False, {})
-        rows = find(self.answers.chosen, name, "probe_accuracy", {"setting": setting})
+        found = self._estimate(name, "probe_accuracy", {})
+        rows = find(self.answers.used, name, "probe_accuracy", {"setting": setting})
         share = rows["plus"].mean()
         error = np.sqrt(share * (1 - share) / documents)
         half = (found.high - found.low) / 2
@@ -314,33 +315,34 @@ class AnswerNumbers(Sentences):
         """Return a table from the (difference, metric, effect, levels to keep) of each row."""
         shown = []
         for difference, metric, name, where in rows:
-            found = self._estimate(name, metric, False, where)
+            found = self._estimate(name, metric, where)
             of = f"{agreement(found)}".replace(" settings", "")
             shown.append([difference, title(metric), text(found, metric, counted=False), of])
         return markdown(Table("", ["difference", "metric", "effect", "settings"], shown))
 
     def all_effects(self, **where: str) -> str:
-        """Return the table of all effects and metrics, at chosen rates and in all analyses."""
+        """Return the table of all effects and metrics: as used, and means over analyses."""
         shown = []
         for name in EFFECTS:
             for metric in MARGINS:
                 cells = [
                     estimate(rows)
                     for rows in (find(of, name, metric, where)
-                                 for of in (self.answers.chosen, self.answers.every))
+                                 for of in (self.answers.used, self.answers.chosen,
+                                            self.answers.every))
                     if len(rows)
                 ]  # fmt: skip
                 if cells:
-                    means = [text(cells[0], metric), text(cells[1], metric, counted=False)]
+                    means = [text(cell, metric, counted=cell is cells[0]) for cell in cells]
                     shown.append([name, title(metric), *means])
-        header = ["effect", "metric", "at chosen learning rates", "at all learning rates"]
+        header = ["effect", "metric", "as used", "at chosen learning rates", "in all analyses"]
         return markdown(Table("", header, shown))
 
     def settings_table(self, keys: list) -> str:
         """Return the table of some (effect, metric) in every setting."""
-        chosen, rows = self.answers.chosen, []
-        for setting in dict.fromkeys(chosen["setting"]):
-            found = [find(chosen, name, m, {"setting": setting}) for name, m in keys]
+        used, rows = self.answers.used, []
+        for setting in dict.fromkeys(used["setting"]):
+            found = [find(used, name, m, {"setting": setting}) for name, m in keys]
             cells = [
                 text(estimate(of), key[1], counted=False) if len(of) else ""
                 for of, key in zip(found, keys)
@@ -449,8 +451,9 @@ class AnswerNumbers(Sentences):
         runs = self.answers.runs
         return "; ".join(dict.fromkeys(runs.loc[runs["pooled"], "setting"]))
 
-    def _estimate(self, name, metric, every, where):
-        rows = find(self.answers.every if every else self.answers.chosen, name, metric, where)
+    def _estimate(self, name, metric, where, over="used"):
+        check_name(over, ("used", "chosen", "every"), self.where)
+        rows = find(getattr(self.answers, over), name, metric, where)
         self._known(rows, name, metric, where)
         return estimate(rows)
 
