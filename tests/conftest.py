@@ -106,8 +106,14 @@ def compiler_flags() -> str:
 
 
 theano.config.gcc__cxxflags = compiler_flags()
-COMPILER = f"gcc__cxxflags={shlex.quote(theano.config.gcc__cxxflags)}"  # for other processes
-os.environ["THEANO_FLAGS"] += f",{COMPILER}"
+COMPILER = f"gcc__cxxflags={shlex.quote(theano.config.gcc__cxxflags)}"  # in other environments
+# g++ takes compiled headers only in front of others, so BLAS's header moves behind them.
+blas, _, header = theano.config.blas__ldflags.partition(" -include")
+if header and " -include " in theano.config.gcc__cxxflags:
+    theano.config.blas__ldflags = blas
+    theano.config.gcc__cxxflags += f" -include {header}"
+for name in ("gcc__cxxflags", "blas__ldflags"):
+    os.environ["THEANO_FLAGS"] += f",{name}={shlex.quote(getattr(theano.config, name))}"
 
 
 @pytest.fixture

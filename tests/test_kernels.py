@@ -45,6 +45,7 @@ from ae_bn.model.optimizers import OPTIMIZERS, whole
 from ae_bn.randomness import streams
 
 pytestmark = pytest.mark.usefixtures("optimized")
+QUICK = theano.config.gcc__cxxflags
 
 RTOL = {"float32": 2e-5, "float64": 1e-11}
 # One row or column, less than a block of 64 columns, blocks with and without a tail; more rows
@@ -124,8 +125,18 @@ def layer_values(shape, dtype, rng):
 
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
+    """Return each type in turn; users train in the first, so the second is compiled quickly."""
+    if request.param == "float64":
+        request.getfixturevalue("quick")
     with theano.config.change_flags(floatX=request.param):
         yield request.param
+
+
+@pytest.fixture
+def quick():
+    """Compile with little optimisation, as in the other tests."""
+    with theano.config.change_flags(gcc__cxxflags=QUICK):
+        yield
 
 
 # The twins of kernels whose inputs or outputs differ from those of the definition.
@@ -458,7 +469,8 @@ def test_masks_are_those_of_theanos_generator(dtype):
         mask = KERNELS[kernels].dropout_mask(values, rate, random)
         ((state, *_),) = random.state_updates
         state.set_value(stages.random_state(np.random.default_rng(1)))
-        masks[kernels] = theano.function([values], mask)
+        mode = "FAST_COMPILE" if kernels == "symbolic" else None  # Theano's generator in Python
+        masks[kernels] = theano.function([values], mask, mode=mode)
     drawn = []
     for shape in [(1, 1), (3, 100), (100, 128), (2, 128), (7, 37), (0, 5)]:
         like = np.zeros(shape, dtype)
@@ -882,7 +894,7 @@ def test_every_kind_of_model_trains_alike():
         np.testing.assert_allclose(fused[1], symbolic[1], rtol=1e-4)
 
 
-def test_both_kernels_of_the_squared_error_train_alike():
+def test_both_kernels_of_the_squared_error_train_alike(quick):
     """The one for many documents in a minibatch, and the one for few; tied weights take one."""
     plain = ("loss=squared_error", "output_activation=linear", "dropout.hidden=0.3")
     for settings in (plain, (*plain, "tied=true"), (*plain, "layers=[9, 5]")):
@@ -895,7 +907,7 @@ def test_both_kernels_of_the_squared_error_train_alike():
             np.testing.assert_allclose(value, runs[1][0][name], rtol=1e-6, atol=1e-9)
 
 
-def test_training_continues_with_the_other_kernel_of_the_squared_error():
+def test_training_continues_with_the_other_kernel_of_the_squared_error(quick):
     """A smaller batch may need the other one, and both take the same state of the optimiser."""
     settings = ["model.layers=[12]", "model.loss=squared_error", "model.output_activation=linear"]
     config = load_config(None, settings).model

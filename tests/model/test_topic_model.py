@@ -282,7 +282,7 @@ def topics_first(topics, X):
     return theano.function(topics._inputs, first)(X.data, X.indices, X.indptr)
 
 
-def test_it_finds_planted_topics(counts):
+def test_it_finds_planted_topics(float32):
     """Four groups of words that occur together: each has a topic of its own."""
     rng = np.random.default_rng(0)
     theta = rng.dirichlet(np.full(4, 0.1), 400)
