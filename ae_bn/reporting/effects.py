@@ -35,6 +35,14 @@ JUDGED_BY = {
     "precision": "valid_centred_precision",
     "last": "valid_loss",
 }
+# The epoch at which a metric alone is shown: the best one by its own criterion.
+OWN_EPOCH = {
+    "log_loss": "loss",
+    "probe_accuracy": "accuracy",
+    "centred_precision": "precision",
+    "raw_precision": "precision",
+    "scaled_precision": "precision",
+}
 # Each metric of the test documents, and its namesake along the path of training.
 PATH_METRICS = {
     "log_loss": None,
@@ -218,6 +226,19 @@ class _Arms:
 def at_chosen_rates(effects: pd.DataFrame) -> pd.DataFrame:
     """Return the analyses in which every arm has the learning rate that validation chose for it."""
     return effects[effects["rate"].isin(CRITERIA)]
+
+
+def find(effects: pd.DataFrame, effect: str, metric: str, where: dict) -> pd.DataFrame:
+    """Return the rows of an effect on a metric, with the levels that are asked for.
+
+    Without a ``setting`` to keep, settings that are not pooled are left out.
+    """
+    found = effects[(effects["effect"] == effect) & (effects["metric"] == metric)]
+    if "setting" not in where and "pooled" in found:
+        found = found[found["pooled"]]
+    for column, level in where.items():
+        found = found[found[column] == level]
+    return found
 
 
 def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
