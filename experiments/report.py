@@ -214,7 +214,7 @@ def make_answers(record: Record, experiments: dict[str, Experiment]) -> tuple[di
         numbers.check(f"{title}: {shown}.")
 
     def of(name: str, *effect: str, **where: str) -> str:
-        return numbers.effect_in(experiments[name].effects, *effect, **where)
+        return numbers.effect(*effect, among=experiments[name].effects, **where)
 
     titles = {panel: title for panel, (title, *_) in PANELS.items()}
     answers.write_figures(titles, SETTINGS)

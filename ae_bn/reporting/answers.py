@@ -25,7 +25,7 @@ from ae_bn.files import atomic_write
 from ae_bn.reporting.effects import JUDGED_BY, OWN_EPOCH, all_effects, at_chosen_rates, find
 from ae_bn.reporting.estimates import Summary, estimate, summarize, title
 from ae_bn.reporting.figures import BN_COLORS, GREY, Panel, draw_intervals, paint, save
-from ae_bn.reporting.predictions import FRESH, predictions
+from ae_bn.reporting.predictions import FRESH, Prediction, predictions
 from ae_bn.reporting.selection import best_rate, rate_scores, signed
 from ae_bn.reporting.settings import BLOCKS, MASKING, read_blocks, read_references
 from ae_bn.study.record import Record
@@ -79,7 +79,7 @@ class Answers:
         self.effects = all_effects(self.runs)
         self.chosen = at_chosen_rates(self.effects)
         self.recipes = recommend(self.runs, read_references(tables))
-        self.predictions = []
+        self.predictions: list[Prediction] = []
         if FRESH in tables:
             written = results / FRESH / "predictions.csv"
             self.predictions = predictions(written, tables[FRESH])
@@ -204,7 +204,10 @@ def draw_codes(runs: pd.DataFrame) -> Figure:
             rates = {arm: best_rate(of_arm)[0] for arm, of_arm in scores.items()}
             rows = rows[rows["learning_rate"] == rows["arm"].map(rates)]
             lines = [
-                (_over_masking(rows[rows["bn"] == bn], "dropout", metric), _look(f"BN: {bn}", color))
+                (
+                    _over_masking(rows[rows["bn"] == bn], "dropout", metric),
+                    _look(f"BN: {bn}", color),
+                )
                 for bn, color in BN_COLORS.items()
             ]
             grid[-1].append(Panel(setting.replace(", ", ",\n"), title(metric), lines))

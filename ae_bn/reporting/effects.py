@@ -228,6 +228,11 @@ def at_chosen_rates(effects: pd.DataFrame) -> pd.DataFrame:
     return effects[effects["rate"].isin(CRITERIA)]
 
 
+def signed_sum(arms, plus: list, minus: list):
+    """Return the sum of some arms less that of others: an effect, from its arms by name."""
+    return sum(arms[arm] for arm in plus) - sum(arms[arm] for arm in minus)
+
+
 def find(effects: pd.DataFrame, effect: str, metric: str, where: dict) -> pd.DataFrame:
     """Return the rows of an effect on a metric, with the levels that are asked for.
 
@@ -269,9 +274,9 @@ def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
         names = [*contrast.plus, *contrast.minus]
         if not arms.keys() >= set(names):
             continue
+        of_arms = {arm: arms[arm][metrics] for arm in names}
         with np.errstate(invalid="ignore"):
-            value = sum(arms[arm][metrics] for arm in contrast.plus)
-            value = value - sum(arms[arm][metrics] for arm in contrast.minus)
+            value = signed_sum(of_arms, contrast.plus, contrast.minus)
         levels = pd.concat([arms[arm][list(experiment.factors)] for arm in names])
         shared = {factor: levels[factor].iloc[0] for factor in levels
                   if levels[factor].nunique() == 1}  # fmt: skip

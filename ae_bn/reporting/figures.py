@@ -206,7 +206,7 @@ def paint(
                 axis.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
             elif len(points):
                 bars = np.nan_to_num([mean - low, high - mean], posinf=0, neginf=0)
-                axis.errorbar(x, mean, bars, capsize=3, **look)
+                axis.errorbar(x, mean, bars.clip(min=0), capsize=3, **look)  # rounding
         if row == 0 or title != grid[row - 1][column].title:
             axis.set_title(title, loc="left", fontsize="medium")
         if column == 0 or y_label != grid[row][column - 1].y_label:

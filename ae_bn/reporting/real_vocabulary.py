@@ -16,9 +16,7 @@ RATES = {"48": 0.0005, "128": 0.001}  # by the number of units
 REFERENCES = ["raw TF-IDF", "truncated SVD, tuned", "linear denoiser, tuned"]
 
 
-def real_vocabulary(
-    tables: dict[str, pd.DataFrame], metric: str
-) -> dict[tuple[str, str], Summary]:
+def real_vocabulary(tables: dict[str, pd.DataFrame], metric: str) -> dict[tuple[str, str], Summary]:
     """Return a metric of the test documents by representation and corpus.
 
     Parameters
@@ -38,7 +36,10 @@ def real_vocabulary(
     of_references = of_references[of_references["words"] == WORDS]
     arm = {"words": WORDS, "start": "denoiser", "masking": MASKING, "snapshot": OWN_EPOCH[metric]}
     networks = networks[(networks[list(arm)] == pd.Series(arm)).all(axis=1)]
-    rows = {name: of_references[of_references["arm"].str.startswith(f"{name} / ")] for name in REFERENCES}
+    rows = {
+        name: of_references[of_references["arm"].str.startswith(f"{name} / ")]
+        for name in REFERENCES
+    }
     for units, rate in RATES.items():
         for bn, words in (("none", "no BN"), ("hidden", "hidden BN")):
             chosen = {"units": units, "learning_rate": rate, "bn": bn}

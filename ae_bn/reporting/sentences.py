@@ -111,28 +111,26 @@ class Sentences:
         """Return what a fragment can use, by name: everything public."""
         return {name: getattr(self, name) for name in dir(self) if not name.startswith("_")}
 
-    def effect(self, name: str, metric: str, expect: str | None = None, **where: str) -> str:
-        """Return an effect with its interval, as a mean over all that ``where`` does not fix.
-
-        ``where`` keeps the rows with a level of a column, such as ``corpus="Reuters R52"`` for an
-        answer, or ``rate="0.008"`` and ``snapshot="last"`` for an experiment.
-        """
-        return self.effect_in(self.effects, name, metric, expect, **where)
-
-    def effect_in(
+    def effect(
         self,
-        effects: pd.DataFrame,
         name: str,
         metric: str,
         expect: str | None = None,
+        among: pd.DataFrame | None = None,
         **where: str,
     ) -> str:
-        """Return an effect of other effects than the fragment's own."""
-        found = estimate(self._rows(effects, name, metric, where))
+        """Return an effect with its interval, as a mean over all that ``where`` does not fix.
+
+        ``where`` keeps the rows with a level of a column, such as ``corpus="Reuters R52"`` for an
+        answer, or ``rate="0.008"`` and ``snapshot="last"`` for an experiment; ``among`` are other
+        effects than the fragment's own.
+        """
+        found = estimate(self._rows(name, metric, where, among))
         return self._say(found, name, metric, expect, where)
 
-    def _rows(self, effects, name, metric, where):
+    def _rows(self, name, metric, where, among=None) -> pd.DataFrame:
         """Return the rows of an effect, after a check that everything named exists."""
+        effects = self.effects if among is None else among
         check_name(name, set(effects["effect"]), self.where)
         check_name(metric, set(effects["metric"]), self.where)
         for column, level in where.items():
@@ -264,7 +262,7 @@ class AnswerNumbers(Sentences):
     def __init__(self, answers: Answers):
         super().__init__("experiments/report/answers.md.j2", answers.chosen)
         self.answers = answers
-        self.at_all_rates = partial(self.effect_in, answers.effects)
+        self.at_all_rates = partial(self.effect, among=answers.effects)
         self.predictions = answers.predictions
         runs = answers.runs
         self.losses = list(runs["loss"].unique())
@@ -275,7 +273,7 @@ class AnswerNumbers(Sentences):
     def agree(self, name: str, metric: str, expect: str, **where: str) -> str:
         """Return the range of an effect over settings; all should be higher, or all lower."""
         check_name(expect, ("higher", "lower"), f"{self.where}, expect")
-        found = estimate(self._rows(self.effects, name, metric, where))
+        found = estimate(self._rows(name, metric, where))
         ends = [number(end, metric) for end in sorted(found.each, key=abs)]
         shown = f"{' to '.join([ends[0].rstrip(' %'), ends[-1]])}, {agreement(found)}"
         met = len(found.each) == (found.above if expect == "higher" else found.below)
@@ -292,7 +290,7 @@ class AnswerNumbers(Sentences):
         **where: str,
     ) -> str:
         """Return the two levels whose difference an effect is, in one setting."""
-        rows = self._rows(self.effects, name, metric, where)
+        rows = self._rows(name, metric, where)
         sides = rows.groupby("seed")[["minus", "plus"]].mean().mean()
         if metric == "log_loss":
             shown = {side: f"{np.exp(value / 100):.1f}" for side, value in sides.items()}
@@ -306,7 +304,7 @@ class AnswerNumbers(Sentences):
         The standard error of an accuracy is binomial.  That of a difference is at most the root of
         2 larger: the errors of two arms on the same documents are correlated.
         """
-        found = estimate(self._rows(self.effects, name, "probe_accuracy", {}))
+        found = estimate(self._rows(name, "probe_accuracy", {}))
         share = find(self.effects, name, "probe_accuracy", {"setting": setting})["plus"].mean()
         error = np.sqrt(share * (1 - share) / documents)
         half = (found.high - found.low) / 2
@@ -317,7 +315,7 @@ class AnswerNumbers(Sentences):
         """Return a table from the (difference, metric, effect, levels to keep) of each row."""
         shown = []
         for difference, metric, name, where in rows:
-            found = estimate(self._rows(self.effects, name, metric, where))
+            found = estimate(self._rows(name, metric, where))
             of = agreement(found).replace(" settings", "")
             shown.append([difference, title(metric), text(found, metric, counted=False), of])
         return markdown(["difference", "metric", "effect", "settings"], shown)
@@ -402,8 +400,8 @@ class AnswerNumbers(Sentences):
         self, metric: str, setting: str, bn: str, dropout: str, rate: float, epoch: str
     ) -> str:
         """Return the mean of an arm's metric over seeds, at a learning rate and a kept epoch."""
-        arm: dict[str, object] = {"setting": setting, "bn": bn, "dropout": dropout}
-        arm.update(learning_rate=rate, snapshot=epoch)
+        arm = {"setting": setting, "bn": bn, "dropout": dropout, "snapshot": epoch}
+        arm["learning_rate"] = rate
         runs = self.answers.runs
         found = runs[(runs[list(arm)] == pd.Series(arm)).all(axis=1)].drop_duplicates("run")
         if found.empty:
