@@ -107,8 +107,6 @@ def rebuild(configs: dict[str, Config], record: Record) -> dict[str, Experiment]
     """
     experiments = {}
     for name, config in configs.items():
-        if name in TITLES:
-            raise UserError(f"configs/{name}.yaml: the report has another page {name}; rename it")
         directory = ROOT / "results" / name
         if not directory.is_dir():
             continue
@@ -264,7 +262,10 @@ def to_html(pages: dict[str, Page], figures: str) -> str:
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
     parse_arguments(arguments)
-    configs = {path.stem: load_config(path) for path in sorted(ROOT.glob("configs/*.yaml"))}
+    paths = {path.stem: path for path in sorted(ROOT.glob("configs/*.yaml"))}
+    for name in paths.keys() & TITLES.keys():
+        raise UserError(f"configs/{name}.yaml: the report has another page {name}; rename it")
+    configs = {name: load_config(path) for name, path in paths.items()}
     record = Record(ROOT / "results" / "record")
     experiments = rebuild(configs, record)
     sections = {
