@@ -171,7 +171,7 @@ def test_bad_settings_are_told(setting, words):
 def test_levels_are_numbers():
     settings = [
         "experiment.factors={a: {none: {}, input .3: {model.dropout.input: .3}, "
-        "8: {training.batch_size: 100}, tied: {model.tied: true}, "
+        "'8': {training.batch_size: 100}, tied: {model.tied: true}, "
         "name: {model.loss: multinomial}, two: {model.tied: true, training.epochs: 1}}}",
         "experiment.report.figures=[{kind: response, x: a}]",
     ]
