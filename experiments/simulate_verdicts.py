@@ -18,7 +18,7 @@ import pandas as pd
 
 from ae_bn.commands.command_line import OneLineParser, check_positive, run_program
 from ae_bn.files import atomic_write
-from ae_bn.reporting.effects import all_effects, at_chosen_rates
+from ae_bn.reporting.effects import all_effects, as_used
 from ae_bn.reporting.estimates import MARGINS, Estimate, mean_interval, verdict
 from ae_bn.reporting.settings import BLOCKS, read_blocks
 from ae_bn.reporting.tables import markdown
@@ -143,7 +143,7 @@ def main(arguments: list[str]) -> int:
     check_positive(options, "draws")
     record = Record(options.results / "record")
     runs = read_blocks(recorded_tables(CONFIGS, BLOCKS, record), record)
-    effects = at_chosen_rates(all_effects(runs[runs["pooled"]]))
+    effects = as_used(all_effects(runs[runs["pooled"]]))
     found = groups(effects)
     truths = {
         "no effect": lambda metric, settings: 0.0,
@@ -170,7 +170,7 @@ def main(arguments: list[str]) -> int:
     text = (
         f"# How often intervals miss and verdicts err\n\n{options.draws} simulated experiments for "
         f"each truth and each of {len(found)} estimates: an effect on a metric over "
-        f"{' or '.join(map(str, numbers))} settings, at chosen learning rates. Settings deviate as "
+        f"{' or '.join(map(str, numbers))} settings. Settings deviate as "
         "the published ones do, and vary with the seeds. Nominal coverage is .95; with no effect a "
         "direction is wrong, nominally in .05. The last row lets the corpora deviate as well, by "
         "as much as 20 Newsgroups and Reuters do: most settings share one corpus, so the intervals "

@@ -22,7 +22,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ae_bn.files import atomic_write
-from ae_bn.reporting.effects import JUDGED_BY, OWN_EPOCH, all_effects, at_chosen_rates, find
+from ae_bn.reporting.effects import (
+    JUDGED_BY,
+    OWN_EPOCH,
+    all_effects,
+    as_used,
+    at_chosen_rates,
+    find,
+)
 from ae_bn.reporting.estimates import Summary, estimate, summarize, title
 from ae_bn.reporting.figures import BN_COLORS, GREY, Panel, draw_intervals, paint, save
 from ae_bn.reporting.predictions import FRESH, Prediction, predictions
@@ -64,8 +71,9 @@ class Answers:
     ----------
     runs, effects : DataFrame
         See `ae_bn.reporting.settings.read_blocks` and `ae_bn.reporting.effects.all_effects`.
-    chosen : DataFrame
-        The effects at chosen learning rates.
+    used, chosen : DataFrame
+        The effects as one would use the codes (`ae_bn.reporting.effects.as_used`), and at chosen
+        learning rates.
     recipes : dict of str to Recipe
         By purpose.
     predictions : list of Prediction
@@ -77,6 +85,7 @@ class Answers:
         self.results = results
         self.runs = read_blocks(tables, record)
         self.effects = all_effects(self.runs)
+        self.used = as_used(self.effects)
         self.chosen = at_chosen_rates(self.effects)
         self.recipes = recommend(self.runs, read_references(tables))
         self.predictions: list[Prediction] = []
@@ -97,9 +106,9 @@ class Answers:
         corpora = [BLOCKS[name].name for name in ("core", "core_other_copy", "core_reuters")]
         masked = (self.runs["about"] == MASKING) & self.runs["name"].isin(corpora)
         figures = {
-            "first": draw_first(self.chosen, titles),
+            "first": draw_first(self.used, titles),
             "codes": draw_codes(self.runs[masked]),
-            "settings": draw_settings(self.chosen[self.chosen["pooled"]], shown),
+            "settings": draw_settings(self.used[self.used["pooled"]], shown),
         }
         if "closed_form" in self.tables:
             figures["closed_form"] = draw_closed_form(self.runs, self.tables["closed_form"])
@@ -144,12 +153,12 @@ def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> dict[str, Recipe]
     return recipes
 
 
-def draw_first(chosen: pd.DataFrame, titles: dict[tuple[str, str], str]) -> Figure:
-    """Draw centred precision with a dropout off and on, with BN and without, on 20 Newsgroups.
+def draw_first(used: pd.DataFrame, titles: dict[tuple[str, str], str]) -> Figure:
+    """Draw linear-probe accuracy with a dropout off and on, with BN and without, on 20 Newsgroups.
 
     Parameters
     ----------
-    chosen : DataFrame
+    used : DataFrame
         See `Answers`.
     titles : dict of (loss, dropout) to str
         What is seen in each panel: a row for each loss, a column for each dropout.
@@ -161,15 +170,18 @@ def draw_first(chosen: pd.DataFrame, titles: dict[tuple[str, str], str]) -> Figu
         layout="constrained",
     )  # fmt: skip
     for (loss, dropout), axis in zip(titles, axes.flat):
+        ends = {}
         for name, bn, label in (("with hidden BN", "hidden", "with BN"),
                                 ("without BN", "none", "without BN")):  # fmt: skip
             where = {"setting": f"20 Newsgroups, {loss}"}
-            rows = find(chosen, f"{dropout} {name}", "centred_precision", where)
+            rows = find(used, f"{dropout} {name}", "probe_accuracy", where)
             sides = rows.groupby("seed")[["minus", "plus"]].mean()
             axis.plot([0, 1], sides.mean(), "o-", color=BN_COLORS[bn])
             axis.vlines([0, 1], sides.min(), sides.max(), color=BN_COLORS[bn])
-            axis.text(1.08, sides["plus"].mean(), label, color=BN_COLORS[bn], va="center",
-                      fontsize=8)  # fmt: skip
+            ends[label] = (sides["plus"].mean(), BN_COLORS[bn])
+        for (label, (end, color)), align in zip(sorted(ends.items(), key=lambda item: item[1]),
+                                                ("top", "bottom")):  # fmt: skip
+            axis.text(1.08, end, label, color=color, va=align, fontsize=8)
         axis.set_title(titles[loss, dropout], fontsize=8.5, loc="left", fontweight="bold")
         axis.set_xlim(-0.15, 1.95)
         axis.set_xticks([0, 1], ["off", "on"], fontsize=8)
@@ -180,7 +192,7 @@ def draw_first(chosen: pd.DataFrame, titles: dict[tuple[str, str], str]) -> Figu
         axis.set_xlabel({"masking": "masking of the input"}.get(dropout, "dropout of hidden units"),
                         fontsize=8, loc="left")  # fmt: skip
     for axis, loss in zip(axes[:, 0], losses):
-        axis.set_ylabel(f"{loss}:\nprecision of retrieval", fontsize=8)
+        axis.set_ylabel(f"{loss}:\naccuracy of codes", fontsize=8)
     return figure
 
 
@@ -224,23 +236,23 @@ def _look(label: str, color: str, style: str = "-") -> dict:
     return {"label": label, "color": color, "linestyle": style, "marker": "o", "markersize": 4}
 
 
-def draw_settings(chosen: pd.DataFrame, shown: list[tuple[str, str]]) -> Figure:
+def draw_settings(used: pd.DataFrame, shown: list[tuple[str, str]]) -> Figure:
     """Draw effects in every setting, with intervals over seeds, and their means over settings.
 
     Parameters
     ----------
-    chosen : DataFrame
-        Rows of `Answers.chosen`.
+    used : DataFrame
+        Rows of `Answers.used`.
     shown : list of (effect, metric)
     """
     mean, unknown = "mean, over settings", (np.nan, np.nan, np.nan)
-    names = [*chosen["setting"].unique(), mean]
+    names = [*used["setting"].unique(), mean]
     figure, axes = plt.subplots(
         1, len(shown), figsize=(2.6 * len(shown) + 2.5, 0.3 * len(names) + 1.1), sharey=True,
         squeeze=False, layout="constrained",
     )  # fmt: skip
     for axis, (effect, metric) in zip(axes[0], shown):
-        rows = find(chosen, effect, metric, {})
+        rows = find(used, effect, metric, {})
         found = {name: estimate(of)[:3] for name, of in rows.groupby("setting", sort=False)}
         if len(found) > 2:
             found[mean] = estimate(rows)[:3]

@@ -35,7 +35,7 @@ JUDGED_BY = {
     "precision": "valid_centred_precision",
     "last": "valid_loss",
 }
-# The epoch at which a metric alone is shown: the best one by its own criterion.
+# The epoch at which a metric is read as one would use the codes: the best one for it.
 OWN_EPOCH = {
     "log_loss": "loss",
     "probe_accuracy": "accuracy",
@@ -226,6 +226,15 @@ class _Arms:
 def at_chosen_rates(effects: pd.DataFrame) -> pd.DataFrame:
     """Return the analyses in which every arm has the learning rate that validation chose for it."""
     return effects[effects["rate"].isin(CRITERIA)]
+
+
+def as_used(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return the analyses that read each metric as one would use it.
+
+    Every arm has the learning rate and the epoch with the best validation value of the metric.
+    """
+    epoch = effects["metric"].map(OWN_EPOCH)
+    return effects[(effects["epoch"] == epoch) & (effects["rate"] == epoch.map(JUDGED_BY))]
 
 
 def signed_sum(arms, plus: list, minus: list):

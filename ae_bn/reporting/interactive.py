@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ae_bn.reporting.answers import MASKINGS, Answers
-from ae_bn.reporting.effects import BOTH, PATH_METRICS, at_chosen_rates
+from ae_bn.reporting.effects import BOTH, PATH_METRICS, as_used, at_chosen_rates
 from ae_bn.reporting.estimates import MARGINS, estimate, title
 from ae_bn.reporting.figures import BN_COLORS
 from ae_bn.reporting.settings import HIDDEN
@@ -190,20 +190,20 @@ def _paths(runs: pd.DataFrame) -> dict:
 
 
 def _effects(effects: pd.DataFrame) -> dict:
-    """The chosen effect on the chosen metric, in every setting: analyses, mean and interval."""
+    """The chosen effect on the chosen metric, in every setting: as used, and analyses."""
     by = ["effect", "metric", "setting"]
-    chosen = at_chosen_rates(effects)
     rows = []
-    for keys, of in chosen.groupby(by, sort=False):
+    for keys, of in as_used(effects).groupby(by, sort=False):
         found = estimate(of)
         rows.append([*keys, "mean", found.mean, found.low, found.high])
+    chosen = at_chosen_rates(effects)
     each = chosen.groupby([*by, "dropout", "rate", "epoch"], sort=False)["value"].mean()
     table = each.reset_index(name="mean")[[*by, "mean"]].assign(kind="analysis")
     summary = pd.DataFrame(rows, columns=[*by, "kind", "mean", "low", "high"])
     table = pd.concat([table, summary], ignore_index=True)
     table["metric"] = table["metric"].map(TITLES)
     names = list(dict.fromkeys(table["setting"]))
-    x = {"type": "quantitative", "title": "effect (one tick for each analysis; dot: mean)"}
+    x = {"type": "quantitative", "title": "effect (dot: as used; one tick for each other analysis)"}
     is_mean = {"filter": "datum.kind == 'mean'"}
     # Intervals from two seeds can be very wide; they are cut at three times the largest mean.
     reach = [{"joinaggregate": [{"op": "max", "field": "size", "as": "reach"}]},

@@ -241,7 +241,7 @@ def _caption(figure: FigureConfig) -> str:
 class AnswerNumbers(Sentences):
     """What the fragments of the answers can use: numbers and tables of all settings.
 
-    Its own effects are at chosen learning rates.
+    Its own effects are read as one would use the codes.
 
     Parameters
     ----------
@@ -250,8 +250,8 @@ class AnswerNumbers(Sentences):
 
     Attributes
     ----------
-    at_all_rates : callable
-        `effect`, but in every analysis.
+    at_chosen_rates, in_all_analyses : callable
+        `effect`, but as a mean over the analyses at chosen learning rates, and over all.
     losses, settings, hidden_settings, experiments : list of str
         The losses, the settings that estimates pool, those in which hidden units are dropped, and
         the experiments with results.
@@ -260,9 +260,10 @@ class AnswerNumbers(Sentences):
     """
 
     def __init__(self, answers: Answers):
-        super().__init__("experiments/report/answers.md.j2", answers.chosen)
+        super().__init__("experiments/report/answers.md.j2", answers.used)
         self.answers = answers
-        self.at_all_rates = partial(self.effect, among=answers.effects)
+        self.at_chosen_rates = partial(self.effect, among=answers.chosen)
+        self.in_all_analyses = partial(self.effect, among=answers.effects)
         self.predictions = answers.predictions
         runs = answers.runs
         self.losses = list(runs["loss"].unique())
@@ -321,14 +322,15 @@ class AnswerNumbers(Sentences):
         return markdown(["difference", "metric", "effect", "settings"], shown)
 
     def all_effects(self, **where: str) -> str:
-        """Return the table of all effects and metrics, at chosen rates and in all analyses."""
+        """Return the table of all effects and metrics: as used, and means over analyses."""
         rows = []
         for name, metric in itertools.product(EFFECTS, MARGINS):
-            chosen = _cell(self.effects, name, metric, where, counted=True)
-            if chosen:
-                everywhere = _cell(self.answers.effects, name, metric, where)
-                rows.append([name, title(metric), chosen, everywhere])
-        header = ["effect", "metric", "at chosen learning rates", "at all learning rates"]
+            used = _cell(self.effects, name, metric, where, counted=True)
+            if used:
+                others = (self.answers.chosen, self.answers.effects)
+                means = [_cell(effects, name, metric, where) for effects in others]
+                rows.append([name, title(metric), used, *means])
+        header = ["effect", "metric", "as used", "at chosen learning rates", "in all analyses"]
         return markdown(header, rows)
 
     def settings_table(self, keys: list) -> str:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from ae_bn.errors import UserError
 from ae_bn.reporting import answers
-from ae_bn.reporting.effects import all_effects, at_chosen_rates
+from ae_bn.reporting.effects import all_effects, as_used, at_chosen_rates
 from ae_bn.reporting.sentences import AnswerNumbers, split_sentences
 from ae_bn.reporting.settings import HIDDEN
 
@@ -31,8 +31,8 @@ def found():
     blocks.append(block(better_at, name=names[0], about=HIDDEN, noise=1e-4))
     runs = pd.concat(blocks, ignore_index=True).assign(valid_precision=0.1)
     effects = all_effects(runs)
-    chosen = at_chosen_rates(effects)
-    return SimpleNamespace(runs=runs, effects=effects, chosen=chosen, predictions=[], tables={})
+    readings = {"used": as_used(effects), "chosen": at_chosen_rates(effects), "effects": effects}
+    return SimpleNamespace(runs=runs, predictions=[], tables={}, **readings)
 
 
 def test_the_recipe_is_the_best_by_validation_with_references_beside_it(found):
@@ -53,15 +53,15 @@ def test_the_recipe_is_the_best_by_validation_with_references_beside_it(found):
 
 def test_figures_show_the_numbers(found):
     titles = {("cross-entropy", of): "t" for of in ("masking", "hidden dropout")}
-    first = answers.draw_first(found.chosen, titles)
+    first = answers.draw_first(found.used, titles)
     for axis in first.axes:
         assert [line.get_color() for line in axis.lines] == ["#0072B2", "#000000"]
-        assert [text.get_text() for text in axis.texts] == ["with BN", "without BN"]
+        assert {text.get_text() for text in axis.texts} == {"with BN", "without BN"}
     codes = answers.draw_codes(found.runs[found.runs["about"] != HIDDEN])
     hidden = codes.axes[0].containers[1]
     assert hidden.get_label() == "BN: hidden"
     assert hidden[0].get_ydata() == pytest.approx([0.6, 0.7], abs=1e-3)
-    settings = answers.draw_settings(found.chosen, [("masking without BN", "probe_accuracy")])
+    settings = answers.draw_settings(found.used, [("masking without BN", "probe_accuracy")])
     dots = [line.get_xdata() for line in settings.axes[0].lines if line.get_marker() == "o"]
     assert len(dots) == 4 and dots[-1] == pytest.approx([0.1], abs=1e-3)
     for figure in (first, codes, settings):
@@ -79,7 +79,7 @@ def test_numbers_in_sentences(numbers):
     alone = {"setting": "20 Newsgroups, cross-entropy"}
     shown = numbers.check(numbers.effect("hidden dropout without BN", "probe_accuracy", **alone))
     assert shown.startswith("+0.100 [+0.") and shown.endswith("over 3 seeds")
-    alone.update(dropout="none", epoch="accuracy")
+    alone.update(dropout="none")
     shown = numbers.check(numbers.levels("hidden BN", "probe_accuracy", "higher", **alone))
     assert re.fullmatch(r"from 0.(49|50)\d to 0.(59|60)\d", shown)
     shown = numbers.check(numbers.agree("masking without BN", "probe_accuracy", "higher"))

@@ -8,7 +8,7 @@ import pytest
 from reporting_runs import block
 
 from ae_bn.config import load_config
-from ae_bn.reporting.effects import BOTH, EFFECTS, all_effects, at_chosen_rates, compared
+from ae_bn.reporting.effects import BOTH, EFFECTS, all_effects, as_used, at_chosen_rates, compared
 from ae_bn.reporting.estimates import estimate
 from ae_bn.reporting.settings import BLOCKS, HIDDEN, MASKING, NONE, RATES, complete
 
@@ -85,6 +85,28 @@ def test_a_chosen_rate_is_each_arms_own():
     np.testing.assert_allclose(by_rate[["0.0005", "0.002", "0.008"]], [-0.04, 0, 0.04], atol=1e-12)
     # Expected best of three of five rates, by ranks: the same for both.
     assert by_rate["best of 3"] == pytest.approx(0)
+
+
+def test_each_metric_is_read_at_its_own_rate_and_epoch():
+    """BN alone gains accuracy at accuracy's own best epoch and rate; elsewhere it loses."""
+
+    def accuracy(bn, dropout, rate):
+        return 0.5 - abs(RATES.index(rate) - 4 * ("hidden" in bn)) / 100
+
+    runs = block(accuracy)
+    own = (runs["snapshot"] == "accuracy") & (runs["bn"] == "hidden")
+    runs.loc[own, "probe_accuracy"] += 0.1
+    found = as_used(accuracy_of(all_effects(runs), "hidden BN", dropout="none"))
+    assert set(zip(found["rate"], found["epoch"])) == {("valid_accuracy", "accuracy")}
+    assert len(found) == 3 and found["value"].tolist() == pytest.approx([0.1] * 3)
+    every = as_used(all_effects(runs))
+    read = {of.metric: (of.rate, of.epoch) for of in every.itertuples()}
+    assert read == {
+        "log_loss": ("valid_loss", "loss"),
+        "probe_accuracy": ("valid_accuracy", "accuracy"),
+        "centred_precision": ("valid_centred_precision", "precision"),
+        "raw_precision": ("valid_centred_precision", "precision"),
+    }
 
 
 def at_equal_loss(runs):
