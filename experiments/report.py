@@ -19,11 +19,11 @@ numbers contradict a sentence.  One line says which.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import posixpath
 import re
 import textwrap
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ import jinja2
 from markdown import Markdown
 
 from ae_bn.commands.command_line import OneLineParser, run_program
-from ae_bn.config import load_config
+from ae_bn.config import Config, load_config
 from ae_bn.errors import UserError
 from ae_bn.files import atomic_write
 from ae_bn.reporting.answers import Answers
@@ -40,12 +40,7 @@ from ae_bn.reporting.interactive import page
 from ae_bn.reporting.predictions import FRESH
 from ae_bn.reporting.sentences import AnswerNumbers, Experiment, ExperimentNumbers
 from ae_bn.reporting.settings import BLOCKS
-from ae_bn.reporting.tables import (
-    check_report,
-    table_rows,
-    without_labels,
-    write_report,
-)
+from ae_bn.reporting.tables import check_report, table_rows, without_labels, write_report
 from ae_bn.study.record import Record
 from ae_bn.study.results import recorded_table
 
@@ -56,7 +51,6 @@ TITLES = {
     "effects": "All effects",
     "index": "Questions and answers",
 }
-FIRST = next(iter(BLOCKS))
 PLACE = ("<!-- interactive -->", "<!-- /interactive -->")  # what interactive figures replace
 MORE = "<!-- more -->"  # ends the first screen
 BEGIN, END = "<!-- answers -->", "<!-- /answers -->"  # around the first screen in README.md
@@ -101,40 +95,30 @@ class Page(NamedTuple):
 
 
 def parse_arguments(arguments):
-    parser = OneLineParser(
-        description=(__doc__ or "").split("\n\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = OneLineParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return parser.parse_args(arguments)
 
 
-def rebuild(record: Record) -> dict[str, Experiment]:
+def rebuild(configs: dict[str, Config], record: Record) -> dict[str, Experiment]:
     """Write tables and figures of all experiments that have results, and return them by name.
 
     The figures of the answers replace those of the settings other than the first.
     """
     experiments = {}
-    for path in sorted(ROOT.glob("configs/*.yaml")):
-        if path.stem in TITLES:
-            raise UserError(
-                f"configs/{path.name}: the report has another page {path.stem}; rename it"
-            )
-        directory = ROOT / "results" / path.stem
+    for name, config in configs.items():
+        directory = ROOT / "results" / name
         if not directory.is_dir():
             continue
-        config = load_config(path)
         check_report(config.experiment)
         table = recorded_table(config, record)
         if table.empty:
             continue
         shown = table_rows(table, config.experiment)
         curves = curves_table(shown, record, config.experiment.report.figures)
-        figures = path.stem == FIRST or path.stem not in BLOCKS
-        write_report(table, curves, config.experiment, directory, figures)
-        experiment = without_labels(config.experiment, table)
-        experiments[path.stem] = Experiment(experiment, table, directory)
-        print(f"results/{path.stem}: {table['run'].nunique()} runs")
+        write_report(table, curves, config.experiment, directory, name not in list(BLOCKS)[1:])
+        experiments[name] = Experiment(without_labels(config.experiment, table), table, directory)
+        print(f"results/{name}: {table['run'].nunique()} runs")
     return experiments
 
 
@@ -185,18 +169,23 @@ def rewrap(text: str) -> str:
     return "\n\n".join(blocks)
 
 
-def render(template: str, **values) -> str:
-    """Return a template of ``experiments`` with its values filled in."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(str(ROOT / "experiments")),
+@lru_cache(maxsize=None)
+def templates(folder: Path) -> jinja2.Environment:
+    """Return what reads the templates of a folder."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(str(folder)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def render(template: str, **values) -> str:
+    """Return a template of ``experiments`` with its values filled in."""
     where = f"experiments/{template}"
     try:
-        return environment.get_template(template).render(**values)
+        return templates(ROOT / "experiments").get_template(template).render(**values)
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"{where}, line {error.lineno}: {error.message}") from None
     except jinja2.TemplateError as error:
@@ -222,9 +211,7 @@ def make_answers(record: Record, experiments: dict[str, Experiment]) -> tuple[di
         numbers.check(f"{title}: {shown}.")
 
     def of(name: str, *effect: str, **where: str) -> str:
-        other = ExperimentNumbers(name, experiments[name])
-        other.stated = numbers.stated  # so that one check finds the sentences of both
-        return other.effect(*effect, **where)
+        return numbers.effect(*effect, among=experiments[name].effects, **where)
 
     titles = {panel: title for panel, (title, *_) in PANELS.items()}
     answers.write_figures(titles, SETTINGS)
@@ -274,19 +261,22 @@ def to_html(pages: dict[str, Page], figures: str) -> str:
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code."""
     parse_arguments(arguments)
+    paths = {path.stem: path for path in sorted(ROOT.glob("configs/*.yaml"))}
+    for name in paths.keys() & TITLES.keys():
+        raise UserError(f"configs/{name}.yaml: the report has another page {name}; rename it")
+    configs = {name: load_config(path) for name, path in paths.items()}
     record = Record(ROOT / "results" / "record")
-    experiments = rebuild(record)
-    in_answers = {*BLOCKS, FRESH}
+    experiments = rebuild(configs, record)
     sections = {
         name: make_page(name, experiment)
         for name, experiment in experiments.items()
-        if name not in in_answers
+        if name not in {*BLOCKS, FRESH}
     }
     pages, figures = make_answers(record, experiments)
     not_run = {
-        path.stem: load_config(path).experiment.question
-        for path in sorted(ROOT.glob("configs/*.yaml"))
-        if path.stem not in experiments
+        name: config.experiment.question
+        for name, config in configs.items()
+        if name not in experiments
     }
     index = render("report/index.md.j2", answers=pages, sections=sections, not_run=not_run)
     pages.update(index=Page(TITLES["index"], index.strip()), **sections)

@@ -27,6 +27,7 @@ from ae_bn.reporting.effects import (
     PATH_METRICS,
     all_effects,
     at_chosen_rates,
+    signed_sum,
 )
 from ae_bn.reporting.estimates import estimate, number, title, verdict
 from ae_bn.reporting.settings import BLOCKS, NONE, read_blocks
@@ -142,15 +143,13 @@ def effects_here(runs: list[Run]) -> pd.Series:
     table = pd.DataFrame(rows).set_index(["loss", "bn", "dropout", "seed"])
     found = {}
     for loss in dict.fromkeys(table.index.get_level_values("loss")):
-        arms = dict(list(table.loc[loss].groupby(["bn", "dropout"])))
+        groups = table.loc[loss].groupby(["bn", "dropout"])
+        means = {arm: runs.mean() for arm, runs in groups}
         for name, effect in EFFECTS.items():
             sides = [effect.arms(level) for level in effect.levels]
-            if not all(arm in arms for side in sides for arm in sum(side, [])):
+            if not all(arm in means for side in sides for arm in sum(side, [])):
                 continue
-            mean = [
-                sum(arms[arm].mean() for arm in plus) - sum(arms[arm].mean() for arm in minus)
-                for plus, minus in sides
-            ]
+            mean = [signed_sum(means, plus, minus) for plus, minus in sides]
             for metric, value in (sum(mean) / len(mean)).items():
                 found[name, loss, metric] = value
     return pd.Series(found)

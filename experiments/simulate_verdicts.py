@@ -18,11 +18,10 @@ import pandas as pd
 
 from ae_bn.commands.command_line import OneLineParser, check_positive, run_program
 from ae_bn.files import atomic_write
-from ae_bn.reporting.answers import over_analyses
 from ae_bn.reporting.effects import all_effects, as_used
 from ae_bn.reporting.estimates import MARGINS, Estimate, mean_interval, verdict
 from ae_bn.reporting.settings import BLOCKS, read_blocks
-from ae_bn.reporting.tables import Table, markdown
+from ae_bn.reporting.tables import markdown
 from ae_bn.study.record import Record
 from ae_bn.study.results import recorded_tables
 
@@ -144,7 +143,7 @@ def main(arguments: list[str]) -> int:
     check_positive(options, "draws")
     record = Record(options.results / "record")
     runs = read_blocks(recorded_tables(CONFIGS, BLOCKS, record), record)
-    effects = over_analyses(as_used(all_effects(runs[runs["pooled"]])))
+    effects = as_used(all_effects(runs[runs["pooled"]]))
     found = groups(effects)
     truths = {
         "no effect": lambda metric, settings: 0.0,
@@ -175,7 +174,7 @@ def main(arguments: list[str]) -> int:
         "the published ones do, and vary with the seeds. Nominal coverage is .95; with no effect a "
         "direction is wrong, nominally in .05. The last row lets the corpora deviate as well, by "
         "as much as 20 Newsgroups and Reuters do: most settings share one corpus, so the intervals "
-        f"say less about another corpus.\n\n{markdown(Table('', header, rows))}\n"
+        f"say less about another corpus.\n\n{markdown(header, rows)}\n"
     )
     with atomic_write(options.out) as file:
         file.write(text)

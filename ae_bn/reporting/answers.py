@@ -1,13 +1,13 @@
-"""What the answers rest on: the effects over all settings, the recipes, and three figures.
+"""What the answers rest on: the effects over all settings, the recipes, and their figures.
 
 - `draw_first`: the codes with a dropout off and on, with BN and without: the figure of the README;
 - `draw_codes`: the codes over the masking, for each corpus and loss;
-- `draw_settings`: effects in every setting, and their mean.
+- `draw_settings`: effects in every setting, and their mean;
+- `draw_closed_form`: the codes of the linear denoiser beside the network's.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +28,10 @@ from ae_bn.reporting.effects import (
     all_effects,
     as_used,
     at_chosen_rates,
+    find,
 )
-from ae_bn.reporting.estimates import estimate, mean_interval, title
-from ae_bn.reporting.figures import BN_COLORS, save
+from ae_bn.reporting.estimates import Summary, estimate, summarize, title
+from ae_bn.reporting.figures import BN_COLORS, GREY, Panel, draw_intervals, paint, save
 from ae_bn.reporting.predictions import FRESH, Prediction, predictions
 from ae_bn.reporting.selection import best_rate, rate_scores, signed
 from ae_bn.reporting.settings import BLOCKS, MASKING, read_blocks, read_references
@@ -38,24 +39,20 @@ from ae_bn.study.record import Record
 
 # The levels of masking, and the probability that a word is masked.
 MASKINGS = {"none": 0.0, "masking .3": 0.3, "masking .5": 0.5, "masking .7": 0.7, "masking .9": 0.9}
-# What codes are for: the metric, and the kept epoch.
-PURPOSES = {
-    "classification": ("probe_accuracy", "accuracy"),
-    "retrieval": ("centred_precision", "precision"),
-}
-OF_SETTING = ["corpus", "loss", "pooled"]  # what a setting decides
+# What codes are for, and the metric that says how good they are.
+PURPOSES = {"classification": "probe_accuracy", "retrieval": "centred_precision"}
 
 
 class Recipe(NamedTuple):
     """What to use for one purpose, and what it scores."""
 
-    purpose: str
+    metric: str  # of the purpose
     loss: str
     bn: str
     dropout: str
     learning_rate: float
     epoch: str  # the snapshot
-    scores: pd.DataFrame  # by corpus and arm, the references included: n, mean, low, high
+    scores: dict[tuple[str, str], Summary]  # by arm and corpus, the references included
 
 
 class Answers:
@@ -74,12 +71,13 @@ class Answers:
     ----------
     runs, effects : DataFrame
         See `ae_bn.reporting.settings.read_blocks` and `ae_bn.reporting.effects.all_effects`.
-    used, chosen, every : DataFrame
-        The effects as one would use the codes (`ae_bn.reporting.effects.as_used`), and their means
-        over the analyses at chosen learning rates and over all: a row per effect, metric, setting,
-        dropout and seed.
+    used, chosen : DataFrame
+        The effects as one would use the codes (`ae_bn.reporting.effects.as_used`), and at chosen
+        learning rates.
     recipes : dict of str to Recipe
         By purpose.
+    predictions : list of Prediction
+        The predictions for fresh seeds and what these gave; none before they ran.
     """
 
     def __init__(self, tables: dict[str, pd.DataFrame], record: Record, results: Path):
@@ -87,18 +85,13 @@ class Answers:
         self.results = results
         self.runs = read_blocks(tables, record)
         self.effects = all_effects(self.runs)
-        self.used = over_analyses(as_used(self.effects))
-        self.chosen = over_analyses(at_chosen_rates(self.effects))
-        self.every = over_analyses(self.effects)
+        self.used = as_used(self.effects)
+        self.chosen = at_chosen_rates(self.effects)
         self.recipes = recommend(self.runs, read_references(tables))
-
-    @cached_property
-    def predictions(self) -> list[Prediction]:
-        """The predictions for fresh seeds and what these gave; none before they ran."""
-        if FRESH not in self.tables:
-            return []
-        written = self.results / FRESH / "predictions.csv"
-        return predictions(written, self.tables[FRESH])
+        self.predictions: list[Prediction] = []
+        if FRESH in tables:
+            written = results / FRESH / "predictions.csv"
+            self.predictions = predictions(written, tables[FRESH])
 
     def write_figures(self, titles: dict[tuple[str, str], str], shown: list) -> None:
         """Draw the figures into the folder ``answers`` of the results.
@@ -125,22 +118,6 @@ class Answers:
             plt.close(figure)
 
 
-def over_analyses(effects: pd.DataFrame) -> pd.DataFrame:
-    """Return the means of effects over their analyses, seed by seed."""
-    by = ["effect", "metric", "setting", "dropout", "seed", *OF_SETTING]
-    return effects.groupby(by, sort=False)[["value", "plus", "minus"]].mean().reset_index()
-
-
-def find(effects: pd.DataFrame, effect: str, metric: str, where: dict) -> pd.DataFrame:
-    """Return the rows of an effect on a metric, with the levels that are asked for."""
-    found = effects[(effects["effect"] == effect) & (effects["metric"] == metric)]
-    if "setting" not in where and "pooled" in found:
-        found = found[found["pooled"]]
-    for column, level in where.items():
-        found = found[found[column] == level]
-    return found
-
-
 def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> dict[str, Recipe]:
     """Return the recipe for each of `PURPOSES`, chosen by validation on the first corpus.
 
@@ -156,7 +133,8 @@ def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> dict[str, Recipe]
     """
     recipes, of_recipe = {}, ["loss", "bn", "dropout", "learning_rate"]
     runs = runs[runs["about"] == MASKING]
-    for purpose, (metric, epoch) in PURPOSES.items():
+    for purpose, metric in PURPOSES.items():
+        epoch = OWN_EPOCH[metric]
         rows = runs[runs["snapshot"] == epoch]
         first = rows[rows["name"] == rows["name"].iloc[0]]
         score = signed(first, JUDGED_BY[epoch])
@@ -168,12 +146,10 @@ def recommend(runs: pd.DataFrame, references: pd.DataFrame) -> dict[str, Recipe]
         ours = ours[ours["name"].isin(references["name"])]
         together = pd.concat([ours, references[references["name"].isin(ours["name"])]])
         scores = {
-            key: [of[metric].count(), *mean_interval(of[metric].dropna())]
-            for key, of in together.groupby(["name", "arm"], sort=False)
+            (name, corpus): summarize(of[metric])
+            for (corpus, name), of in together.groupby(["name", "arm"], sort=False)
         }
-        table = pd.DataFrame.from_dict(scores, orient="index", columns=["n", "mean", "low", "high"])
-        table.index = pd.MultiIndex.from_tuples(table.index, names=["corpus", "arm"])
-        recipes[purpose] = Recipe(purpose, loss, bn, dropout, rate, epoch, table)
+        recipes[purpose] = Recipe(metric, loss, bn, dropout, rate, epoch, scores)
     return recipes
 
 
@@ -230,34 +206,34 @@ def draw_codes(runs: pd.DataFrame) -> Figure:
     runs : DataFrame
         Rows of `ae_bn.reporting.settings.read_blocks`.
     """
-    metrics = [metric for metric, _ in PURPOSES.values()]
-    settings = list(runs.groupby("setting", sort=False))
-    figure, axes = plt.subplots(
-        len(metrics), len(settings), figsize=(2.4 * len(settings), 6), squeeze=False, sharex=True,
-        layout="constrained",
-    )  # fmt: skip
-    for row, metric in zip(axes, metrics):
-        row[0].set_ylabel(title(metric))
+    grid: list[list[Panel]] = []
+    for metric in PURPOSES.values():
         own = OWN_EPOCH[metric]
-        for axis, (_, of_setting) in zip(row, settings):
-            for bn, color in BN_COLORS.items():
-                rows = of_setting[(of_setting["bn"] == bn) & (of_setting["snapshot"] == own)]
-                scores = rate_scores(rows.assign(arm=rows["dropout"]), JUDGED_BY[own])
-                rates = {dropout: best_rate(of_arm)[0] for dropout, of_arm in scores.items()}
-                shown = rows[rows["learning_rate"] == rows["dropout"].map(rates)]
-                points = shown.groupby(shown["dropout"].map(MASKINGS))[metric]
-                points = points.agg(["mean", "min", "max"]).sort_index()
-                axis.plot(points["mean"], "o-", markersize=4, color=color, label=bn)
-                axis.vlines(points.index, points["min"], points["max"], color=color)
-    for axis, (setting, _) in zip(axes[0], settings):
-        axis.set_title(setting.replace(", ", ",\n"), fontsize=9)
-    for axis in axes[-1]:
-        axis.set_xlabel("masking")
-    for axis in axes.flat:
-        axis.grid(alpha=0.3)
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, title="BN", loc="outside lower center", ncols=4, frameon=False)
-    return figure
+        grid.append([])
+        for setting, rows in runs[runs["snapshot"] == own].groupby("setting", sort=False):
+            rows = rows.assign(arm=rows["bn"] + rows["dropout"])
+            scores = rate_scores(rows, JUDGED_BY[own])
+            rates = {arm: best_rate(of_arm)[0] for arm, of_arm in scores.items()}
+            rows = rows[rows["learning_rate"] == rows["arm"].map(rates)]
+            lines = [
+                (
+                    _over_masking(rows[rows["bn"] == bn], "dropout", metric),
+                    _look(f"BN: {bn}", color),
+                )
+                for bn, color in BN_COLORS.items()
+            ]
+            grid[-1].append(Panel(setting.replace(", ", ",\n"), title(metric), lines))
+    return paint(grid, "masking", width=2.4, sharex=True)[0]
+
+
+def _over_masking(rows: pd.DataFrame, level: str, metric: str) -> pd.DataFrame:
+    """Return means over seeds and ranges of a metric, by the masking that a column names."""
+    points = rows.groupby(rows[level].map(MASKINGS))[metric].agg(mean="mean", low="min", high="max")
+    return points.rename_axis("x").reset_index()
+
+
+def _look(label: str, color: str, style: str = "-") -> dict:
+    return {"label": label, "color": color, "linestyle": style, "marker": "o", "markersize": 4}
 
 
 def draw_settings(used: pd.DataFrame, shown: list[tuple[str, str]]) -> Figure:
@@ -269,31 +245,26 @@ def draw_settings(used: pd.DataFrame, shown: list[tuple[str, str]]) -> Figure:
         Rows of `Answers.used`.
     shown : list of (effect, metric)
     """
-    names = list(dict.fromkeys(used["setting"]))
+    mean, unknown = "mean, over settings", (np.nan, np.nan, np.nan)
+    names = [*used["setting"].unique(), mean]
     figure, axes = plt.subplots(
-        1, len(shown), figsize=(2.6 * len(shown) + 2.5, 0.3 * len(names) + 1.4), sharey=True,
+        1, len(shown), figsize=(2.6 * len(shown) + 2.5, 0.3 * len(names) + 1.1), sharey=True,
         squeeze=False, layout="constrained",
     )  # fmt: skip
     for axis, (effect, metric) in zip(axes[0], shown):
         rows = find(used, effect, metric, {})
-        points = {name: estimate(of) for name, of in rows.groupby("setting", sort=False)}
-        if len(points) > 2:
-            points["mean, over settings"] = estimate(rows)
+        found = {name: estimate(of)[:3] for name, of in rows.groupby("setting", sort=False)}
+        if len(found) > 2:
+            found[mean] = estimate(rows)[:3]
         axis.axvline(0, color="0.3", linewidth=1)
-        for name, found in points.items():
-            height = names.index(name) if name in names else len(names)
-            color = "black" if height == len(names) else BN_COLORS["hidden"]
-            axis.plot([found.low, found.high], [height, height], color=color)
-            axis.plot(found.mean, height, "o", color=color, markersize=5)
-        means = [found.mean for found in points.values()]
-        reach = 2.5 * max(map(abs, means), default=1)  # intervals from two seeds can be far wider
+        colors = ["black" if name == mean else BN_COLORS["hidden"] for name in names]
+        draw_intervals(axis, names, [found.get(name, unknown) for name in names], colors)
+        # Intervals from two seeds can be far wider than the means.
+        reach = 2.5 * max((abs(point[0]) for point in found.values()), default=1)
         axis.set_xlim(max(-reach, axis.get_xlim()[0]), min(reach, axis.get_xlim()[1]))
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.set_title(effect.replace(" of ", "\nof ").replace(" with ", "\nwith "), fontsize=9)
         axis.set_xlabel(title(metric) + (" (%)" if metric == "log_loss" else ""))
-        axis.grid(axis="x", alpha=0.3)
-    axes[0, 0].set_yticks(np.arange(len(names) + 1), [*names, "mean, over settings"])
-    axes[0, 0].set_ylim(len(names) + 0.6, -0.6)
     return figure
 
 
@@ -312,21 +283,14 @@ def draw_closed_form(runs: pd.DataFrame, closed_form: pd.DataFrame) -> Figure:
     """
     network = runs["setting"].eq("20 Newsgroups, squared error") & runs["about"].eq(MASKING)
     network = runs[network & runs["learning_rate"].eq(0.0005)]
-    lines = {"closed form, no network": (closed_form, "arm", "0.5")}
-    for bn, label in (("none", "network without BN"), ("hidden", "network with BN")):
-        lines[label] = (network[network["bn"] == bn], "dropout", BN_COLORS[bn])
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-    for axis, metric in zip(axes, ("probe_accuracy", "centred_precision")):
-        for label, (rows, level, color) in lines.items():
-            if level == "dropout":
-                rows = rows[rows["snapshot"] == OWN_EPOCH[metric]]
-            names = rows[level].replace("no masking", "none")
-            points = rows.groupby(names.map(MASKINGS))[metric].agg(["mean", "min", "max"])
-            style = "o--" if level == "arm" else "o-"
-            axis.plot(points["mean"], style, markersize=4, color=color, label=label)
-            axis.vlines(points.index, points["min"], points["max"], color=color)
-        axis.set(xlabel="masking", ylabel=title(metric))
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize=8)
-    return figure
+    closed_form = closed_form.replace({"arm": {"no masking": "none"}})
+    row = []
+    for metric in PURPOSES.values():
+        own = network[network["snapshot"] == OWN_EPOCH[metric]]
+        closed = _over_masking(closed_form, "arm", metric)
+        lines = [(closed, _look("closed form, no network", GREY, "--"))]
+        for bn, label in (("none", "network without BN"), ("hidden", "network with BN")):
+            points = _over_masking(own[own["bn"] == bn], "dropout", metric)
+            lines.append((points, _look(label, BN_COLORS[bn])))
+        row.append(Panel("", title(metric), lines))
+    return paint([row], "masking")[0]

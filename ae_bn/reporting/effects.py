@@ -41,6 +41,7 @@ OWN_EPOCH = {
     "probe_accuracy": "accuracy",
     "centred_precision": "precision",
     "raw_precision": "precision",
+    "scaled_precision": "precision",
 }
 # Each metric of the test documents, and its namesake along the path of training.
 PATH_METRICS = {
@@ -236,6 +237,24 @@ def as_used(effects: pd.DataFrame) -> pd.DataFrame:
     return effects[(effects["epoch"] == epoch) & (effects["rate"] == epoch.map(JUDGED_BY))]
 
 
+def signed_sum(arms, plus: list, minus: list):
+    """Return the sum of some arms less that of others: an effect, from its arms by name."""
+    return sum(arms[arm] for arm in plus) - sum(arms[arm] for arm in minus)
+
+
+def find(effects: pd.DataFrame, effect: str, metric: str, where: dict) -> pd.DataFrame:
+    """Return the rows of an effect on a metric, with the levels that are asked for.
+
+    Without a ``setting`` to keep, settings that are not pooled are left out.
+    """
+    found = effects[(effects["effect"] == effect) & (effects["metric"] == metric)]
+    if "setting" not in where and "pooled" in found:
+        found = found[found["pooled"]]
+    for column, level in where.items():
+        found = found[found[column] == level]
+    return found
+
+
 def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
     """Return the effects that the ``compare:`` of an experiment asks for, seed by seed.
 
@@ -264,9 +283,9 @@ def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
         names = [*contrast.plus, *contrast.minus]
         if not arms.keys() >= set(names):
             continue
+        of_arms = {arm: arms[arm][metrics] for arm in names}
         with np.errstate(invalid="ignore"):
-            value = sum(arms[arm][metrics] for arm in contrast.plus)
-            value = value - sum(arms[arm][metrics] for arm in contrast.minus)
+            value = signed_sum(of_arms, contrast.plus, contrast.minus)
         levels = pd.concat([arms[arm][list(experiment.factors)] for arm in names])
         shared = {factor: levels[factor].iloc[0] for factor in levels
                   if levels[factor].nunique() == 1}  # fmt: skip

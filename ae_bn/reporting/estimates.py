@@ -145,11 +145,11 @@ def agreement(found: Estimate) -> str:
     return f"{side} 0 in {count} of {len(found.each)} settings"
 
 
-def number(value: float, metric: str, sign: str = "+") -> str:
-    """Return a number of a metric as text; log_loss is in per cent."""
+def number(value: float, metric: str) -> str:
+    """Return a difference in a metric as text; log_loss is in per cent."""
     if metric == "log_loss":
-        return f"{value:{sign}.1f} %"
-    return f"{value:{sign}.{METRICS[metric].digits}f}"
+        return f"{value:+.1f} %"
+    return f"{value:+.{METRICS[metric].digits}f}"
 
 
 def text(found: Estimate, metric: str, counted: bool = True) -> str:
@@ -183,3 +183,14 @@ def text(found: Estimate, metric: str, counted: bool = True) -> str:
 def title(metric: str) -> str:
     """Return the title of a metric of effects or tables."""
     return TITLES.get(metric) or METRICS[metric].title
+
+
+def show(summary: Summary, metric: str) -> str:
+    """Return a summary as text: mean and interval, or the median where there is no mean."""
+    n, infinite, mean, low, high, median = summary
+    digits = f".{METRICS[metric].digits}f"
+    if n == 0:
+        return ""
+    if infinite:
+        return f"median {median:{digits}} ({infinite} of {n} infinite)"
+    return f"{mean:{digits}}" + ("" if n == 1 else f" [{low:{digits}}, {high:{digits}}]")

@@ -4,28 +4,29 @@
 ``NAME.png``, or to ``KIND.png`` if it has no name.  These are the kinds:
 
 - ``metrics``: a point and an interval for every arm.  The key ``metrics`` chooses the metrics.
-- ``response``: metrics against the values that the levels of factor ``x`` set.  The key ``metrics``
+- ``response``: metrics against the numbers of the levels of factor ``x``.  The key ``metrics``
   chooses the metrics.
 - ``curves``: curves against their x.  The key ``curves: {name: label, ...}`` chooses them, by name.
 - ``paths``: curves over epochs, which ``curves`` chooses, against the validation loss instead of
   the epoch.  So arms are compared at equal loss.  The epochs in `MARKED` have a marker.
-- ``bands``: percentiles, as a line and a band for each arm.  ``curves`` names them without their
-  endings ``_p15``, ``_p50`` and ``_p85``.
+- ``bands``: the median as a line in a band from the 15th to the 85th percentile.  ``curves`` names
+  them without their endings ``_p15``, ``_p50`` and ``_p85``.
 
-``response``, ``curves`` and ``paths`` have a line for every combination of the factors in
-``lines``, and a panel for every combination of the other factors.  Without ``lines`` the first
+All but ``metrics`` have a line for every combination of the factors in ``lines``, and a panel for
+every combination of the other factors.  One function, `paint`, draws them, and figures of the
+answers as well.  Without ``lines`` the first
 factor (other than x) makes the panels.  ``only: {factor: [level, ...]}`` keeps only these levels,
 ``log: [x, y]`` makes scales logarithmic, and ``x_label`` names the x axis.
 
-The number of a level is the value of the setting that it changes, or the length of that value if
-it is a list, such as ``model.layers``.  Levels that change different settings have panels of their
-own.  A level that changes nothing, such as ``none``, is 0, in every panel.
+The number of a level is the value of the one setting that it changes; a level that changes nothing,
+such as ``none``, is 0.
 """
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import NamedTuple, Sequence
 
 import matplotlib
 
@@ -34,6 +35,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -53,6 +55,16 @@ GREY = "0.55"
 SHOWN_DECADES = 6  # of a logarithmic y
 MARKED = [1, 2, 3, 5, 10, 20, 50, 100]  # epochs of a path
 LINEAR = 0.1  # a logarithmic x of both signs is linear between plus and minus this
+
+
+class Panel(NamedTuple):
+    """A panel of a figure."""
+
+    title: str
+    y_label: str
+    # (points, look): x, mean, low and high, and how the line looks.  Points with a column of bools,
+    # marked, are a curve in a band, with markers there; others are means with bars.
+    lines: list[tuple[pd.DataFrame, dict]]
 
 
 def draw_figures(
@@ -86,7 +98,9 @@ def draw_figures(
     for config in experiment.report.figures:
         path = directory / config.file_name
         try:
-            _draw(trained, references, curves, experiment, config, path)
+            figure = _draw(trained, references, curves, experiment, config)
+            with atomic_write(path, "wb") as file:
+                save(figure, file)
         except Exception as error:  # whatever it is, the tables and other figures are worth more
             path.unlink(missing_ok=True)  # of other results
             problem = f"experiment.report.figures, {config.file_name}: {error!r:.200}"
@@ -110,17 +124,14 @@ def save(figure, file, dpi: int = 100) -> None:
     Image.open(buffer).convert("RGB").quantize(128).save(file, "png", optimize=True)
 
 
-def _draw(trained, references, curves, experiment, config, path):
+def _draw(trained, references, curves, experiment, config) -> Figure:
     for factor, levels in config.only.items():
         trained = trained[trained[factor].isin(levels)]
     if trained.empty:
         raise UserError(
             f"experiment.report.figures, {config.file_name}: no runs have these levels; change only"
         )
-    figure = KINDS[config.kind](trained, references, curves, experiment, config)
-    if figure is not None:
-        with atomic_write(path, "wb") as file:
-            save(figure, file)
+    return KINDS[config.kind](trained, references, curves, experiment, config)
 
 
 def _draw_metrics(trained, references, curves, experiment, config):
@@ -140,192 +151,163 @@ def _draw_metrics(trained, references, curves, experiment, config):
     for row_axes, (title, rows), arms in zip(axes, panels, names):
         shown = pd.concat([rows, references])
         for axis, metric in zip(row_axes, metrics):
-            for height, arm in enumerate(reversed(arms)):
-                centre, low, high = _point(shown.loc[shown["arm"] == arm, metric])
-                reference = arm in set(references["arm"])
-                color, marker = (GREY, "s") if reference else (COLORS[0], "o")
-                axis.plot([low, high], [height, height], color=color, linewidth=2)
-                axis.plot(centre, height, marker, color=color)
-            axis.set_yticks(range(len(arms)), [_short(arm) for arm in reversed(arms)])
-            axis.set_ylim(-0.6, len(arms) - 0.4)
-            axis.grid(axis="x", alpha=0.3)
+            points = [_point(shown.loc[shown["arm"] == arm, metric]) for arm in arms]
+            colors = [GREY if arm in set(references["arm"]) else COLORS[0] for arm in arms]
+            draw_intervals(axis, [arm.split(" / ", 1)[-1] for arm in arms], points, colors)
             axis.tick_params(labelleft=axis is row_axes[0])
             axis.set_xlabel(_label(metric))
         row_axes[0].set_title(title, loc="left")
     return figure
 
 
-def _draw_response(trained, references, curves, experiment, config):
-    """A column per metric, a row of panels per combination of other factors and x's setting.
+def draw_intervals(axis, names: list[str], points: list[tuple], colors: list[str]) -> None:
+    """Draw (mean, low, high) of each name in its colour, the first on top."""
+    for height, ((mean, low, high), color) in enumerate(zip(points, colors)):
+        axis.plot([low, high], [height, height], color=color)
+        axis.plot(mean, height, "o", color=color)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.grid(axis="x", alpha=0.3)
 
-    Panels are side by side if there is only one metric.
+
+def paint(
+    grid: list[list[Panel]], x_label: str, log: Sequence[str] = (), width: float = 3.6, **shared
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure of lines in a grid of panels, with one legend, and its axes.
+
+    A title or label that a panel has in common with the one above or to the left is not repeated.
+
+    Parameters
+    ----------
+    grid : list of list of Panel
+        The rows.  If each is one panel, they stand side by side.
+    x_label : str
+        The label of all x axes.
+    log : sequence of str
+        The axes that are logarithmic, of x and y.
+    width : float
+        The width of a panel in inches.
+    **shared
+        Which axes panels share, see `matplotlib.pyplot.subplots`.
     """
-    metrics = config.metrics or experiment.report.metrics
-    levels = {level: experiment.factors[config.x][level] for level in trained[config.x].unique()}
-    numbers = _numbers(levels, config)
-    x = trained[config.x].map(lambda level: numbers[level][1])
-    setting = trained[config.x].map(lambda level: numbers[level][0])
-    line_factors, panel_factors = _lines_and_panels(experiment, config)
-    names = list(dict.fromkeys(setting.dropna()))
-    panels = [
-        (
-            " / ".join(filter(None, [title, name if len(names) > 1 else ""])),
-            rows.assign(x=x)[setting[rows.index].isin([name, None])],
-        )
-        for title, rows in _panels(trained, panel_factors)
-        for name in names
-    ]
-    lines = _line_styles(trained, line_factors)
-    shape = (len(panels), len(metrics)) if len(metrics) > 1 else (1, len(panels))
+    if all(len(row) == 1 for row in grid):
+        grid = [[panel for [panel] in grid]]
+    shape = len(grid), len(grid[0])
+    size = (width * shape[1] + 2, 2.8 * shape[0] + 0.5)
     figure, axes = plt.subplots(
-        *shape,
-        figsize=(3.6 * shape[1] + 1, 2.5 * shape[0] + 0.6),
-        squeeze=False,
-        sharex=True,
-        layout="constrained",
-    )
-    ticks = sorted(x.unique())
-    for panel_axes, (title, rows) in zip(axes.reshape(len(panels), -1), panels):
-        for axis, metric in zip(panel_axes, metrics):
-            for label, style in lines.items():
-                ours = rows[_line_labels(rows, line_factors) == label]
-                points = [(at, *_point(r[metric])) for at, r in ours.groupby("x")]
-                finite = [point for point in points if np.isfinite(point[1])]
-                at, centre, low, high = np.array(finite, dtype=float).reshape(-1, 4).T
-                ends = np.nan_to_num([centre - low, high - centre], posinf=0, neginf=0)
-                if len(at):
-                    axis.errorbar(at, centre, ends, capsize=3, **style)
+        *shape, figsize=size, squeeze=False, layout="constrained", **shared
+    )  # fmt: skip
+    for (row, column), axis in np.ndenumerate(axes):
+        title, y_label, lines = grid[row][column]
+        for points, look in lines:
+            x, mean, low, high = (points[name] for name in ("x", "mean", "low", "high"))
+            if "marked" in points:
+                axis.plot(x, mean, markevery=np.flatnonzero(points["marked"]).tolist(), **look)
+                axis.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
+            elif len(points):
+                bars = np.nan_to_num([mean - low, high - mean], posinf=0, neginf=0)
+                axis.errorbar(x, mean, bars.clip(min=0), capsize=3, **look)  # rounding
+        if row == 0 or title != grid[row - 1][column].title:
             axis.set_title(title, loc="left", fontsize="medium")
-            axis.set_ylabel(_label(metric))
-            axis.grid(alpha=0.3)
-            _scale(axis, config)
-            if "x" in config.log or len(ticks) < 7:
-                axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-                axis.minorticks_off()
+        if column == 0 or y_label != grid[row][column - 1].y_label:
+            axis.set_ylabel(y_label)
+        axis.grid(alpha=0.3)
+        _scale(axis, log)
     for axis in axes[-1]:
-        axis.set_xlabel(config.x_label or config.x.replace("_", " "))
-    _legend(figure, axes)
+        axis.set_xlabel(x_label)
+    entries = {}
+    for axis in axes.flat:
+        for handle, label in zip(*axis.get_legend_handles_labels()):
+            entries.setdefault(label, handle)
+    if len(entries) > 1:
+        figure.legend(entries.values(), entries.keys(), loc="outside right upper", fontsize="small")
+    return figure, axes
+
+
+def _draw_response(trained, references, curves, experiment, config):
+    """A column per metric, a row of panels per combination of the other factors."""
+    numbers = _numbers(trained[config.x].unique(), experiment, config)
+    trained = trained.assign(x=trained[config.x].map(numbers))
+    line_factors, panel_factors = _lines_and_panels(experiment, config)
+    styles = _line_styles(trained, line_factors)
+    grid = []
+    for title, rows in _panels(trained, panel_factors):
+        labels = _labels(rows, line_factors)
+        grid.append([])
+        for metric in config.metrics or experiment.report.metrics:
+            lines = [
+                (_response(rows[labels == label], metric), look) for label, look in styles.items()
+            ]
+            grid[-1].append(Panel(title, _label(metric), lines))
+    x_label = config.x_label or config.x.replace("_", " ")
+    figure, axes = paint(grid, x_label, config.log, sharex=True)
+    ticks = sorted(trained["x"].unique())
+    if "x" in config.log or len(ticks) < 7:
+        for axis in axes.flat:
+            axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.minorticks_off()
     return figure
+
+
+def _response(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the finite points of a metric over x."""
+    points = [(x, *_point(of[metric])) for x, of in rows.groupby("x")]
+    table = pd.DataFrame(points, columns=["x", "mean", "low", "high"], dtype=float)
+    return table[np.isfinite(table["mean"])]
 
 
 def _draw_curves(trained, references, curves, experiment, config):
-    """A row per curve, a column per combination of the factors that have panels.
-
-    Curves are side by side if each has only one panel.  Lines go as far as half of the seeds.
-    """
-    line_factors, panel_factors = _lines_and_panels(experiment, config)
-    panels = _panels(trained, panel_factors)
-    lines = _line_styles(trained, line_factors)
-    shape = (len(config.curves), len(panels)) if len(panels) > 1 else (1, len(config.curves))
-    figure, axes = plt.subplots(
-        *shape,
-        figsize=(4 * shape[1] + 2, 3.2 * shape[0] + 0.5),
-        squeeze=False,
-        layout="constrained",
-    )
-    for curve_axes, (name, label) in zip(
-        axes.reshape(len(config.curves), -1), config.curves.items()
-    ):
-        points = _curve(curves, name)
-        for axis, (title, rows) in zip(curve_axes, panels):
-            for arm, style in zip(references["arm"].unique(), STYLES[1:]):
-                ours = points[points["arm"] == arm]
-                if len(ours):
-                    axis.plot(ours["x"], ours["mean"], ls=style, color=GREY, lw=2.5, label=arm)
-            arms = rows.drop_duplicates("arm")
-            for arm, line in zip(arms["arm"], _line_labels(arms, line_factors)):
-                ours, look = points[points["arm"] == arm], lines[line]
-                every = max(1, len(ours) // 8)
-                axis.plot(ours["x"], ours["mean"], markevery=every, **look)
-                axis.fill_between(
-                    ours["x"], ours["low"], ours["high"], color=look["color"], alpha=0.15, lw=0
-                )
-            axis.set_title(title, loc="left", fontsize="medium")
-            axis.set_xlabel(config.x_label or "epoch")
-            axis.grid(alpha=0.3)
-            _scale(axis, config)
-        curve_axes[0].set_ylabel(label)
-    _legend(figure, axes)
-    return figure
-
-
-def _draw_paths(trained, references, curves, experiment, config):
     """A row per curve, a column per combination of the factors that have panels."""
     line_factors, panel_factors = _lines_and_panels(experiment, config)
-    panels, lines = _panels(trained, panel_factors), _line_styles(trained, line_factors)
-    figure, axes = plt.subplots(
-        len(config.curves),
-        len(panels),
-        figsize=(3.6 * len(panels) + 2, 2.8 * len(config.curves) + 0.5),
-        squeeze=False,
-        sharex="col",
-        layout="constrained",
-    )
-    losses = _curve(curves, "valid_loss").set_index(["arm", "x"])["mean"].rename("loss")
-    for row_axes, (name, label) in zip(axes, config.curves.items()):
-        points = _curve(curves, name).join(losses, on=["arm", "x"], how="inner")
-        for axis, (title, rows) in zip(row_axes, panels):
+    styles = _line_styles(trained, line_factors)
+    of_references = {
+        arm: {"linestyle": style, "color": GREY, "linewidth": 2.5, "label": arm}
+        for arm, style in zip(references["arm"].unique(), STYLES[1:])
+    }
+    grid = []
+    for name, label in config.curves.items():
+        points = dict(list(_points(curves, name, config.kind).groupby("arm")))
+        grid.append([])
+        for title, rows in _panels(trained, panel_factors):
             arms = rows.drop_duplicates("arm")
-            for arm, line in zip(arms["arm"], _line_labels(arms, line_factors)):
-                ours, look = points[points["arm"] == arm], lines[line]
-                marked = np.flatnonzero(ours["x"].isin(MARKED)).tolist()
-                axis.plot(ours["loss"], ours["mean"], markevery=marked, **look)
-                axis.fill_between(
-                    ours["loss"], ours["low"], ours["high"], color=look["color"], alpha=0.15, lw=0
-                )
-            axis.grid(alpha=0.3)
-            if "x" in config.log:
-                axis.set_xscale("log")
-            if axis in axes[0]:
-                axis.set_title(title, loc="left", fontsize="medium")
-            if axis in axes[-1]:
-                axis.set_xlabel(f"validation loss\n(markers: epochs {str(MARKED)[1:-1]})")
-        row_axes[0].set_ylabel(label)
+            looks = dict(zip(arms["arm"], _labels(arms, line_factors).map(styles)))
+            looks = {**of_references, **looks}
+            lines = [(points[arm], look) for arm, look in looks.items() if arm in points]
+            grid[-1].append(Panel(title, label, lines))
+    if config.kind != "paths":
+        shared = {"sharey": "row"} if config.kind == "bands" else {}
+        return paint(grid, config.x_label or "epoch", config.log, **shared)[0]
+    x_label = f"validation loss\n(markers: epochs {str(MARKED)[1:-1]})"
+    figure, axes = paint(grid, x_label, config.log, sharex="col")
     for axis in axes[0]:
         axis.invert_xaxis()  # training goes from left to right
-    _legend(figure, axes)
     return figure
 
 
-def _draw_bands(trained, references, curves, experiment, config):
-    """A row per group of percentiles, a column per arm."""
-    arms = list(dict.fromkeys(trained["arm"]))
-    figure, axes = plt.subplots(
-        len(config.curves),
-        len(arms),
-        figsize=(3 * len(arms) + 1, 2.4 * len(config.curves) + 0.5),
-        squeeze=False,
-        sharex=True,
-        sharey="row",
-        layout="constrained",
-    )
-    for row_axes, (name, label) in zip(axes, config.curves.items()):
-        points = {end: _curve(curves, name + end) for end in BAND}
-        for axis, arm in zip(row_axes, arms):
-            low, middle, high = (ours[ours["arm"] == arm] for ours in points.values())
-            axis.fill_between(
-                low["x"], low["mean"], high["mean"], color=COLORS[0], alpha=0.25, lw=0
-            )
-            axis.plot(middle["x"], middle["mean"], color=COLORS[0], label="median")
-            for edge, entry in ((low, "15th and 85th percentile"), (high, None)):
-                axis.plot(edge["x"], edge["mean"], ls="--", lw=1, color=COLORS[0], label=entry)
-            axis.grid(alpha=0.3)
-            _scale(axis, config)
-        row_axes[0].set_ylabel(label)
-    for axis, arm in zip(axes[0], arms):
-        axis.set_title(arm, loc="left", fontsize="medium")
-    for axis in axes[-1]:
-        axis.set_xlabel(config.x_label or "epoch")
-    _legend(figure, axes)
-    return figure
+def _points(curves: pd.DataFrame, name: str, kind: str) -> pd.DataFrame:
+    """Return the points of a curve of all arms, and which of them are marked."""
+    if kind == "bands":
+        ends = {
+            column: _curve(curves, name + end).set_index(["arm", "x"])["mean"]
+            for column, end in zip(["low", "mean", "high"], BAND)
+        }
+        return pd.DataFrame(ends).dropna().reset_index().assign(marked=False)
+    points = _curve(curves, name)
+    if kind == "paths":
+        losses = _curve(curves, "valid_loss").set_index(["arm", "x"])["mean"].rename("loss")
+        points = points.join(losses, on=["arm", "x"], how="inner")
+        return points.assign(marked=points["x"].isin(MARKED), x=points["loss"])
+    of_arm = points.groupby("arm")["x"]
+    every = (of_arm.transform("size") // 8).clip(lower=1)
+    return points.assign(marked=of_arm.cumcount() % every == 0)
 
 
 KINDS = {
     "metrics": _draw_metrics,
     "response": _draw_response,
     "curves": _draw_curves,
-    "paths": _draw_paths,
-    "bands": _draw_bands,
+    "paths": _draw_curves,
+    "bands": _draw_curves,
 }
 
 
@@ -340,12 +322,11 @@ def _panels(rows: pd.DataFrame, factors: list) -> list[tuple[str, pd.DataFrame]]
     """Return title and rows of each combination of the factors' levels."""
     if not factors:
         return [("", rows)]
-    groups = rows.groupby(factors, sort=False)
-    return [(_title(levels), group) for levels, group in groups]
+    return list(rows.groupby(_labels(rows, factors), sort=False))
 
 
-def _line_labels(rows: pd.DataFrame, factors: list) -> pd.Series:
-    """Return the name of each row's line."""
+def _labels(rows: pd.DataFrame, factors: list) -> pd.Series:
+    """Return the levels of some factors in words, row by row; without factors, the arms."""
     if not factors:
         return rows["arm"]
     return rows[factors].agg(" / ".join, axis=1)
@@ -361,7 +342,7 @@ def _line_styles(rows: pd.DataFrame, factors: list) -> dict[str, dict]:
             "markersize": 5,
             "label": label,
         }
-        for number, label in enumerate(_line_labels(rows, factors).unique())
+        for number, label in enumerate(_labels(rows, factors).unique())
     }
 
 
@@ -373,32 +354,18 @@ def _curve(curves: pd.DataFrame, name: str) -> pd.DataFrame:
     return points[(points["n"] * 2 >= most) & np.isfinite(points["mean"])]
 
 
-def _numbers(levels: dict[str, dict], config: FigureConfig) -> dict[str, tuple]:
-    """Return (setting, number) of each level; (None, 0) for one that changes nothing."""
-    numbers = {level: _number(settings) for level, settings in levels.items()}
-    where = f"experiment.report.figures, {config.file_name}"
-    for level, (setting, number) in numbers.items():
-        if number is None or (setting is None and "x" in config.log):
+def _numbers(names, experiment: ExperimentConfig, config: FigureConfig) -> dict[str, float]:
+    """Return the number of each level of x."""
+    numbers = {}
+    for level in names:
+        settings = list(experiment.factors[config.x][level].values()) or [0]
+        if len(settings) != 1 or type(settings[0]) not in (int, float):
             raise UserError(
-                f"{where}: level {level!r} of {config.x} has no number; let it set one setting to "
-                "a number, or leave it out with only"
+                f"experiment.report.figures, {config.file_name}: level {level!r} of {config.x} has "
+                "no number; let it set one setting to a number, or leave it out with only"
             )
-    if not any(setting for setting, _ in numbers.values()):
-        raise UserError(f"{where}: no level of {config.x} sets a number; take another x")
+        numbers[level] = float(settings[0])
     return numbers
-
-
-def _number(settings: dict) -> tuple:
-    """Return the setting that a level changes, and its value as a number, or None."""
-    if not settings:
-        return None, 0.0
-    if len(settings) > 1:
-        return None, None
-    [(setting, value)] = settings.items()
-    if isinstance(value, list):
-        return setting, float(len(value))
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return setting, float(value) if number else None
 
 
 def _point(values: pd.Series) -> tuple:
@@ -407,7 +374,7 @@ def _point(values: pd.Series) -> tuple:
     return (found.median, np.nan, np.nan) if found.infinite else found[2:5]
 
 
-def _scale(axis, config: FigureConfig) -> None:
+def _scale(axis, log: Sequence[str]) -> None:
     """Make the axes logarithmic that should be; an x of both signs is linear around 0.
 
     A linear x of whole numbers has ticks at whole numbers.
@@ -415,13 +382,13 @@ def _scale(axis, config: FigureConfig) -> None:
     lines = [line.get_data(orig=False) for line in axis.get_lines()]
     x, y = (np.concatenate([line[i] for line in lines] or [[]]) for i in (0, 1))
     shown = np.isfinite(y) & (y > 0)
-    if "y" in config.log and shown.any():
+    if "y" in log and shown.any():
         highest = y[shown].max()
         floor = max(y[shown].min(), highest / 10**SHOWN_DECADES)
         shown &= y >= floor
         axis.set_yscale("log")
         axis.set_ylim(floor / 1.3, highest * 1.3)
-    if "x" in config.log and shown.any():
+    if "x" in log and shown.any():
         if x.min() > 0:
             axis.set_xscale("log")
         else:
@@ -431,25 +398,6 @@ def _scale(axis, config: FigureConfig) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _legend(figure, axes) -> None:
-    """Put one legend for all panels on the right."""
-    entries = {}
-    for axis in axes.flat:
-        for handle, label in zip(*axis.get_legend_handles_labels()):
-            entries.setdefault(label, handle)
-    if len(entries) > 1:
-        figure.legend(entries.values(), entries.keys(), loc="outside right upper", fontsize="small")
-
-
-def _title(levels) -> str:
-    return " / ".join(levels) if isinstance(levels, tuple) else str(levels)
-
-
 def _label(metric: str) -> str:
     title, unit = METRICS[metric].title, METRICS[metric].unit
     return f"{title}\n({unit})" if unit else title
-
-
-def _short(arm: str) -> str:
-    """Return an arm's name without its first level, which the panel's title has."""
-    return arm.split(" / ", 1)[-1]

@@ -14,7 +14,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.sparse import csr_matrix
+from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.preprocessing import normalize
 
 from ae_bn.data.corpus import Corpus
 from ae_bn.errors import UserError
@@ -148,6 +150,17 @@ def most_missed(model: Model, X: csr_matrix, number: int) -> tuple[list[Miss], l
     return misses(missed), misses(added)
 
 
+def project(codes: np.ndarray, seed: int) -> np.ndarray:
+    """Return places in two dimensions, (n, 2), by t-SNE of the cosines of codes, (n, n_units)."""
+    codes = normalize(codes.astype(np.float64))
+    if codes.shape[1] > 50:  # t-SNE's authors advise to keep 50 principal components
+        codes = PCA(min(50, len(codes)), random_state=seed).fit_transform(codes)
+    # For rows of length 1, squared Euclidean distances are 2 - 2 cosines.
+    perplexity = min(PERPLEXITY, (len(codes) - 1) / 3)
+    method = TSNE(init="random", learning_rate="auto", perplexity=perplexity, random_state=seed)
+    return method.fit_transform(codes)
+
+
 def draw_map(model: Model, corpus: Corpus, seed: int = 0):
     """Return a figure: the test codes in two dimensions (t-SNE on cosines), coloured by label.
 
@@ -169,10 +182,7 @@ def draw_map(model: Model, corpus: Corpus, seed: int = 0):
     if len(rows) < 4:
         raise UserError(f"a map of {len(rows)} test documents shows nothing: take a larger corpus")
     codes, labels = model.autoencoder.encode(corpus.test[rows]), corpus.test_labels[rows]
-    perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
-    places = TSNE(
-        metric="cosine", init="random", perplexity=perplexity, random_state=seed
-    ).fit_transform(codes)
+    places = project(codes, seed)
     figure, axis = plt.subplots(figsize=(10, 7), layout="constrained")
     colors = plt.get_cmap("tab20")
     for number, name in enumerate(corpus.label_names or ["documents"]):

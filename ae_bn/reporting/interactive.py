@@ -116,9 +116,17 @@ def _data(table: pd.DataFrame) -> tuple[dict, list]:
     return {"values": values, "format": {"type": "csv", "parse": "auto"}}, restore
 
 
-def _panels(table: pd.DataFrame, x: dict, keep: list, heading: str, columns: list) -> dict:
+def _panels(table: pd.DataFrame, x: dict, keep: list, heading: str) -> dict:
     """A panel for every dropout, a line for every placement of BN."""
-    base = {"x": x, "color": _colors(), "tooltip": [{"field": name} for name in ["bn", *columns]]}
+    color = {
+        "field": "bn",
+        "type": "nominal",
+        "scale": {"domain": list(BN_COLORS), "range": list(BN_COLORS.values())},
+        "legend": {"orient": "top", "columns": 2, "title": "Batch Normalization in",
+                   "symbolOpacity": 1},
+    }  # fmt: skip
+    shown = ["bn", x["field"], "mean", "min", "max"]
+    base = {"x": x, "color": color, "tooltip": [{"field": name} for name in shown]}
     y = {"field": "mean", "type": "quantitative", "title": None, "scale": {"zero": False}}
     area = {"y": {**y, "field": "min"}, "y2": {"field": "max"}}
     data, restore = _data(table.replace({"dropout": {"none": NO_DROPOUT}}))
@@ -141,28 +149,18 @@ def _panels(table: pd.DataFrame, x: dict, keep: list, heading: str, columns: lis
     }  # fmt: skip
 
 
-def _colors():
-    scale = {"domain": list(BN_COLORS), "range": list(BN_COLORS.values())}
-    legend = {"orient": "top", "columns": 2, "title": "Batch Normalization in",
-              "symbolOpacity": 1}  # fmt: skip
-    return {"field": "bn", "type": "nominal", "scale": scale, "legend": legend}
-
-
 def _rates(runs: pd.DataFrame) -> dict:
     """The chosen metric of the test documents over the learning rate."""
     keys = ["setting", "bn", "dropout", "learning_rate", "snapshot"]
     runs = runs.drop_duplicates(["run", "snapshot"]).rename(columns=TITLES)
     runs = runs.assign(**{TITLES["log_loss"]: runs["test_loss"]})
     long = runs.melt(keys, list(TITLES.values()), var_name="metric")
-    table = long.groupby([*keys, "metric"], sort=False)["value"].agg(["mean", "min", "max"])
-    table = table.reset_index()
+    values = long.groupby([*keys, "metric"], sort=False)["value"]
+    table = values.agg(["mean", "min", "max"]).reset_index()
     table["snapshot"] = table["snapshot"].map(EPOCH_TITLES)
     x = {"field": "learning_rate", "type": "ordinal", "title": "learning rate"}
-    return _panels(
-        table, x, [{"filter": "datum.snapshot == epoch"}],
-        "metric + ' of test documents\\nover the learning rate'",
-        ["learning_rate", "mean", "min", "max"],
-    )  # fmt: skip
+    heading = "metric + ' of test documents\\nover the learning rate'"
+    return _panels(table, x, [{"filter": "datum.snapshot == epoch"}], heading)
 
 
 def _paths(runs: pd.DataFrame) -> dict:
@@ -185,11 +183,10 @@ def _paths(runs: pd.DataFrame) -> dict:
     ]
     x = {"field": "epoch", "type": "quantitative", "title": "epoch",
          "scale": {"type": "log", "nice": False}, "axis": {"values": TICKS}}  # fmt: skip
-    return _panels(
-        pd.concat(parts, ignore_index=True), x, nearest,
-        "metric + ' of validation documents\\nduring training, at the rate nearest to ' + rate",
-        ["epoch", "mean", "min", "max"],
-    )  # fmt: skip
+    heading = (
+        "metric + ' of validation documents\\nduring training, at the rate nearest to ' + rate"
+    )
+    return _panels(pd.concat(parts, ignore_index=True), x, nearest, heading)
 
 
 def _effects(effects: pd.DataFrame) -> dict:

@@ -7,11 +7,8 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
-from sklearn.preprocessing import normalize
 
-from ae_bn.reporting.inspection import MAPPED, PERPLEXITY, typical_words
+from ae_bn.reporting.inspection import MAPPED, project, typical_words
 
 WORDS = 8  # of a unit
 SIZE = 800  # of the map, pixels
@@ -142,17 +139,6 @@ def colors_of(names: list) -> dict:
 def render(template: str, **values) -> str:
     """Return a template of Jinja with its values, which are escaped unless they are `Markup`."""
     return jinja2.Environment(autoescape=True).from_string(template).render(**values)
-
-
-def project(codes: np.ndarray, seed: int) -> np.ndarray:
-    """Return places in two dimensions, (n, 2), by t-SNE of the cosines of codes, (n, n_units)."""
-    codes = normalize(codes.astype(np.float64))
-    if codes.shape[1] > 50:  # t-SNE's authors advise to keep 50 principal components
-        codes = PCA(min(50, len(codes)), random_state=seed).fit_transform(codes)
-    # For rows of length 1, squared Euclidean distances are 2 - 2 cosines.
-    perplexity = min(PERPLEXITY, (len(codes) - 1) / 3)
-    method = TSNE(init="random", learning_rate="auto", perplexity=perplexity, random_state=seed)
-    return method.fit_transform(codes)
 
 
 def words_table(codes: np.ndarray, X, words: list[str]) -> str:

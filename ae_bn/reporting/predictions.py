@@ -20,11 +20,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ae_bn.reporting.effects import EFFECTS
+from ae_bn.reporting.effects import EFFECTS, OWN_EPOCH, signed_sum
 
 FRESH = "fresh_seeds"  # the experiment
-# The epoch at which each metric is read.
-EPOCHS = {"log_loss": "loss", "probe_accuracy": "accuracy", "centred_precision": "precision"}
 
 
 class Prediction(NamedTuple):
@@ -60,9 +58,8 @@ def predictions(written: Path, fresh: pd.DataFrame) -> list[Prediction]:
     fresh = fresh.assign(log_loss=100 * np.log(fresh["test_loss"]))
     found = []
     for row in pd.read_csv(written, keep_default_na=False).to_dict("records"):
-        rows = fresh[fresh["loss"].eq(row["loss"]) & fresh["snapshot"].eq(EPOCHS[row["metric"]])]
+        rows = fresh[fresh["loss"].eq(row["loss"]) & fresh["snapshot"].eq(OWN_EPOCH[row["metric"]])]
         table = rows.pivot(index="seed", columns=["bn", "dropout"], values=row["metric"])
-        plus, minus = EFFECTS[row["effect"]].arms(row["dropout"])
-        value = table[plus].sum(axis=1, skipna=False) - table[minus].sum(axis=1, skipna=False)
+        value = signed_sum(table, *EFFECTS[row["effect"]].arms(row["dropout"]))
         found.append(Prediction(**row, fresh=value.dropna().to_numpy()))
     return found

@@ -11,8 +11,10 @@ the answers.  `Sentences.check` finds the first sentence that says more than its
 
 from __future__ import annotations
 
-import operator
+import itertools
 import re
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,32 +25,25 @@ from scipy import stats
 from ae_bn.config import ExperimentConfig, FigureConfig, check_name
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
-from ae_bn.reporting.answers import Answers, find
-from ae_bn.reporting.effects import EFFECTS, compared
+from ae_bn.reporting.answers import Answers
+from ae_bn.reporting.effects import EFFECTS, compared, find
 from ae_bn.reporting.estimates import (
     CONFIDENCE,
     MARGINS,
     Estimate,
+    Summary,
     agreement,
     estimate,
     number,
+    show,
     summarize,
     text,
     title,
     verdict,
 )
-from ae_bn.reporting.predictions import Prediction
 from ae_bn.reporting.real_vocabulary import real_vocabulary
 from ae_bn.reporting.settings import BLOCKS, HIDDEN
-from ae_bn.reporting.tables import (
-    Table,
-    arms_table,
-    differences_table,
-    markdown,
-    notes,
-    show,
-    table_rows,
-)
+from ae_bn.reporting.tables import arms_table, differences_table, markdown, notes, table_rows
 
 EXPECTED = ("higher", "lower", "equivalent", "undecided")  # what a sentence can say of an effect
 NORMAL = stats.norm.ppf((1 + CONFIDENCE) / 2)
@@ -59,14 +54,6 @@ DIRECTION = re.compile(
 )  # fmt: skip
 
 
-class Experiment(NamedTuple):
-    """An experiment that has been run."""
-
-    config: ExperimentConfig
-    table: pd.DataFrame  # a row per run and snapshot, at all learning rates
-    directory: Path
-
-
 class Statement(NamedTuple):
     """What a sentence says of an effect."""
 
@@ -75,7 +62,7 @@ class Statement(NamedTuple):
 
 
 class Sentences:
-    """A check that the numbers agree with the sentences.
+    """Effects in sentences, and a check that both agree.
 
     Every number is marked in the text, so `check` finds the sentence that it stands in.
 
@@ -83,31 +70,20 @@ class Sentences:
     ----------
     where : str
         The fragment, for messages.
+    effects : DataFrame
+        The effects that the fragment can name: ``effect``, ``metric``, ``setting``, ``seed`` and
+        ``value``, and columns whose levels it can ask for.
     """
 
-    def __init__(self, where: str):
+    def __init__(self, where: str, effects: pd.DataFrame):
         self.where = where
+        self.effects = effects
         self.stated: list[Statement] = []
 
     def state(self, shown: str, problem: str = "", undirected: str = "") -> str:
         """Return a text with a mark that leads to what it states."""
         self.stated.append(Statement(problem, undirected))
         return f"{shown}{MARK}{len(self.stated) - 1}{MARK}"
-
-    def say(
-        self, found: Estimate, metric: str, about: str, expect: str | None, shown: str = ""
-    ) -> str:
-        """Return an estimate as text, or another text about it, with what the sentence expects."""
-        full, says = text(found, metric), verdict(found, MARGINS.get(metric))
-        if expect is not None:
-            check_name(expect, EXPECTED, f"{self.where}, expect")
-            met = says == expect or (expect, says) == ("undecided", "equivalent")
-            problem = "" if met else f"{about}: expected {expect}, but it is {full}"
-            return self.state(shown or full, problem)
-        includes = says in ("equivalent", "undecided")
-        return self.state(
-            shown or full, "", f"the interval of {about} includes 0: {full}" if includes else ""
-        )
 
     def check(self, rendered: str) -> str:
         """Return a text without its marks.
@@ -132,10 +108,65 @@ class Sentences:
         return re.sub(f"{MARK}\\d+{MARK}", "", rendered)
 
     def names(self) -> dict:
-        """Return the functions that a fragment can call, by name."""
-        return {name: getattr(self, name) for name in self.functions}
+        """Return what a fragment can use, by name: everything public."""
+        return {name: getattr(self, name) for name in dir(self) if not name.startswith("_")}
 
-    functions: tuple = ()
+    def effect(
+        self,
+        name: str,
+        metric: str,
+        expect: str | None = None,
+        among: pd.DataFrame | None = None,
+        **where: str,
+    ) -> str:
+        """Return an effect with its interval, as a mean over all that ``where`` does not fix.
+
+        ``where`` keeps the rows with a level of a column, such as ``corpus="Reuters R52"`` for an
+        answer, or ``rate="0.008"`` and ``snapshot="last"`` for an experiment; ``among`` are other
+        effects than the fragment's own.
+        """
+        found = estimate(self._rows(name, metric, where, among))
+        return self._say(found, name, metric, expect, where)
+
+    def _rows(self, name, metric, where, among=None) -> pd.DataFrame:
+        """Return the rows of an effect, after a check that everything named exists."""
+        effects = self.effects if among is None else among
+        check_name(name, set(effects["effect"]), self.where)
+        check_name(metric, set(effects["metric"]), self.where)
+        for column, level in where.items():
+            check_name(column, effects.columns, self.where)
+            check_name(level, set(effects[column].dropna()), self.where)
+        rows = find(effects, name, metric, where)
+        if rows.empty:
+            raise UserError(f"{self.where}: there are no runs for {metric}, {name!r} at {where}")
+        return rows
+
+    def _say(self, found: Estimate, name, metric, expect, where, shown: str = "") -> str:
+        """Return an estimate as text, or another text about it, with what the sentence expects."""
+        full, says = text(found, metric), verdict(found, MARGINS.get(metric))
+        about = ", ".join([title(metric), name, *where.values()])
+        problem = undirected = ""
+        if expect is not None:
+            check_name(expect, EXPECTED, f"{self.where}, expect")
+            if says != expect and (expect, says) != ("undecided", "equivalent"):
+                problem = f"{about}: expected {expect}, but it is {full}"
+        elif says in ("equivalent", "undecided"):
+            undirected = f"the interval of {about} includes 0: {full}"
+        return self.state(shown or full, problem, undirected)
+
+
+@dataclass
+class Experiment:
+    """An experiment that has been run."""
+
+    config: ExperimentConfig
+    table: pd.DataFrame  # a row per run and snapshot, at all learning rates
+    directory: Path
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """The effects of ``experiment.compare``, see `ae_bn.reporting.effects.compared`."""
+        return compared(self.table, self.config)
 
 
 class ExperimentNumbers(Sentences):
@@ -149,41 +180,20 @@ class ExperimentNumbers(Sentences):
         Its config and results.
     """
 
-    functions = ("effect", "score", "table", "figure")
-
     def __init__(self, name: str, experiment: Experiment):
-        super().__init__(f"experiments/report/{name}.md.j2")
+        super().__init__(f"experiments/report/{name}.md.j2", experiment.effects)
         self.name = name
-        self.config, self.table_of_runs, self.directory = experiment
-        self.rows = table_rows(self.table_of_runs, self.config)
-        self.effects = compared(self.table_of_runs, self.config)
-
-    def effect(self, name: str, metric: str, expect: str | None = None, **where: str) -> str:
-        """Return an effect of ``experiment.compare`` with its interval over seeds.
-
-        It is a mean over the places of the comparison and the kept epochs; ``where`` keeps the
-        places with a level of a factor, such as ``rate="0.008"``, or one epoch, such as
-        ``snapshot="last"``.
-        """
-        check_name(name, set(self.effects["effect"]), self.where)
-        check_name(metric, METRICS, self.where)
-        for factor, level in where.items():
-            levels = {"snapshot": set(self.effects["snapshot"]), **self.config.factors}
-            check_name(factor, levels, self.where)
-            check_name(level, levels[factor], self.where)
-        rows = find(self.effects, name, metric, where)
-        if rows.empty:
-            raise UserError(f"{self.where}: no runs for {metric}, {name!r} at {where}")
-        at = ", ".join([name, *where.values()])
-        return self.say(estimate(rows), metric, f"{METRICS[metric].title}, {at}", expect)
+        self.config, self.directory = experiment.config, experiment.directory
+        self.rows = table_rows(experiment.table, self.config)
 
     def score(self, arm: str, metric: str, above: str = "", below: str = "") -> str:
         """Return an arm's mean and its interval; it should lie above or below another arm's."""
-        shown, problem = show(self._summary(arm, metric), metric), ""
-        for other, lies, word in ((above, operator.gt, "above"), (below, operator.lt, "below")):
-            if other and not lies(*(self._summary(a, metric).median for a in (arm, other))):
-                problem = f"{METRICS[metric].title} of {arm!r} is not {word} that of {other!r}"
-        return self.state(shown, problem)
+        found, problem = self._summary(arm, metric), ""
+        if above and not found.median > self._summary(above, metric).median:
+            problem = f"{title(metric)} of {arm!r} is not above that of {above!r}"
+        if below and not found.median < self._summary(below, metric).median:
+            problem = f"{title(metric)} of {arm!r} is not below that of {below!r}"
+        return self.state(show(found, metric), problem)
 
     def _summary(self, arm, metric):
         check_name(arm, set(self.rows["arm"]), self.where)
@@ -195,87 +205,81 @@ class ExperimentNumbers(Sentences):
         """Return the differences, all arms, and what the columns mean, folded."""
         parts = ['<details markdown="1"><summary>All differences and arms</summary>']
         differences = differences_table(self.effects, self.config)
-        if differences.rows:
-            parts += ["**Differences**", markdown(differences)]
-        parts += ["**Arms**", markdown(arms_table(self.rows, self.config))]
+        if differences:
+            parts += ["**Differences**", differences]
+        parts += ["**Arms**", arms_table(self.rows, self.config)]
         return "\n\n".join([*parts, notes(self.rows, self.config), "</details>"])
 
     def figure(self, name: str, caption: str) -> str:
         """Return an image with its caption."""
         known = [figure.file_name for figure in self.config.report.figures]
         check_name(f"{name}.png", known, self.where)
-        return image(f"results/{self.name}/{name}.png", caption)
+        return _image(f"results/{self.name}/{name}.png", caption)
 
     def everything(self) -> str:
         """Return all figures that could be drawn, and the tables."""
         drawn = [
-            self.figure(Path(figure.file_name).stem, default_caption(figure))
+            self.figure(Path(figure.file_name).stem, _caption(figure))
             for figure in self.config.report.figures
             if (self.directory / figure.file_name).exists()
         ]
         return "\n\n".join([*drawn, self.table()])
 
 
-def image(path: str, caption: str) -> str:
+def _image(path: str, caption: str) -> str:
     """Return an image with its caption in Markdown; the path is from the repository's root."""
     return f"![{caption}]({path})\n\n*{caption}*"
 
 
-def default_caption(figure: FigureConfig) -> str:
-    """Return a caption for a figure whose fragment has none."""
-    metrics = ", ".join(METRICS[metric].title for metric in figure.metrics or [])
-    curves = ", ".join((figure.curves or {}).values())
-    what = {
-        "metrics": metrics or "The metrics of the table",
-        "response": f"The metrics over {figure.x_label or figure.x}",
-        "paths": f"{curves} over the validation loss, epoch by epoch",
-    }
-    shown = what.get(figure.kind, f"{curves} over {figure.x_label or 'the epoch'}")
-    levels = "; ".join(f"{factor}: {', '.join(of)}" for factor, of in figure.only.items())
-    return f"{shown[0].upper()}{shown[1:]}{f' ({levels})' if levels else ''}."
+def _caption(figure: FigureConfig) -> str:
+    """Return a caption for a figure whose fragment has none: what it shows."""
+    shown = [METRICS[metric].title for metric in figure.metrics or []]
+    caption = ", ".join([*shown, *(figure.curves or {}).values()]) or "the metrics of the table"
+    return f"{caption[0].upper()}{caption[1:]}."
 
 
 class AnswerNumbers(Sentences):
-    """What the fragment of the answers can use: numbers and tables of all settings.
+    """What the fragments of the answers can use: numbers and tables of all settings.
+
+    Its own effects are read as one would use the codes.
 
     Parameters
     ----------
     answers : Answers
         The answers from the results.
+
+    Attributes
+    ----------
+    at_chosen_rates, in_all_analyses : callable
+        `effect`, but as a mean over the analyses at chosen learning rates, and over all.
+    losses, settings, hidden_settings, experiments : list of str
+        The losses, the settings that estimates pool, those in which hidden units are dropped, and
+        the experiments with results.
+    predictions : list of Prediction
+        The predictions for fresh seeds and what these gave; none before they ran.
     """
 
-    functions = (
-        "effect", "agree", "levels", "test_documents", "answers_table", "all_effects",
-        "settings_table", "image", "experiments", "has", "predicted", "predictions_table",
-        "hidden_settings", "losses", "recipe", "recipe_scores", "score", "scored", "seeds",
-        "settings", "real_vocabulary", "with_real_vocabulary",
-    )  # fmt: skip
-
     def __init__(self, answers: Answers):
-        super().__init__("experiments/report/answers.md.j2")
+        super().__init__("experiments/report/answers.md.j2", answers.used)
         self.answers = answers
-
-    def effect(
-        self, name: str, metric: str, expect: str | None = None, over: str = "used", **where: str
-    ) -> str:
-        """Return an effect with its interval.
-
-        ``over`` names the analyses: those of `Answers` ``used``, ``chosen`` or ``every``.
-        ``where`` keeps a ``setting``, ``corpus``, ``loss`` or ``dropout``.
-        """
-        found = self._estimate(name, metric, where, over)
-        at = ", ".join([name, *where.values()])
-        return self.say(found, metric, f"{title(metric)}, {at}", expect)
+        self.at_chosen_rates = partial(self.effect, among=answers.chosen)
+        self.in_all_analyses = partial(self.effect, among=answers.effects)
+        self.predictions = answers.predictions
+        runs = answers.runs
+        self.losses = list(runs["loss"].unique())
+        self.settings = list(runs.loc[runs["pooled"], "setting"].unique())
+        self.hidden_settings = list(runs.loc[runs["about"] == HIDDEN, "setting"].unique())
+        self.experiments = [name for name in BLOCKS if name in answers.tables]
 
     def agree(self, name: str, metric: str, expect: str, **where: str) -> str:
         """Return the range of an effect over settings; all should be higher, or all lower."""
         check_name(expect, ("higher", "lower"), f"{self.where}, expect")
-        found = self._estimate(name, metric, where)
+        found = estimate(self._rows(name, metric, where))
         ends = [number(end, metric) for end in sorted(found.each, key=abs)]
         shown = f"{' to '.join([ends[0].rstrip(' %'), ends[-1]])}, {agreement(found)}"
         met = len(found.each) == (found.above if expect == "higher" else found.below)
-        about = ", ".join([name, *where.values()])
-        problem = f"{title(metric)}, {about}: expected all {expect}, but it is {shown}"
+        about = ", ".join([title(metric), name, *where.values()])
+        problem = f"{about}: expected all {expect}, but it is {shown}"
         return self.state(shown, "" if met else problem)
 
     def levels(
@@ -287,15 +291,13 @@ class AnswerNumbers(Sentences):
         **where: str,
     ) -> str:
         """Return the two levels whose difference an effect is, in one setting."""
-        found = self._estimate(name, metric, where)
-        rows = find(self.answers.used, name, metric, where)
-        sides = rows.groupby("seed")[["plus", "minus"]].mean().mean()
+        rows = self._rows(name, metric, where)
+        sides = rows.groupby("seed")[["minus", "plus"]].mean().mean()
         if metric == "log_loss":
             shown = {side: f"{np.exp(value / 100):.1f}" for side, value in sides.items()}
         else:
             shown = {side: f"{value:.3f}" for side, value in sides.items()}
-        at = ", ".join([name, *where.values()])
-        return self.say(found, metric, f"{title(metric)}, {at}", expect, form.format(**shown))
+        return self._say(estimate(rows), name, metric, expect, where, form.format(**shown))
 
     def test_documents(self, name: str, setting: str, documents: int) -> str:
         """Return what the sample of test documents adds to the interval of an effect on accuracy.
@@ -303,9 +305,8 @@ class AnswerNumbers(Sentences):
         The standard error of an accuracy is binomial.  That of a difference is at most the root of
         2 larger: the errors of two arms on the same documents are correlated.
         """
-        found = self._estimate(name, "probe_accuracy", {})
-        rows = find(self.answers.used, name, "probe_accuracy", {"setting": setting})
-        share = rows["plus"].mean()
+        found = estimate(self._rows(name, "probe_accuracy", {}))
+        share = find(self.effects, name, "probe_accuracy", {"setting": setting})["plus"].mean()
         error = np.sqrt(share * (1 - share) / documents)
         half = (found.high - found.low) / 2
         wider = np.hypot(half, NORMAL * np.sqrt(2) * error)
@@ -315,73 +316,63 @@ class AnswerNumbers(Sentences):
         """Return a table from the (difference, metric, effect, levels to keep) of each row."""
         shown = []
         for difference, metric, name, where in rows:
-            found = self._estimate(name, metric, where)
-            of = f"{agreement(found)}".replace(" settings", "")
+            found = estimate(self._rows(name, metric, where))
+            of = agreement(found).replace(" settings", "")
             shown.append([difference, title(metric), text(found, metric, counted=False), of])
-        return markdown(Table("", ["difference", "metric", "effect", "settings"], shown))
+        return markdown(["difference", "metric", "effect", "settings"], shown)
 
     def all_effects(self, **where: str) -> str:
         """Return the table of all effects and metrics: as used, and means over analyses."""
-        shown = []
-        for name in EFFECTS:
-            for metric in MARGINS:
-                cells = [
-                    estimate(rows)
-                    for rows in (find(of, name, metric, where)
-                                 for of in (self.answers.used, self.answers.chosen,
-                                            self.answers.every))
-                    if len(rows)
-                ]  # fmt: skip
-                if cells:
-                    means = [text(cell, metric, counted=cell is cells[0]) for cell in cells]
-                    shown.append([name, title(metric), *means])
+        rows = []
+        for name, metric in itertools.product(EFFECTS, MARGINS):
+            used = _cell(self.effects, name, metric, where, counted=True)
+            if used:
+                others = (self.answers.chosen, self.answers.effects)
+                means = [_cell(effects, name, metric, where) for effects in others]
+                rows.append([name, title(metric), used, *means])
         header = ["effect", "metric", "as used", "at chosen learning rates", "in all analyses"]
-        return markdown(Table("", header, shown))
+        return markdown(header, rows)
 
     def settings_table(self, keys: list) -> str:
         """Return the table of some (effect, metric) in every setting."""
-        used, rows = self.answers.used, []
-        for setting in dict.fromkeys(used["setting"]):
-            found = [find(used, name, m, {"setting": setting}) for name, m in keys]
-            cells = [
-                text(estimate(of), key[1], counted=False) if len(of) else ""
-                for of, key in zip(found, keys)
-            ]
+        rows = []
+        for setting, of in self.effects.groupby("setting", sort=False):
+            cells = [_cell(of, *key, {"setting": setting}) for key in keys]
             if any(cells):
-                seeds = max(of["seed"].nunique() for of in found)
-                rows.append([setting, str(seeds), *cells])
+                rows.append([setting, str(of["seed"].nunique()), *cells])
         header = ["setting", "seeds", *(f"{name}: {title(metric)}" for name, metric in keys)]
-        return markdown(Table("", header, rows))
-
-    def predicted(self) -> list[Prediction]:
-        """Return the predictions for fresh seeds and what these gave; none before they ran."""
-        return self.answers.predictions
+        return markdown(header, rows)
 
     def predictions_table(self) -> str:
         """Return the table of all predictions for fresh seeds."""
-        shown = []
-        for one in self.predicted():
+        rows = []
+        for one in self.predictions:
+            dropout = one.dropout.replace("none", "no masking")
             low, high, mean = (number(v, one.metric) for v in (one.low, one.high, one.fresh.mean()))
-            effect = one.effect + (
-                f", {one.dropout.replace('none', 'no masking')}" * bool(one.dropout)
+            rows.append(
+                [
+                    f"{one.effect}, {dropout}" if dropout else one.effect,
+                    one.loss,
+                    title(one.metric),
+                    f"{low} to {high}",
+                    mean,
+                    f"{one.seeds}, {len(one.fresh)}",
+                    "yes" if one.holds else "**no**",
+                ]
             )
-            seeds = f"{one.seeds}, {len(one.fresh)}"
-            holds = "yes" if one.holds else "**no**"
-            row = [effect, one.loss, title(one.metric), f"{low} to {high}", mean, seeds, holds]
-            shown.append(row)
         header = ["effect", "loss", "metric", "predicted", "fresh seeds", "n", "holds"]
-        return markdown(Table("", header, shown))
+        return markdown(header, rows)
 
     def image(self, name: str, caption: str) -> str:
         """Return an image of the answers with its caption."""
         path = self.answers.results / "answers" / f"{name}.png"
         if not path.exists():
             raise UserError(f"{self.where}: there is no figure {path}")
-        return image(f"results/answers/{name}.png", caption)
+        return _image(f"results/answers/{name}.png", caption)
 
     def recipe(self, purpose: str) -> str:
         """Return the recipe for a purpose in words."""
-        found = self._recipe(purpose)
+        found = self.answers.recipes[purpose]
         bn = {"none": "no BN", "hidden + output": "BN in the hidden and the output layer"}
         words = (
             f"{found.loss}, {bn.get(found.bn, f'BN in the {found.bn} layer')}, "
@@ -392,91 +383,56 @@ class AnswerNumbers(Sentences):
 
     def recipe_scores(self, purpose: str) -> str:
         """Return the scores of a recipe beside those of the references, on each corpus."""
-        return _by_corpus(self._recipe(purpose).scores.swaplevel())
+        found = self.answers.recipes[purpose]
+        return _by_corpus(found.scores, found.metric)
 
     def real_vocabulary(self, metric: str) -> str:
         """Return the scores of autoencoders and tuned references with 10,000 words."""
-        return _by_corpus(real_vocabulary(self.answers.tables, metric))
+        return _by_corpus(real_vocabulary(self.answers.tables, metric), metric)
 
     def with_real_vocabulary(
         self, metric: str, representation: str, corpus: str = "20 Newsgroups"
     ) -> str:
         """Return one of these scores."""
         scores = real_vocabulary(self.answers.tables, metric)
-        check_name((representation, corpus), list(scores.index), self.where)
-        return f"{scores.loc[(representation, corpus), 'mean']:.3f}"
-
-    def scored(self, purpose: str, arm: str, corpus: str = "20 Newsgroups") -> str:
-        """Return what an arm scores for a purpose on a corpus."""
-        scores = self._recipe(purpose).scores
-        check_name((corpus, arm), list(scores.index), self.where)
-        return f"{scores.loc[(corpus, arm), 'mean']:.3f}"
+        check_name((representation, corpus), scores, self.where)
+        return f"{scores[representation, corpus].mean:.3f}"
 
     def score(
         self, metric: str, setting: str, bn: str, dropout: str, rate: float, epoch: str
     ) -> str:
         """Return the mean of an arm's metric over seeds, at a learning rate and a kept epoch."""
-        arm: dict[str, object] = {"setting": setting, "bn": bn, "dropout": dropout}
-        arm.update(learning_rate=rate, snapshot=epoch)
+        arm = {"setting": setting, "bn": bn, "dropout": dropout, "snapshot": epoch}
+        arm["learning_rate"] = rate
         runs = self.answers.runs
         found = runs[(runs[list(arm)] == pd.Series(arm)).all(axis=1)].drop_duplicates("run")
         if found.empty:
             raise UserError(f"{self.where}: there are no runs of {arm}")
         return f"{found[metric].mean():.3f}"
 
-    def hidden_settings(self) -> list[str]:
-        """Return the settings in which hidden units are dropped."""
-        runs = self.answers.runs
-        return list(dict.fromkeys(runs.loc[runs["about"] == HIDDEN, "setting"]))
-
-    def experiments(self) -> list[str]:
-        """Return the names of the experiments that have results."""
-        return [name for name in BLOCKS if name in self.answers.tables]
-
     def has(self, name: str) -> bool:
         """Return whether the arms of an effect were trained in any setting."""
-        return bool((self.answers.chosen["effect"] == name).any())
-
-    def losses(self) -> list[str]:
-        """Return the names of the losses."""
-        return list(dict.fromkeys(self.answers.runs["loss"]))
+        return bool((self.effects["effect"] == name).any())
 
     def seeds(self) -> str:
         """Return how many seeds the settings have: the fewest and the most."""
         counts = self.answers.runs.groupby(["about", "setting"])["seed"].nunique()
         return " to ".join(str(n) for n in sorted({counts.min(), counts.max()}))
 
-    def settings(self) -> str:
-        """Return the names of the settings that estimates pool."""
-        runs = self.answers.runs
-        return "; ".join(dict.fromkeys(runs.loc[runs["pooled"], "setting"]))
 
-    def _estimate(self, name, metric, where, over="used"):
-        check_name(over, ("used", "chosen", "every"), self.where)
-        rows = find(getattr(self.answers, over), name, metric, where)
-        self._known(rows, name, metric, where)
-        return estimate(rows)
-
-    def _known(self, rows, name, metric, where):
-        check_name(name, EFFECTS, self.where)
-        check_name(metric, MARGINS, self.where)
-        if rows.empty:
-            raise UserError(f"{self.where}: there are no runs for {name!r} at {where}")
-
-    def _recipe(self, purpose):
-        check_name(purpose, self.answers.recipes, self.where)
-        return self.answers.recipes[purpose]
+def _cell(effects, name, metric, where, counted=False) -> str:
+    """Return an effect as text, or nothing where its arms were not trained."""
+    rows = find(effects, name, metric, where)
+    return text(estimate(rows), metric, counted) if len(rows) else ""
 
 
-def _by_corpus(scores: pd.DataFrame) -> str:
+def _by_corpus(scores: dict[tuple[str, str], Summary], metric: str) -> str:
     """Return a table: a row per representation, a column per corpus."""
-    rows: dict[str, dict] = {}
-    for (name, corpus), of in scores.iterrows():
-        interval = f" [{of['low']:.3f}, {of['high']:.3f}]" if of["n"] > 1 else ""
-        rows.setdefault(name, {})[corpus] = f"{of['mean']:.3f}{interval}, n = {of['n']:.0f}"
-    corpora = list(dict.fromkeys(scores.index.get_level_values("corpus")))
-    shown = [[name, *(cells.get(corpus, "") for corpus in corpora)] for name, cells in rows.items()]
-    return markdown(Table("", ["representation", *corpora], shown))
+    names = list(dict.fromkeys(name for name, _ in scores))
+    corpora = list(dict.fromkeys(corpus for _, corpus in scores))
+    cells = {key: f"{show(found, metric)}, n = {found.n}" for key, found in scores.items()}
+    rows = [[name, *(cells.get((name, corpus), "") for corpus in corpora)] for name in names]
+    return markdown(["representation", *corpora], rows)
 
 
 def split_sentences(rendered: str) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 from tabulate import tabulate
@@ -19,19 +18,11 @@ from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import LABEL_METRICS, METRICS
 from ae_bn.files import atomic_write
 from ae_bn.reporting.effects import compared
-from ae_bn.reporting.estimates import CONFIDENCE, Summary, estimate, summarize, text
+from ae_bn.reporting.estimates import CONFIDENCE, estimate, show, summarize, text
 from ae_bn.reporting.figures import draw_figures
 from ae_bn.reporting.selection import CRITERIA, best_rate, rate_scores, select
 
 CAPPED = 0.05  # share of an arm's runs that may end at the cap before the report names the arm
-
-
-class Table(NamedTuple):
-    """A table as it is shown: all cells are text."""
-
-    title: str
-    header: list
-    rows: list
 
 
 def without_labels(experiment: ExperimentConfig, results: pd.DataFrame) -> ExperimentConfig:
@@ -117,16 +108,18 @@ def write_report(
 def markdown_report(table: pd.DataFrame, experiment: ExperimentConfig, missing=()) -> str:
     """Return ``table.md``: the arms, the differences between them, and what they mean."""
     rows = table_rows(table, experiment)
-    parts = [f"# {experiment.name}", "**Arms**", markdown(arms_table(rows, experiment))]
+    parts = [f"# {experiment.name}", "**Arms**", arms_table(rows, experiment)]
     differences = differences_table(compared(table, experiment), experiment)
-    if differences.rows:
-        parts += ["**Differences**", markdown(differences)]
+    if differences:
+        parts += ["**Differences**", differences]
     parts += [path_remarks(table, experiment), *missing, notes(rows, experiment)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def differences_table(effects: pd.DataFrame, experiment: ExperimentConfig) -> Table:
+def differences_table(effects: pd.DataFrame, experiment: ExperimentConfig) -> str:
     """Return a row per comparison, and one for each of its places: effects on the report's metrics.
+
+    Without comparisons the table is empty.
 
     Parameters
     ----------
@@ -149,7 +142,7 @@ def differences_table(effects: pd.DataFrame, experiment: ExperimentConfig) -> Ta
             found = [of[of["metric"] == metric] for metric in metrics]
             cells = [text(estimate(f), m) if len(f) else "" for f, m in zip(found, metrics)]
             rows.append([label, *cells])
-    return Table("Differences", header, rows)
+    return markdown(header, rows) if rows else ""
 
 
 def path_remarks(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
@@ -161,13 +154,10 @@ def path_remarks(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
         One row per run and snapshot.
     experiment : ExperimentConfig
     """
-    report, parts = experiment.report, []
+    report = experiment.report
     of_snapshot = results[results["snapshot"] == report.snapshot]
-    parts.append(
-        "Epoch: "
-        + {"last": "the last one"}.get(report.snapshot, f"best by validation {report.snapshot}")
-        + "."
-    )
+    is_last = report.snapshot == "last"
+    parts = [f"Epoch: {'the last one' if is_last else f'best by validation {report.snapshot}'}."]
     if experiment.rate_grid:
         chosen = (
             f"chosen by {METRICS[report.rate].title} on the other seeds (rates within one "
@@ -196,16 +186,16 @@ def path_remarks(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     return "\n\n".join(parts)
 
 
-def markdown(table: Table) -> str:
+def markdown(header: list[str], rows: list[list[str]]) -> str:
     """Return a table in Markdown; characters that mean something there are escaped."""
-    header, *rows = (
+    escaped = [
         [html.escape(cell, quote=False).replace("|", "\\|") for cell in row]
-        for row in (table.header, *table.rows)
-    )
-    return tabulate(rows, header, "pipe", disable_numparse=True)
+        for row in [header, *rows]
+    ]
+    return tabulate(escaped[1:], escaped[0], "pipe", disable_numparse=True)
 
 
-def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
+def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     """Return a row per arm: n, learning rate, and the mean of every metric with its interval."""
     metrics = experiment.report.metrics
     header = ["arm", "n", "learning rate", *(METRICS[metric].title for metric in metrics)]
@@ -222,7 +212,7 @@ def arms_table(results: pd.DataFrame, experiment: ExperimentConfig) -> Table:
         remarks = [f"{counts[kind]} {kind}" for kind in ("diverged", "failed") if kind in counts]
         cells = [arm, ", ".join([str(len(runs)), *remarks]), _rates(all_runs["learning_rate"])]
         rows.append([*cells, *(show(summarize(runs[metric]), metric) for metric in metrics)])
-    return Table("Arms", header, rows)
+    return markdown(header, rows)
 
 
 def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
@@ -276,17 +266,6 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     data = (f"{source} (fingerprint {', '.join(data)})" for source, data in sources.items())
     parts.append(f"Data: {'; '.join(data)}.")
     return "\n\n".join(parts)
-
-
-def show(summary: Summary, metric: str) -> str:
-    """Return a cell: mean and interval, or the median where there is no mean."""
-    n, infinite, mean, low, high, median = summary
-    number = f".{METRICS[metric].digits}f"
-    if n == 0:
-        return ""
-    if infinite:
-        return f"median {median:{number}} ({infinite} of {n} infinite)"
-    return f"{mean:{number}}" + ("" if n == 1 else f" [{low:{number}}, {high:{number}}]")
 
 
 def _rates(rates: pd.Series) -> str:

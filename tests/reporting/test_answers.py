@@ -31,9 +31,8 @@ def found():
     blocks.append(block(better_at, name=names[0], about=HIDDEN, noise=1e-4))
     runs = pd.concat(blocks, ignore_index=True).assign(valid_precision=0.1)
     effects = all_effects(runs)
-    readings = {"used": as_used(effects), "chosen": at_chosen_rates(effects), "every": effects}
-    means = {name: answers.over_analyses(of) for name, of in readings.items()}
-    return SimpleNamespace(runs=runs, effects=effects, recipes={}, **means)
+    readings = {"used": as_used(effects), "chosen": at_chosen_rates(effects), "effects": effects}
+    return SimpleNamespace(runs=runs, predictions=[], tables={}, **readings)
 
 
 def test_the_recipe_is_the_best_by_validation_with_references_beside_it(found):
@@ -43,13 +42,13 @@ def test_the_recipe_is_the_best_by_validation_with_references_beside_it(found):
     ).assign(centred_precision=0.2)
     recipe = answers.recommend(found.runs, references)["classification"]
     assert recipe[:6] == (
-        "classification", "cross-entropy", "hidden", "masking .5", 0.002, "accuracy",
+        "probe_accuracy", "cross-entropy", "hidden", "masking .5", 0.002, "accuracy",
     )  # fmt: skip
-    ours = recipe.scores.loc[name, "this recipe"]
-    assert ours["n"] == 3 and ours["mean"] == pytest.approx(0.7, abs=1e-3)
-    svd = recipe.scores.loc[name, "SVD"]
+    ours = recipe.scores["this recipe", name]
+    assert ours.n == 3 and ours.mean == pytest.approx(0.7, abs=1e-3)
+    svd = recipe.scores["SVD", name]
     low, high = stats.t.interval(0.95, 1, 0.5, stats.sem([0.4, 0.6]))
-    assert (svd["low"], svd["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert (svd.low, svd.high) == (pytest.approx(low), pytest.approx(high))
 
 
 def test_figures_show_the_numbers(found):
@@ -59,9 +58,9 @@ def test_figures_show_the_numbers(found):
         assert [line.get_color() for line in axis.lines] == ["#0072B2", "#000000"]
         assert {text.get_text() for text in axis.texts} == {"with BN", "without BN"}
     codes = answers.draw_codes(found.runs[found.runs["about"] != HIDDEN])
-    line = codes.axes[0].lines[1]  # hidden BN
-    assert line.get_label() == "hidden"
-    assert line.get_ydata() == pytest.approx([0.6, 0.7], abs=1e-3)
+    hidden = codes.axes[0].containers[1]
+    assert hidden.get_label() == "BN: hidden"
+    assert hidden[0].get_ydata() == pytest.approx([0.6, 0.7], abs=1e-3)
     settings = answers.draw_settings(found.used, [("masking without BN", "probe_accuracy")])
     dots = [line.get_xdata() for line in settings.axes[0].lines if line.get_marker() == "o"]
     assert len(dots) == 4 and dots[-1] == pytest.approx([0.1], abs=1e-3)
@@ -128,7 +127,12 @@ def test_where_not_all_settings_agree_it_is_told(numbers):
     [
         (lambda n: n.effect("maskin", "probe_accuracy"), "'maskin'"),
         (lambda n: n.effect("hidden BN", "accuracy"), "'accuracy'"),
-        (lambda n: n.effect("hidden BN", "probe_accuracy", loss="x"), "no runs"),
+        (lambda n: n.effect("hidden BN", "probe_accuracy", loss="x"), "'x'; did you mean 'cross"),
+        (lambda n: n.effect("hidden BN", "probe_accuracy", los="x"), "'los'; did you mean 'loss'"),
+        (
+            lambda n: n.effect("hidden dropout without BN", "probe_accuracy", corpus="Reuters R52"),
+            "no runs",
+        ),
         (lambda n: n.effect("hidden BN", "probe_accuracy", "mostly"), "'mostly'"),
     ],
 )

@@ -207,7 +207,7 @@ def test_a_contradiction_is_one_line_and_exit_code_2(repository, monkeypatch, ca
         ('{{ effect("gian", "probe_accuracy") }}', ["toy.md.j2", "'gian'", "'gain'"]),
         ('{{ effect("gain", "acuracy") }}', ["toy.md.j2", "'acuracy'"]),
         ('{{ effect("gain", "probe_accuracy", expect="more") }}', ["expect", "'more'"]),
-        ('{{ effect("gain", "probe_accuracy", nois="some") }}', ["'nois'", "'noise'"]),
+        ('{{ effect("gain", "probe_accuracy", snapshop="loss") }}', ["'snapshop'", "'snapshot'"]),
         ('{{ effect("gain") }}', ["toy.md.j2", "metric"]),
         ('{{ score("non", "probe_accuracy") }}', ["toy.md.j2", "'none'"]),
         ('{{ score("some", "probe_accuracy", above="non") }}', ["toy.md.j2", "'none'"]),

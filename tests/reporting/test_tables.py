@@ -77,7 +77,9 @@ def test_arms_have_mean_and_interval(results, experiment):
 
 def test_differences_have_intervals_over_seeds_and_places(results, experiment):
     found = compared(results, experiment)
-    gain, off, on, inter = report.differences_table(found, experiment).rows
+    table = report.differences_table(found, experiment)
+    names = ("gain", "gain, bn off", "gain, bn on", "inter")
+    gain, off, on, inter = (cells(table, name) for name in names)
     assert gain[2].startswith("+0.015 [+0.00") and gain[2].endswith("over 5 seeds")
     assert off[:2] == ["gain, bn off", "+0.000 [+0.000, +0.000] over 5 seeds"]
     assert on[2].startswith("+0.030 [+0.01") and inter[2] == on[2]  # without BN noise does nothing
@@ -125,7 +127,7 @@ def test_published_rows_have_their_source(results):
 
 
 def test_names_cannot_break_a_table():
-    text = report.markdown(report.Table("", ["a|b"], [["<script>"]]))
+    text = report.markdown(["a|b"], [["<script>"]])
     assert "a\\|b" in text and "<script>" not in text
 
 
@@ -166,27 +168,20 @@ def test_bad_settings_are_told(setting, words):
         assert word in str(error.value)
 
 
-def test_levels_are_numbers_and_panels():
-    settings = ["experiment.factors={a: {none: {}}}"]
-    settings += ["experiment.report.figures=[{kind: response, x: a}]"]
-    config = load_config(None, settings).experiment.report.figures[0]
-    levels = {
-        "none": {},
-        "input .3": {"model.dropout.input": 0.3},
-        "deep": {"model.layers": [8, 4]},
-        "8": {"training.batch_size": 100},
-    }
-    assert list(_numbers(levels, config).values()) == [
-        (None, 0),
-        ("model.dropout.input", 0.3),
-        ("model.layers", 2),
-        ("training.batch_size", 100),
+def test_levels_are_numbers():
+    settings = [
+        "experiment.factors={a: {none: {}, input .3: {model.dropout.input: .3}, "
+        "'8': {training.batch_size: 100}, tied: {model.tied: true}, "
+        "name: {model.loss: multinomial}, two: {model.tied: true, training.epochs: 1}}}",
+        "experiment.report.figures=[{kind: response, x: a}]",
     ]
-    for settings in ({"model.tied": True}, {"model.loss": "multinomial"}, {"a.b": 1, "a.c": 2}):
-        with pytest.raises(UserError, match="level 'some' of a has no number"):
-            _numbers({**levels, "some": settings}, config)
-    with pytest.raises(UserError, match="no level of a sets a number"):
-        _numbers({"none": {}}, config)
+    experiment = load_config(None, settings).experiment
+    [config] = experiment.report.figures
+    found = _numbers(["none", "input .3", "8"], experiment, config)
+    assert found == {"none": 0, "input .3": 0.3, "8": 100}
+    for level in ("tied", "name", "two"):
+        with pytest.raises(UserError, match=f"level '{level}' of a has no number"):
+            _numbers(["none", level], experiment, config)
 
 
 FIGURES = """experiment.report.figures=[
