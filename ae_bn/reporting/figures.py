@@ -275,8 +275,8 @@ def _draw_curves(trained, references, curves, experiment, config):
             lines = [(points[arm], look) for arm, look in looks.items() if arm in points]
             grid[-1].append(Panel(title, label, lines))
     if config.kind != "paths":
-        shared = {"sharey": "row"} if config.kind == "bands" else {}
-        return paint(grid, config.x_label or "epoch", config.log, **shared)[0]
+        sharey = "row" if config.kind == "bands" else False
+        return paint(grid, config.x_label or "epoch", config.log, sharey=sharey)[0]
     x_label = f"validation loss\n(markers: epochs {str(MARKED)[1:-1]})"
     figure, axes = paint(grid, x_label, config.log, sharex="col")
     for axis in axes[0]:
@@ -358,7 +358,7 @@ def _numbers(names, experiment: ExperimentConfig, config: FigureConfig) -> dict[
     """Return the number of each level of x."""
     numbers = {}
     for level in names:
-        settings = list(experiment.factors[config.x][level].values()) or [0]
+        settings = list(experiment.factors[str(config.x)][level].values()) or [0]
         if len(settings) != 1 or type(settings[0]) not in (int, float):
             raise UserError(
                 f"experiment.report.figures, {config.file_name}: level {level!r} of {config.x} has "

@@ -337,7 +337,7 @@ class AnswerNumbers(Sentences):
         """Return the table of some (effect, metric) in every setting."""
         rows = []
         for setting, of in self.effects.groupby("setting", sort=False):
-            cells = [_cell(of, *key, {"setting": setting}) for key in keys]
+            cells = [_cell(of, name, metric, {"setting": setting}) for name, metric in keys]
             if any(cells):
                 rows.append([setting, str(of["seed"].nunique()), *cells])
         header = ["setting", "seeds", *(f"{name}: {title(metric)}" for name, metric in keys)]
@@ -402,8 +402,8 @@ class AnswerNumbers(Sentences):
         self, metric: str, setting: str, bn: str, dropout: str, rate: float, epoch: str
     ) -> str:
         """Return the mean of an arm's metric over seeds, at a learning rate and a kept epoch."""
-        arm = {"setting": setting, "bn": bn, "dropout": dropout, "snapshot": epoch}
-        arm["learning_rate"] = rate
+        arm = {"setting": setting, "bn": bn, "dropout": dropout, "learning_rate": rate,
+               "snapshot": epoch}  # fmt: skip
         runs = self.answers.runs
         found = runs[(runs[list(arm)] == pd.Series(arm)).all(axis=1)].drop_duplicates("run")
         if found.empty:
