@@ -17,6 +17,8 @@ import pickle
 import platform
 import re
 import shlex
+import shutil
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -270,6 +272,7 @@ def require_compiler() -> str:
             "in THEANO_FLAGS or ~/.theanorc"
         )
     check_locks(compile_directory())
+    _drop_damaged_modules(Path(theano.config.compiledir))
     _let_modules_be_found()
     _write_keys_atomically()
     compiler = theano.config.cxx
@@ -335,6 +338,34 @@ def check_locks(folder: Path) -> None:
             f"cannot lock files in {folder} ({reason}): use a folder on another file system, with "
             "--out for results, or with the environment variable AE_BN_CACHE for compiled code"
         ) from None
+
+
+def _drop_damaged_modules(compiledir: Path) -> None:
+    """Delete compiled modules that are truncated; Theano then compiles them again.
+
+    A full disk or an interrupted copy leaves such files.  Theano writes ``key.pkl`` last, so no
+    other process is still writing to a folder that has it.
+    """
+    for key in compiledir.glob("*/key.pkl"):
+        for library in key.parent.glob("*.so"):
+            if _is_damaged(library):
+                print(f"compiling {library} again: it is damaged", file=sys.stderr)
+                shutil.rmtree(key.parent, ignore_errors=True)
+
+
+def _is_damaged(library: Path) -> bool:
+    """Return whether a file is not in the format ELF, or ends before its table of sections."""
+    if sys.platform != "linux" or sys.maxsize < 2**32:
+        return False
+    try:
+        with open(library, "rb") as file:
+            header, size = file.read(64), os.fstat(file.fileno()).st_size
+    except OSError:  # another process has deleted it
+        return False
+    if len(header) < 64 or not header.startswith(b"\x7fELF"):
+        return True
+    start, entry_size, entries = struct.unpack_from("=40xQ10xHH2x", header)
+    return size < start + entry_size * entries
 
 
 def _let_modules_be_found() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import errno
 import importlib.util
 import os
@@ -198,6 +199,24 @@ def test_a_file_system_without_locks_is_named(number, tmp_path, monkeypatch):
 
 
 # -------------------------------------------------------------------------------- compiler
+
+
+def test_a_damaged_module_is_compiled_again(tmp_path):
+    modules = {}
+    for name in ("whole", "cut", "empty", "text", "unfinished"):
+        folder = tmp_path / name
+        folder.mkdir()
+        modules[name] = folder / "m0.so"
+        shutil.copy(_ctypes.__file__, modules[name])
+        if name != "unfinished":  # another process is writing it
+            (folder / "key.pkl").touch()
+    content = modules["whole"].read_bytes()
+    modules["cut"].write_bytes(content[:-1])
+    modules["unfinished"].write_bytes(content[:2000])
+    modules["empty"].write_bytes(b"")
+    modules["text"].write_bytes(b"no library" * 100)
+    theano_setup._drop_damaged_modules(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "unfinished"}
 
 
 def test_a_key_is_whole_at_every_moment(tmp_path):
