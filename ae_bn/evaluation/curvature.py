@@ -83,7 +83,10 @@ def check(config: Config, n_train: int) -> None:
         return
     of_gradient = f"model.batch_norm.gradient={bn.gradient}"
     refused = [
-        (model.topics, "the loss of model.topics is random, without a Hessian: set it to null"),
+        (
+            model.topics,
+            "the loss of a topic model is random, so it has no Hessian: set model.topics to null",
+        ),
         (model.tied, "tied weights have no norm of their own: set model.tied to false"),
         (bn.gradient != "full", f"no loss has the gradient of {of_gradient}: set it to full"),
         (bn.over, f"model.batch_norm.over={bn.over} keeps the scale of weights: set it to null"),
