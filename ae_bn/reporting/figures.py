@@ -140,10 +140,11 @@ def _draw_metrics(trained, references, curves, experiment, config):
     factors = list(experiment.factors)
     panels = _panels(trained, factors[:1] if len(factors) > 1 else [])
     names = [list(dict.fromkeys([*rows["arm"], *references["arm"]])) for _, rows in panels]
+    longest = max(len(arm) for arms in names for arm in arms)
     figure, axes = plt.subplots(
         len(panels),
         len(metrics),
-        figsize=(3 * len(metrics) + 2, 0.3 * sum(map(len, names)) + 1.1 * len(panels)),
+        figsize=(3 * len(metrics) + 0.08 * longest, 0.3 * sum(map(len, names)) + 1.1 * len(panels)),
         gridspec_kw={"height_ratios": [len(arms) for arms in names]},
         squeeze=False,
         layout="constrained",
