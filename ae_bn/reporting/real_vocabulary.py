@@ -13,7 +13,12 @@ from ae_bn.reporting.estimates import Summary, summarize
 
 WORDS, MASKING = "10,000", "masking .9"
 RATES = {"48": 0.0005, "128": 0.001}  # by the number of units
-REFERENCES = ["raw TF-IDF", "truncated SVD, tuned", "linear denoiser, tuned"]
+REFERENCES = {  # by the name that is shown: its arm and number of words
+    "raw TF-IDF": ("raw TF-IDF", WORDS),
+    "raw TF-IDF, all words": ("raw TF-IDF", "all"),
+    "truncated SVD, tuned": ("truncated SVD, tuned", WORDS),
+    "linear denoiser, tuned": ("linear denoiser, tuned", WORDS),
+}
 
 
 def real_vocabulary(tables: dict[str, pd.DataFrame], metric: str) -> dict[tuple[str, str], Summary]:
@@ -33,18 +38,17 @@ def real_vocabulary(tables: dict[str, pd.DataFrame], metric: str) -> dict[tuple[
     if not {"references", "vocabulary"} <= set(tables):
         return {}
     of_references, networks = tables["references"], tables["vocabulary"]
-    of_references = of_references[of_references["words"] == WORDS]
     arm = {"words": WORDS, "start": "denoiser", "masking": MASKING, "snapshot": OWN_EPOCH[metric]}
     networks = networks[(networks[list(arm)] == pd.Series(arm)).all(axis=1)]
-    rows = {
-        name: of_references[of_references["arm"].str.startswith(f"{name} / ")]
-        for name in REFERENCES
-    }
+    rows = {}
+    for name, (start, words) in REFERENCES.items():
+        is_shown = of_references["arm"].str.startswith(f"{start} / ")
+        rows[name] = of_references[is_shown & (of_references["words"] == words)]
     for units, rate in RATES.items():
-        for bn, words in (("none", "no BN"), ("hidden", "hidden BN")):
+        for bn, shown in (("none", "no BN"), ("hidden", "hidden BN")):
             chosen = {"units": units, "learning_rate": rate, "bn": bn}
             chosen = networks[(networks[list(chosen)] == pd.Series(chosen)).all(axis=1)]
-            rows[f"{units} units, {words}"] = chosen
+            rows[f"{units} units, {shown}"] = chosen
     return {
         (name, corpus): summarize(of[metric])
         for name, of_name in rows.items()
