@@ -65,7 +65,7 @@ PANELS = {  # of the first figure: a title for each loss and dropout, and the ef
         "Masking helps,\nwith BN and without", "masking with hidden BN", "higher"
     ),
     ("squared error", "hidden dropout"): (
-        "Hidden dropout\nharms, most with BN", "interaction of BN and hidden dropout", "lower"
+        "Hidden dropout\nharms", "hidden dropout with hidden BN", "lower"
     ),
 }  # fmt: skip
 SETTINGS = [  # the effects that are shown in every setting
