@@ -5,8 +5,8 @@ From the command line::
     ae-bn topics letters/ --out found
     ae-bn topics titles.csv --out found --topics 30 --words 5000
 
-`ae_bn.commands.own_text` lists what the text may be.  The model is `ae_bn.TopicAutoencoder` with BN
-in the output only; docs/topics.md says why.  Labels teach it nothing; the map shows them.  FOLDER
+`ae_bn.commands.own_text` lists what the text may be.  The model is `ae_bn.TopicAutoencoder` with
+its defaults, which docs/topics.md explains.  Labels teach it nothing; the map shows them.  FOLDER
 gets these files::
 
     topics.csv            a row per topic: share, coherence, words, typical documents

@@ -285,12 +285,12 @@ FUSED = {None: BatchNormalization, "units": LayerNormalization}
 KERNELS = {
     "symbolic": Kernels(),
     "fused": Kernels(
-        Projection,
-        lambda over: FUSED.get(over) or stages.NORMALIZATIONS[over],
-        _optimizer,
-        dropout_mask,
-        compete,
-        stores_rows,
-        missing,
+        Projection=Projection,
+        normalization=lambda over: FUSED.get(over) or stages.NORMALIZATIONS[over],
+        optimizer=_optimizer,
+        dropout_mask=dropout_mask,
+        compete=compete,
+        stores_rows=stores_rows,
+        missing=missing,
     ),
 }
