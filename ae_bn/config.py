@@ -401,13 +401,15 @@ class ReferenceConfig(Section):
     A list that is missing has one candidate, the default.
     """
 
-    kind: Literal["tfidf", "svd", "nmf", "lda", "denoiser"]
+    kind: Literal["tfidf", "svd", "nmf", "lda", "denoiser", "word_vectors"]
     name: Optional[str] = None  # the title of the kind if null
     vocabulary_size: Optional[int] = Field(None, ge=1)  # data.vocabulary_size if null
     input: Optional[List[Literal["tfidf", "sublinear_tfidf"]]] = Field(None, min_length=1)
     width: Optional[List[PositiveInt]] = Field(None, min_length=1)  # the code's if null
     masking: Optional[List[Annotated[float, Field(gt=0, lt=1)]]] = Field(None, min_length=1)
     whitened: Optional[List[bool]] = Field(None, min_length=1)  # false if null
+    file: Optional[str] = None  # the word vectors
+    sha256: Optional[str] = Field(None, pattern="^[0-9a-f]{64}$")  # of the file
 
     @model_validator(mode="before")
     @classmethod
@@ -417,13 +419,17 @@ class ReferenceConfig(Section):
     @model_validator(mode="after")
     def _check(self):
         for key, kinds in (
-            ("input", ["tfidf", "svd", "nmf", "denoiser"]),  # lda takes counts
-            ("width", ["svd", "nmf", "lda", "denoiser"]),
+            ("input", ["tfidf", "svd", "nmf", "denoiser", "word_vectors"]),  # lda takes counts
+            ("width", ["svd", "nmf", "lda", "denoiser", "word_vectors"]),
             ("masking", ["denoiser"]),
             ("whitened", ["svd"]),
+            ("file", ["word_vectors"]),
+            ("sha256", ["word_vectors"]),
         ):
             if getattr(self, key) is not None and self.kind not in kinds:
                 raise ValueError(f"{key} goes with kind {' or '.join(kinds)}, not {self.kind}")
+        if self.kind == "word_vectors" and not (self.file and self.sha256):
+            raise ValueError("kind word_vectors needs file, and sha256, the file's checksum")
         return self
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import theano
+import topic_words
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.feature_extraction.text import CountVectorizer
@@ -24,13 +26,14 @@ from ae_bn.randomness import streams
 from ae_bn.study.compiled import compiled
 from ae_bn.training import fit
 
+SUBJECTS = ["gull ship tide sail reef", "oak fern moss deer owl", "pan stove knife salt flour"]
+
 
 @pytest.fixture(scope="module")
 def texts():
     """Return 300 texts about the sea, the forest or the kitchen."""
     rng = np.random.default_rng(0)
-    words = ["gull ship tide sail reef", "oak fern moss deer owl", "pan stove knife salt flour"]
-    return [" ".join(rng.choice(words[i % 3].split(), 12)) for i in range(300)]
+    return [" ".join(rng.choice(SUBJECTS[i % 3].split(), 12)) for i in range(300)]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def fitted(texts):
 
 
 @parametrize_with_checks([TopicAutoencoder(3, layers=[8], epochs=5)])
-def test_check_estimator(estimator, check):
+def test_check_estimator(float32, estimator, check):
     check(estimator)
 
 
@@ -55,14 +58,22 @@ def test_topics_of_texts(fitted):
     assert theta.shape == (300, 3) and theta.dtype == np.float64
     np.testing.assert_allclose(theta.sum(axis=1), 1, rtol=1e-5)
     tops = model.top_words(3, words)
-    subjects = ["gull ship tide sail reef", "oak fern moss deer owl", "pan stove knife salt flour"]
-    for number, subject in enumerate(subjects):
+    for number, subject in enumerate(SUBJECTS):
         (topic,) = [k for k, top in enumerate(tops) if set(top) <= set(subject.split())]
         assert (theta[number::3].argmax(axis=1) == topic).mean() > 0.95
     assert model.get_feature_names_out().tolist() == [f"topicautoencoder{k}" for k in range(3)]
     assert model.top_words(2) == [[list(words).index(w) for w in top[:2]] for top in tops]
     top = np.array(model.top_words(3))
     assert npmi(in_documents(X, top), top).min() > 0.3
+
+
+def test_the_words_of_every_label_are_those_of_its_texts(fitted, monkeypatch):
+    model, X, words = fitted
+    monkeypatch.setattr(topic_words, "WORDS", 3)
+    labels = np.arange(300) % 3
+    corpus = SimpleNamespace(train=X, train_labels=labels, label_names=[*"abc"], words=list(words))
+    for top, subject in zip(topic_words.words_by_label(model, corpus), SUBJECTS):
+        assert set(top.split()) <= set(subject.split())
 
 
 def test_bn_of_the_decoder_can_fade(fitted):

@@ -163,6 +163,7 @@ def main(arguments: list[str]) -> int:
     check_positive(options, "jobs")
 
     from ae_bn.config import load_config
+    from ae_bn.data.word_vectors import check_word_vectors
     from ae_bn.reporting.curves import curves_table
     from ae_bn.reporting.tables import check_report, table_rows, write_report
     from ae_bn.study.plan import plan_runs
@@ -178,6 +179,9 @@ def main(arguments: list[str]) -> int:
     seeds = choose_seeds(options.seeds or str(experiment.seeds), config.training.seed)
     record = Record(options.out / "record")
     trains = not options.dry_run and not options.collect
+    for reference in experiment.references if trains else []:
+        if reference.file is not None and reference.sha256 is not None:
+            check_word_vectors(reference.file, reference.sha256)
     runs = plan_runs(config, seeds, options.out, None if trains else record)
     if options.dry_run:
         print(overview(runs, record, options.jobs))

@@ -42,6 +42,7 @@ REFERENCES = {
     "nmf": "NMF",
     "lda": "LDA",
     "denoiser": "linear denoiser",
+    "word_vectors": "word vectors",
 }
 
 # The validation metrics that choose among candidates, and what they choose for.
@@ -108,7 +109,7 @@ def describe_choice(chosen: dict[str, Candidate]) -> str:
 
 
 def reference_codes(
-    kind: str, choices: list[Candidate], corpus: Corpus, fit_rows, seed: int
+    kind: str, choices: list[Candidate], corpus: Corpus, fit_rows, seed: int, vectors=None
 ) -> Iterator[Found]:
     """Yield the codes of every candidate.
 
@@ -118,7 +119,8 @@ def reference_codes(
         The kind of reference, a key of `REFERENCES`: the TF-IDF rows themselves, their truncated
         SVD (latent semantic analysis; *whitened* codes are divided by their singular values),
         their non-negative matrix factorisation, or the linear denoiser; or the expected shares of
-        the topics of LDA, from counts.
+        the topics of LDA, from counts; or the sum of the vectors of a document's words, with their
+        weights in its row, of which a narrow code has the first dimensions.
     choices : list of Candidate
         The candidates.  A width is limited by the numbers of words and of fit documents.
     corpus : Corpus
@@ -128,6 +130,8 @@ def reference_codes(
     seed : int
         The seed of the randomised SVD, which is also the start of NMF, and of the start of LDA.
         Other kinds use no chance.
+    vectors : ndarray, (n_words, size), optional
+        The vectors of the words, which only the kind ``word_vectors`` needs.
 
     Yields
     ------
@@ -140,15 +144,20 @@ def reference_codes(
         )
         by_fit: dict = {}  # the candidates that share a fit
         for c in of_input:
-            nested = kind in ("svd", "denoiser")  # units of a narrow code are the first of a wide
+            # Units of a narrow code are the first of a wide one.
+            nested = kind in ("svd", "denoiser", "word_vectors")
             by_fit.setdefault((c.masking, None if nested else c.width), []).append(c)
         for same in by_fit.values():
-            for c, transform, method in _fitted(kind, same, train[fit_rows], seed):
+            for c, transform, method in _fitted(kind, same, train[fit_rows], seed, vectors):
                 yield Found(c, (transform(train), transform(test)), method)
 
 
-def _fitted(kind, same, X, seed):
+def _fitted(kind, same, X, seed, vectors):
     """Yield candidates that share a fit, the function to codes, and the method, see `Found`."""
+    if kind == "word_vectors":
+        for c in same:
+            yield c, partial(_project, vectors[:, : c.width]), None
+        return
     if kind == "tfidf" or (X.shape[1] == 1 and kind != "denoiser"):  # of one word it is the word
         for c in same:
             yield c, lambda rows: rows, None

@@ -18,6 +18,7 @@ REFERENCES = {  # by the name that is shown: its arm and number of words
     "raw TF-IDF, all words": ("raw TF-IDF", "all"),
     "truncated SVD, tuned": ("truncated SVD, tuned", WORDS),
     "linear denoiser, tuned": ("linear denoiser, tuned", WORDS),
+    "word vectors, tuned": ("word vectors, tuned", WORDS),
 }
 
 

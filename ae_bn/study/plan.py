@@ -204,6 +204,7 @@ def _identity(config: Config, reference: ReferenceConfig | None, data_fingerprin
             reference=reference.kind,
             candidates=[_without_nulls(choice._asdict()) for choice in choices],
             seed=config.training.seed,
+            vectors=reference.sha256,
         )
     else:
         decides.update(config.model_dump(include={"model", "training", "theano"}))

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.decomposition import LatentDirichletAllocation
 
 from ae_bn.data.corpus import Corpus, split_validation
+from ae_bn.data.word_vectors import read_word_vectors
 from ae_bn.evaluation import probes as evaluation
 from ae_bn.evaluation.codes import scaled_precision, snapshot_metrics, validation_parts
 from ae_bn.evaluation.probes import Split
@@ -45,7 +46,10 @@ def perform_reference(run: Run, corpus: Corpus) -> dict:
     fraction = config.data.validation_fraction
     rows = split_validation(corpus.train.shape[0], fraction, streams(run.seed).split)
     choices = candidates(reference, config.model.code_units)
-    found = list(reference_codes(reference.kind, choices, corpus, rows[0], run.seed))
+    vectors = None
+    if reference.file is not None and reference.sha256 is not None:
+        vectors = read_word_vectors(reference.file, reference.sha256, corpus.words)
+    found = list(reference_codes(reference.kind, choices, corpus, rows[0], run.seed, vectors))
     results: dict = {"status": "finished", "files": {}}
     chosen = dict.fromkeys(CRITERIA, 0)  # the number of the candidate
     if len(found) > 1:

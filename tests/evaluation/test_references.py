@@ -24,7 +24,7 @@ from ae_bn.evaluation.references import (
     reference_codes,
     reference_topics,
 )
-from ae_bn.files import read_json
+from ae_bn.files import file_digest, read_json
 from ae_bn.randomness import streams
 from ae_bn.study.perform import perform
 from ae_bn.study.plan import _identity, corpus_of, plan_runs
@@ -32,6 +32,11 @@ from ae_bn.study.references import perform_reference
 
 COUNTS = csr_matrix(np.random.default_rng(0).poisson(1.0, (20, 6)))
 FIT = np.arange(12)  # rows of the 15 training documents
+VECTORS = np.random.default_rng(2).normal(size=(6, 5))  # of the words
+SETTINGS = {  # that a kind needs
+    "denoiser": {"masking": [0.3]},
+    "word_vectors": {"file": "vectors.txt", "sha256": "0" * 64},
+}
 
 
 def corpus(train=COUNTS[:15], test=COUNTS[15:]):
@@ -44,9 +49,9 @@ def corpus(train=COUNTS[:15], test=COUNTS[15:]):
 
 def codes(kind, of=None, width=3, seed=0, **settings):
     """Return the codes of a reference's first candidate for both parts."""
-    settings = {"masking": [0.3], **settings} if kind == "denoiser" else settings
-    choices = candidates(ReferenceConfig(kind=kind, **settings), width)
-    return next(reference_codes(kind, choices, of or corpus(), FIT, seed)).codes
+    reference = ReferenceConfig(kind=kind, **{**SETTINGS.get(kind, {}), **settings})
+    choices = candidates(reference, width)
+    return next(reference_codes(kind, choices, of or corpus(), FIT, seed, VECTORS)).codes
 
 
 def rows(counts):
@@ -66,6 +71,12 @@ def test_svd_is_the_one_of_numpy_on_the_fit_documents():
     np.testing.assert_allclose(np.abs(test), expected, rtol=1e-4)
     _, test = codes("svd", whitened=[True])
     np.testing.assert_allclose(np.abs(test), expected / values[:3], rtol=1e-4)
+
+
+def test_word_vectors_are_added_with_the_weights_of_the_words():
+    train, test = codes("word_vectors", width=2)
+    np.testing.assert_allclose(train, rows(COUNTS[:15]).toarray() @ VECTORS[:, :2], rtol=1e-6)
+    assert codes("word_vectors", width=9)[1].shape == (5, 5)  # no more than there are
 
 
 def test_sublinear_counts_are_those_of_scikit_learn():
@@ -150,8 +161,8 @@ def test_the_loss_of_lda_is_a_bound_of_the_integral_over_theta():
 
 def test_topics_of_references_sum_to_1_and_others_have_none():
     for kind in REFERENCES:
-        reference = ReferenceConfig(kind=kind)
-        (found,) = reference_codes(kind, candidates(reference, 3), corpus(), FIT, 0)
+        reference = ReferenceConfig(kind=kind, **SETTINGS.get(kind, {}))
+        (found,) = reference_codes(kind, candidates(reference, 3), corpus(), FIT, 0, VECTORS)
         topics = reference_topics(found.method)
         assert (topics is not None) == (kind in ("nmf", "lda"))
         if topics is not None:
@@ -175,8 +186,12 @@ def test_the_width_is_that_of_the_code_or_of_the_vocabulary(kind, n_words):
 
 @pytest.mark.parametrize("n_words", [1, 2000])
 def test_every_reference_is_a_row_of_an_experiment(config_file, tmp_path, n_words):
-    settings = [f"experiment.references=[{','.join(REFERENCES)}]"]
-    config = load_config(config_file, [*settings, f"data.vocabulary_size={n_words}"])
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("common 1 2\nwords 3 4\nax 5 6\nbx 7 9\n")
+    vectors = {"kind": "word_vectors", "file": str(vectors), "sha256": file_digest(vectors)}
+    kinds = [vectors if kind == "word_vectors" else kind for kind in REFERENCES]
+    config = load_config(config_file, [f"data.vocabulary_size={n_words}"])
+    config = config.replace({"experiment.references": kinds})
     runs = [run for run in plan_runs(config, [1], tmp_path) if run.reference]
     assert [run.arm for run in runs] == list(REFERENCES.values())
     for run in runs:
@@ -286,6 +301,9 @@ def test_models_of_denoisers_encode_text(config_file, tmp_path, tuned):
         ({"kind": "svd", "width": [0]}, "references.0.width.0: .* greater than 0"),
         ({"kind": "svd", "width": []}, "references.0.width: .* at least 1"),
         ({"kind": "svd", "input": ["binary"]}, "references.0.input.0: should be 'tfidf'"),
+        ({"kind": "svd", "file": "x"}, "file goes with kind word_vectors, not svd"),
+        ({"kind": "word_vectors", "file": "x"}, "word_vectors needs file, and sha256"),
+        ({"kind": "word_vectors", "file": "x", "sha256": "1"}, "sha256"),
         ({"kind": "svd", "widths": [5]}, "references.0.widths"),
         ({"kind": "tfidf", "vocabulary_size": 0}, "references.0.vocabulary_size"),
     ],
@@ -306,6 +324,8 @@ def test_what_decides_the_numbers_decides_the_hash():
     assert plain == identity(kind="denoiser", name="other", masking=[0.9], width=[128])
     others = [{"masking": [0.8]}, {"width": [64]}, {"input": ["sublinear_tfidf"]}]
     assert len({plain, *(identity(kind="denoiser", **other) for other in others)}) == 4
+    files = [{"file": name, "sha256": digit * 64} for name in "ab" for digit in "12"]
+    assert len({identity(kind="word_vectors", **file) for file in files}) == 2  # what is in it
 
 
 def test_references_of_every_corpus_that_arms_have(config_file, tmp_path):
