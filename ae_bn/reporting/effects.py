@@ -255,28 +255,34 @@ def find(effects: pd.DataFrame, effect: str, metric: str, where: dict) -> pd.Dat
     return found
 
 
-def compared(table: pd.DataFrame, experiment: ExperimentConfig) -> pd.DataFrame:
+def compared(
+    rows: pd.DataFrame, experiment: ExperimentConfig, at_equal_rates: bool = False
+) -> pd.DataFrame:
     """Return the effects that the ``compare:`` of an experiment asks for, seed by seed.
-
-    Its analyses are the places of ``within``, the learning rates of ``rate_grid`` (equal for all
-    arms) and the kept epochs.
 
     Parameters
     ----------
-    table : DataFrame
-        A row per run and snapshot.
+    rows : DataFrame
+        The rows that tables show, one per arm and seed (`ae_bn.reporting.tables.table_rows`), so
+        that an effect is the difference between their cells; or all runs and snapshots.
     experiment : ExperimentConfig
+    at_equal_rates : bool, optional
+        Whether ``rows`` are all runs.  Then there is an effect at every kept epoch and, with a
+        ``rate_grid``, at every learning rate, equal for all arms.
 
     Returns
     -------
     DataFrame
         ``effect``, ``metric``, ``setting`` (the level of the factor ``corpus``, or else the
         experiment), ``seed`` and ``value``, and a column for every factor with the level that all
-        arms share.  A comparison is missing where its arms are.
+        arms share; at equal rates also ``snapshot`` and ``learning_rate``.  A comparison is missing
+        where its arms are.
     """
-    metrics = [name for name in METRICS if name in table]
-    by = ["snapshot", "seed", *(["learning_rate"] if experiment.rate_grid else [])]
-    rows = table[table["learning_rate"].notna() & (table["status"] != "failed")]
+    metrics = [name for name in METRICS if name in rows]
+    by = ["seed"]
+    if at_equal_rates:
+        by += ["snapshot", *(["learning_rate"] if experiment.rate_grid else [])]
+    rows = rows[rows["learning_rate"].notna() & (rows["status"] != "failed")]
     arms = dict(list(rows.set_index(by).groupby("arm", sort=False)))
     parts = []
     for contrast in contrasts(experiment).values():

@@ -121,9 +121,8 @@ class Sentences:
     ) -> str:
         """Return an effect with its interval, as a mean over all that ``where`` does not fix.
 
-        ``where`` keeps the rows with a level of a column, such as ``corpus="Reuters R52"`` for an
-        answer, or ``rate="0.008"`` and ``snapshot="last"`` for an experiment; ``among`` are other
-        effects than the fragment's own.
+        ``where`` keeps the rows with a level of a column, such as ``corpus="Reuters R52"``;
+        ``among`` are other effects than the fragment's own.
         """
         found = estimate(self._rows(name, metric, where, among))
         return self._say(found, name, metric, expect, where)
@@ -164,9 +163,19 @@ class Experiment:
     directory: Path
 
     @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The runs that tables show, see `ae_bn.reporting.tables.table_rows`."""
+        return table_rows(self.table, self.config)
+
+    @cached_property
     def effects(self) -> pd.DataFrame:
-        """The effects of ``experiment.compare``, see `ae_bn.reporting.effects.compared`."""
-        return compared(self.table, self.config)
+        """The effects of ``experiment.compare``: differences between the cells of the table."""
+        return compared(self.rows, self.config)
+
+    @cached_property
+    def effects_at_equal_rates(self) -> pd.DataFrame:
+        """The same at every kept epoch and every learning rate."""
+        return compared(self.table, self.config, at_equal_rates=True)
 
 
 class ExperimentNumbers(Sentences):
@@ -178,13 +187,20 @@ class ExperimentNumbers(Sentences):
         The name of the experiment.
     experiment : Experiment
         Its config and results.
+
+    Attributes
+    ----------
+    at_equal_rates : callable
+        `effect`, but as a mean over learning rates and kept epochs, of which ``learning_rate`` and
+        ``snapshot`` keep one.
     """
 
     def __init__(self, name: str, experiment: Experiment):
         super().__init__(f"experiments/report/{name}.md.j2", experiment.effects)
         self.name = name
         self.config, self.directory = experiment.config, experiment.directory
-        self.rows = table_rows(experiment.table, self.config)
+        self.rows = experiment.rows
+        self.at_equal_rates = partial(self.effect, among=experiment.effects_at_equal_rates)
 
     def score(self, arm: str, metric: str, above: str = "", below: str = "") -> str:
         """Return an arm's mean and its interval; it should lie above or below another arm's."""

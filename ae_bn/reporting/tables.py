@@ -109,7 +109,7 @@ def markdown_report(table: pd.DataFrame, experiment: ExperimentConfig, missing=(
     """Return ``table.md``: the arms, the differences between them, and what they mean."""
     rows = table_rows(table, experiment)
     parts = [f"# {experiment.name}", "**Arms**", arms_table(rows, experiment)]
-    differences = differences_table(compared(table, experiment), experiment)
+    differences = differences_table(compared(rows, experiment), experiment)
     if differences:
         parts += ["**Differences**", differences]
     parts += [path_remarks(table, experiment), *missing, notes(rows, experiment)]
@@ -252,9 +252,8 @@ def notes(results: pd.DataFrame, experiment: ExperimentConfig) -> str:
     )
     if experiment.compare:
         parts.append(
-            "Differences are taken seed by seed, at equal learning rates, as means over the kept "
-            "epochs and the places of the comparison. The interval is over seeds, or over corpora "
-            "where there are several."
+            "Differences are between the cells of the arms, seed by seed, as means over the places "
+            "of the comparison. The interval is over seeds, or over corpora if there are several."
         )
     parts.append("\n".join(f"- {METRICS[m].title}: {METRICS[m].meaning}." for m in report.metrics))
     if report.published:

@@ -11,6 +11,7 @@ from ae_bn.config import load_config
 from ae_bn.reporting.effects import BOTH, EFFECTS, all_effects, as_used, at_chosen_rates, compared
 from ae_bn.reporting.estimates import estimate
 from ae_bn.reporting.settings import BLOCKS, HIDDEN, MASKING, NONE, RATES, complete
+from ae_bn.reporting.tables import table_rows
 
 
 def additive(bn, dropout, rate):
@@ -162,7 +163,28 @@ def test_comparisons_of_an_experiment_are_at_equal_rates():
         for noise in ("none", "some") for rate in (1.0, 2.0) for seed in range(3)
     ]  # fmt: skip
     big = {**rows[0], "arm": "none / big", "size": "big"}
-    found = compared(pd.DataFrame([*rows, big]), load_config(None, settings).experiment)
+    table, experiment = pd.DataFrame([*rows, big]), load_config(None, settings).experiment
+    found = compared(table, experiment, at_equal_rates=True)
     assert set(found["effect"]) == {"gain"} and set(found["size"]) == {"small"}
     np.testing.assert_allclose(found.groupby("learning_rate")["value"].mean(), [0.1, 0.3])
     assert estimate(found).mean == pytest.approx(0.2) and estimate(found).seeds == (3,)
+
+
+def test_comparisons_of_an_experiment_are_differences_between_cells_of_its_table():
+    """Each arm is at its own chosen rate: 2 with noise, which adds .3, and 1 without."""
+    settings = [
+        "experiment.factors={noise: {none: {}, some: {}}}",
+        "experiment.compare={gain: {noise: [none, some]}}",
+        "experiment.rate_grid=[1, 2]",
+    ]
+    table = pd.DataFrame(
+        {"arm": noise, "noise": noise, "learning_rate": rate, "seed": seed, "snapshot": "loss",
+         "status": "finished", "valid_loss": float(rate != best),
+         "probe_accuracy": 0.1 * seed + 0.15 * rate * (noise == "some")}
+        for noise, best in (("none", 1.0), ("some", 2.0)) for rate in (1.0, 2.0)
+        for seed in range(3)
+    )  # fmt: skip
+    experiment = load_config(None, settings).experiment
+    found = compared(table_rows(table, experiment), experiment)
+    accuracy = found[found["metric"] == "probe_accuracy"]
+    np.testing.assert_allclose(accuracy["value"], [0.3] * 3)

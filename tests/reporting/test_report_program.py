@@ -207,7 +207,7 @@ def test_a_contradiction_is_one_line_and_exit_code_2(repository, monkeypatch, ca
         ('{{ effect("gian", "probe_accuracy") }}', ["toy.md.j2", "'gian'", "'gain'"]),
         ('{{ effect("gain", "acuracy") }}', ["toy.md.j2", "'acuracy'"]),
         ('{{ effect("gain", "probe_accuracy", expect="more") }}', ["expect", "'more'"]),
-        ('{{ effect("gain", "probe_accuracy", snapshop="loss") }}', ["'snapshop'", "'snapshot'"]),
+        ('{{ effect("gain", "probe_accuracy", setting="toi") }}', ["'toi'", "'toy'"]),
         ('{{ effect("gain") }}', ["toy.md.j2", "metric"]),
         ('{{ score("non", "probe_accuracy") }}', ["toy.md.j2", "'none'"]),
         ('{{ score("some", "probe_accuracy", above="non") }}', ["toy.md.j2", "'none'"]),
@@ -224,7 +224,7 @@ def test_mistakes_in_a_fragment_are_one_line(repository, fragment, words):
         assert word in str(error.value)
 
 
-def test_a_comparison_at_several_places_is_a_mean_over_places_and_epochs(repository, monkeypatch):
+def test_a_comparison_at_several_places_is_a_mean_over_places(repository, monkeypatch):
     """Accuracy gains .1 and .3 at the two sizes at one epoch, .2 and -.2 at the other."""
     path = repository / "configs" / "toy.yaml"
     path.write_text(
@@ -244,9 +244,11 @@ def test_a_comparison_at_several_places_is_a_mean_over_places_and_epochs(reposit
     table = table.assign(source="folder x", data="0123456789", valid_loss=1.0)
     monkeypatch.setattr(program, "recorded_table", lambda config, record: table)
     text, *_ = build(repository, '{{ effect("gain", "probe_accuracy") }}')
-    assert "+0.100 [+0.100, +0.100] over 3 seeds" in text
+    assert "+0.200 [+0.200, +0.200] over 3 seeds" in text  # of the table's epoch
     text, *_ = build(repository, '{{ effect("gain", "probe_accuracy", "higher", size="small") }}')
-    assert "+0.150 [+0.150, +0.150] over 3 seeds" in text
+    assert "+0.100 [+0.100, +0.100] over 3 seeds" in text
+    text, *_ = build(repository, '{{ at_equal_rates("gain", "probe_accuracy") }}')
+    assert "+0.100 [+0.100, +0.100] over 3 seeds" in text  # of both epochs
 
 
 REPOSITORY = program.ROOT
