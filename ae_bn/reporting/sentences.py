@@ -143,7 +143,7 @@ class Sentences:
     def _say(self, found: Estimate, name, metric, expect, where, shown: str = "") -> str:
         """Return an estimate as text, or another text about it, with what the sentence expects."""
         full, says = text(found, metric), verdict(found, MARGINS.get(metric))
-        about = ", ".join([title(metric), name, *where.values()])
+        about = ", ".join([title(metric), name, *map(str, where.values())])
         problem = undirected = ""
         if expect is not None:
             check_name(expect, EXPECTED, f"{self.where}, expect")
@@ -294,7 +294,7 @@ class AnswerNumbers(Sentences):
         ends = [number(end, metric) for end in sorted(found.each, key=abs)]
         shown = f"{' to '.join([ends[0].rstrip(' %'), ends[-1]])}, {agreement(found)}"
         met = len(found.each) == (found.above if expect == "higher" else found.below)
-        about = ", ".join([title(metric), name, *where.values()])
+        about = ", ".join([title(metric), name, *map(str, where.values())])
         problem = f"{about}: expected all {expect}, but it is {shown}"
         return self.state(shown, "" if met else problem)
 
