@@ -275,9 +275,13 @@ def test_names_in_the_fragments_exist(path, tmp_path):
     }
     rows += [{"arm": name} for name in sorted(named - {row["arm"] for row in rows})]
     table = pd.DataFrame(rows).assign(seed=1, status="finished", source="", data="", run="")
-    table = table.assign(learning_rate=0.1, **dict.fromkeys(METRICS, 1.0))
-    kept = {config.experiment.report.snapshot, "last"}
-    table = pd.concat([table.assign(snapshot=name) for name in sorted(kept)], ignore_index=True)
+    table = table.assign(**dict.fromkeys(METRICS, 1.0))
+    kept = sorted({config.experiment.report.snapshot, "last"})
+    rates = config.experiment.rate_grid or [0.1]
+    table = pd.concat(
+        [table.assign(snapshot=kind, learning_rate=rate) for kind in kept for rate in rates],
+        ignore_index=True,
+    )
     directory = REPOSITORY / "results" / name
     numbers = program.ExperimentNumbers(
         name, program.Experiment(config.experiment, table, directory)
