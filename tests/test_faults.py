@@ -432,6 +432,7 @@ def kill_during(command, out, kills, expected, seed=0):
         assert results(directory) == expected, f"round {round_}"
 
 
+@pytest.mark.long
 def test_a_worker_that_always_dies_fails_its_run_only(small, tmp_path, monkeypatch):
     """The runs that died with it and were done again have the same numbers."""
     config, expected = small
@@ -537,7 +538,6 @@ def test_a_reader_that_leaves_early(trained, tmp_path):
     for command in (
         f"{encode} --out codes.npz 2>&1",
         f"{encode} --similar 3",
-        f"{encode} --similar 3 2>&1",
         f"{encode} --out codes.csv 2>&1",
     ):
         done = shell(f"{command} | head -1; exit ${{PIPESTATUS[0]}}", trained, cwd=tmp_path)
