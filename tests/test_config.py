@@ -290,7 +290,7 @@ BOMB = "\n".join(
     ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     + [f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in zip("abcdefghi", "bcdefghij")]
 )
-EASY = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+EASY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def dumped(tree) -> str:

@@ -120,7 +120,7 @@ def test_every_setting_of_a_model_is_tried():
     assert set(BATCH_NORMS) == set(BatchNormConfig.model_fields)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(configs())
 def test_codes_are_those_of_theano(tmp_path_factory, config):
     path = tmp_path_factory.mktemp("model") / "model.safetensors"

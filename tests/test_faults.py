@@ -538,6 +538,7 @@ def test_a_reader_that_leaves_early(trained, tmp_path):
     for command in (
         f"{encode} --out codes.npz 2>&1",
         f"{encode} --similar 3",
+        f"{encode} --similar 3 2>&1",
         f"{encode} --out codes.csv 2>&1",
     ):
         done = shell(f"{command} | head -1; exit ${{PIPESTATUS[0]}}", trained, cwd=tmp_path)

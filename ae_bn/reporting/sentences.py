@@ -187,12 +187,6 @@ class ExperimentNumbers(Sentences):
         The name of the experiment.
     experiment : Experiment
         Its config and results.
-
-    Attributes
-    ----------
-    at_equal_rates : callable
-        `effect`, but as a mean over learning rates and kept epochs, of which ``learning_rate`` and
-        ``snapshot`` keep one.
     """
 
     def __init__(self, name: str, experiment: Experiment):
@@ -200,7 +194,15 @@ class ExperimentNumbers(Sentences):
         self.name = name
         self.config, self.directory = experiment.config, experiment.directory
         self.rows = experiment.rows
-        self.at_equal_rates = partial(self.effect, among=experiment.effects_at_equal_rates)
+        self._experiment = experiment
+
+    def at_equal_rates(self, name: str, metric: str, expect: str | None = None, **where) -> str:
+        """Return an `effect`, but as a mean over learning rates and kept epochs.
+
+        ``learning_rate`` and ``snapshot`` keep one of these.
+        """
+        among = self._experiment.effects_at_equal_rates
+        return self.effect(name, metric, expect, among, **where)
 
     def score(self, arm: str, metric: str, above: str = "", below: str = "") -> str:
         """Return an arm's mean and its interval; it should lie above or below another arm's."""

@@ -105,7 +105,7 @@ def test_loss_and_gradient_are_unbiased(float64, settings):
     dense.set_state(state)
     sampled.set_state(state)
     expected = loss_and_gradients(dense)(*inputs)
-    function, n = loss_and_gradients(sampled), 200
+    function, n = loss_and_gradients(sampled), 400
     draws = [[np.array(v) for v in function(*inputs)] for _ in range(n)]
     for values, value in zip(map(np.array, zip(*draws)), expected):
         value = value.T if value.shape != values.shape[1:] else value

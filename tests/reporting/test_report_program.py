@@ -208,6 +208,10 @@ def test_a_contradiction_is_one_line_and_exit_code_2(repository, monkeypatch, ca
         ('{{ effect("gain", "acuracy") }}', ["toy.md.j2", "'acuracy'"]),
         ('{{ effect("gain", "probe_accuracy", expect="more") }}', ["expect", "'more'"]),
         ('{{ effect("gain", "probe_accuracy", setting="toi") }}', ["'toi'", "'toy'"]),
+        (
+            '{{ at_equal_rates("gain", "probe_accuracy", snapshop="loss") }}',
+            ["'snapshop'", "'snapshot'"],
+        ),
         ('{{ effect("gain") }}', ["toy.md.j2", "metric"]),
         ('{{ score("non", "probe_accuracy") }}', ["toy.md.j2", "'none'"]),
         ('{{ score("some", "probe_accuracy", above="non") }}', ["toy.md.j2", "'none'"]),
