@@ -450,8 +450,8 @@ class ExperimentConfig(Section):
     question: Optional[str]
     seeds: int = Field(ge=1)
     factors: Dict[str, Dict[str, Dict[str, Any]]]
-    include: List[Dict[str, Union[str, List[str]]]]
-    skip: List[Dict[str, Union[str, List[str]]]]
+    include: List[Dict[str, Union[str, float, List[Union[str, float]]]]]
+    skip: List[Dict[str, Union[str, float, List[Union[str, float]]]]]
     compare: Dict[str, ComparisonConfig]
     references: List[ReferenceConfig]
     rate_grid: List[PositiveFloat]

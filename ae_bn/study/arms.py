@@ -20,6 +20,8 @@ from ae_bn.config import (
 from ae_bn.errors import UserError
 from ae_bn.evaluation.references import REFERENCES
 
+RUN = ("learning_rate", "seed")  # what include and skip can name beside factors
+
 
 class Contrast(NamedTuple):
     """A signed sum of arms."""
@@ -40,9 +42,8 @@ class Arm(NamedTuple):
 def expand_arms(config: Config) -> list[Arm]:
     """Return the arms of an experiment: the combinations of its factors' levels.
 
-    With ``experiment.include`` these are the combinations that match one of its entries; those
-    that match an entry of ``experiment.skip`` are left out.  An entry names, for some factors, a
-    level or a list of levels.
+    Arms that ``experiment.include`` and ``experiment.skip`` leave without a run are left out, see
+    `is_planned`.
 
     Parameters
     ----------
@@ -61,16 +62,11 @@ def expand_arms(config: Config) -> list[Arm]:
     """
     experiment = config.experiment
     factors = experiment.factors
-    for key in ("include", "skip"):
-        for entry in getattr(experiment, key):
-            for factor, levels in entry.items():
-                _check_levels(factor, _as_list(levels), experiment, f"experiment.{key}")
+    _check_entries(experiment)
     arms = []
     for levels, settings in _combinations(factors):
         name = _arm_name(levels) or experiment.name
-        if experiment.include and not _matches(levels, experiment.include):
-            continue
-        if _matches(levels, experiment.skip):
+        if not is_planned(experiment, levels):
             continue
         if "training.seed" in settings:
             raise UserError(f"arm {name}: training.seed is the same for all arms; take it out")
@@ -81,6 +77,36 @@ def expand_arms(config: Config) -> list[Arm]:
     check_distinct([arm.name for arm in arms])
     contrasts(experiment)  # which checks experiment.compare
     return arms
+
+
+def is_planned(experiment: ExperimentConfig, levels: dict[str, str], **run: float) -> bool:
+    """Return whether ``experiment.include`` and ``experiment.skip`` ask for a run, or for an arm.
+
+    With ``include`` these are the runs that match one of its entries; those that match an entry of
+    ``skip`` are left out.  An entry names a value or a list of values for some factors, for
+    ``learning_rate`` and for ``seed``.
+
+    Parameters
+    ----------
+    experiment : ExperimentConfig
+        The experiment.
+    levels : dict of str to str
+        The arm's level of each factor.
+    **run : float
+        ``learning_rate`` and ``seed`` of the run.  Without them, the answer is whether the arm
+        may have a run.
+    """
+    names = {**levels, **run}
+
+    def matches(entry: dict, unknown: bool) -> bool:
+        return all(
+            names[key] in _as_list(wanted) if key in names else unknown
+            for key, wanted in entry.items()
+        )
+
+    if any(matches(entry, False) for entry in experiment.skip):
+        return False
+    return not experiment.include or any(matches(entry, True) for entry in experiment.include)
 
 
 def expand_corpora(config: Config) -> list[Arm]:
@@ -221,6 +247,23 @@ def _generate(title: str, comparison: ComparisonConfig, experiment) -> dict[str,
     return generated
 
 
+def _check_entries(experiment: ExperimentConfig) -> None:
+    """Raise a UserError if ``include`` or ``skip`` names what the experiment has not."""
+    for key in ("include", "skip"):
+        for entry in getattr(experiment, key):
+            for factor, wanted in entry.items():
+                where, values = f"experiment.{key}", _as_list(wanted)
+                check_name(factor, [*experiment.factors, *RUN], where)
+                for value in values:
+                    if isinstance(value, str) == (factor in RUN):
+                        kind = "a number" if factor in RUN else "text, so quote it"
+                        raise UserError(f"{where}.{factor}: {value!r:.40} must be {kind}")
+                    if factor == "learning_rate" and value not in experiment.rate_grid:
+                        raise UserError(f"{where}.{factor}: {value:g} is not in rate_grid")
+                if factor not in RUN:
+                    _check_levels(factor, values, experiment, where)
+
+
 def _check_levels(factor: str, levels: list[str], experiment: ExperimentConfig, where: str) -> None:
     """Raise a UserError if there is no such factor, or if it has not all of these levels."""
     check_name(factor, experiment.factors, where)
@@ -228,17 +271,9 @@ def _check_levels(factor: str, levels: list[str], experiment: ExperimentConfig, 
         check_name(level, experiment.factors[factor], f"{where}.{factor}")
 
 
-def _matches(levels: dict[str, str], entries: list) -> bool:
-    """Return whether a combination of levels matches one of several entries."""
-    return any(
-        all(levels[factor] in _as_list(wanted) for factor, wanted in entry.items())
-        for entry in entries
-    )
-
-
 def _arm_name(levels: dict[str, str]) -> str:
     return " / ".join(levels.values())
 
 
-def _as_list(names) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+def _as_list(values) -> list:
+    return list(values) if isinstance(values, (list, tuple)) else [values]

@@ -22,6 +22,7 @@ from ae_bn.study.arms import (
     check_distinct,
     expand_arms,
     expand_corpora,
+    is_planned,
     learning_rates,
     reference_arm,
 )
@@ -169,6 +170,9 @@ def plan_runs(
             for rate in [None] if reference else learning_rates(config, arm):
                 changes = {"seed": seed} if rate is None else {"seed": seed, "learning_rate": rate}
                 training = arm.config.training.model_copy(update=changes)
+                named = {"seed": seed, "learning_rate": training.learning_rate}
+                if not (reference or is_planned(config.experiment, arm.levels, **named)):
+                    continue
                 run_config = arm.config.model_copy(update={"training": training})
                 identity = _identity(run_config, reference, documents.fingerprint)[:16]
                 runs.append(
@@ -185,6 +189,8 @@ def plan_runs(
                         directory=directory.absolute() / "runs" / identity,
                     )
                 )
+    if not runs:
+        raise UserError("experiment.include and skip leave no run with these seeds")
     return runs
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 
 import pytest
 
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
-from ae_bn.study.arms import contrasts, expand_arms
+from ae_bn.study.arms import contrasts, expand_arms, is_planned
 from ae_bn.study.record import Record
 from ae_bn.study.results import recorded_table
 
@@ -52,6 +53,10 @@ def test_without_factors_there_is_one_arm():
         ("experiment.skip=[{nois: '1'}]", ["skip", "nois", "'noise'"]),
         ("experiment.skip=[{noise: '2'}]", ["skip.noise", "'2'"]),
         ("experiment.include=[{noise: ['1', '2']}]", ["include.noise", "'2'"]),
+        ("experiment.skip=[{noise: 1}]", ["skip.noise", "1.0", "quote"]),
+        ("experiment.skip=[{seed: first}]", ["skip.seed", "'first'", "number"]),
+        ("experiment.skip=[{seeds: 1}]", ["skip", "'seeds'", "'seed'"]),
+        ("experiment.include=[{learning_rate: 0.3}]", ["include.learning_rate", "0.3", "grid"]),
     ],
 )
 def test_bad_arms_are_named(tmp_path, setting, words):
@@ -88,6 +93,29 @@ def test_included_arms_match_an_entry_and_skipped_ones_do_too(tmp_path):
     include = "experiment.include=[{noise: '1'}, {noise: ['0', '1'], width: small}]"
     config = load_config(write(tmp_path, EXPERIMENT), [include])
     assert [arm.name for arm in expand_arms(config)] == ["0 / small", "1 / large"]
+
+
+def test_entries_name_learning_rates_and_seeds_of_runs(tmp_path):
+    include = "experiment.include=[{noise: '0', seed: 1}, {noise: '1', learning_rate: [0.1, 0.2]}]"
+    changes = [include, "experiment.skip=[{width: small, learning_rate: 0.1}]"]
+    rates = "experiment.rate_grid=[0.1, 0.2, 0.3]"
+    config = load_config(write(tmp_path, EXPERIMENT), [rates, *changes])
+    assert len(expand_arms(config)) == 4  # each has a run
+    planned = {
+        (noise, width, rate, seed)
+        for noise, width, rate, seed in itertools.product(
+            "01", ["small", "large"], [0.1, 0.2, 0.3], [1, 2]
+        )
+        if is_planned(
+            config.experiment, {"noise": noise, "width": width}, learning_rate=rate, seed=seed
+        )
+    }
+    assert planned == {
+        *itertools.product("0", ["large"], [0.1, 0.2, 0.3], [1]),
+        *itertools.product("0", ["small"], [0.2, 0.3], [1]),
+        *itertools.product("1", ["large"], [0.1, 0.2], [1, 2]),
+        *itertools.product("1", ["small"], [0.2], [1, 2]),
+    }
 
 
 FACTORS = """
