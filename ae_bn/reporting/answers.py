@@ -34,10 +34,11 @@ from ae_bn.reporting.estimates import Summary, estimate, summarize, title
 from ae_bn.reporting.figures import BN_COLORS, GREY, Panel, draw_intervals, paint, save
 from ae_bn.reporting.predictions import FRESH, Prediction, predictions
 from ae_bn.reporting.selection import best_rate, rate_scores, signed
-from ae_bn.reporting.settings import BLOCKS, MASKING, read_blocks, read_references
+from ae_bn.reporting.settings import BLOCKS, HIDDEN, MASKING, read_blocks, read_references
 from ae_bn.study.record import Record
 
-# The levels of masking, and the probability that a word is masked.
+# The levels of a dropout, and the probability that a hidden unit, or a word, is set to 0.
+HIDDENS = {"none": 0.0, "hidden .1": 0.1, "hidden .3": 0.3, "hidden .5": 0.5}
 MASKINGS = {"none": 0.0, "masking .3": 0.3, "masking .5": 0.5, "masking .7": 0.7, "masking .9": 0.9}
 # What codes are for, and the metric that says how good they are.
 PURPOSES = {"classification": "probe_accuracy", "retrieval": "centred_precision"}
@@ -105,9 +106,11 @@ class Answers:
         """
         corpora = [BLOCKS[name].name for name in ("core", "core_other_copy", "core_reuters")]
         masked = (self.runs["about"] == MASKING) & self.runs["name"].isin(corpora)
+        first = (self.runs["about"] == HIDDEN) & (self.runs["name"] == corpora[0])
         figures = {
             "first": draw_first(self.used, titles),
-            "codes": draw_codes(self.runs[masked]),
+            "codes": draw_codes(self.runs[masked], MASKINGS, "masking"),
+            "hidden": draw_codes(self.runs[first], HIDDENS, "dropout of hidden units"),
             "settings": draw_settings(self.used[self.used["pooled"]], shown),
         }
         if "closed_form" in self.tables:
@@ -196,8 +199,8 @@ def draw_first(used: pd.DataFrame, titles: dict[tuple[str, str], str]) -> Figure
     return figure
 
 
-def draw_codes(runs: pd.DataFrame) -> Figure:
-    """Draw the codes' metrics over the masking, a line per placement of BN, a column per setting.
+def draw_codes(runs: pd.DataFrame, levels: dict[str, float], dropout: str) -> Figure:
+    """Draw the codes' metrics over a dropout, a line per placement of BN, a column per setting.
 
     Epoch and learning rate of an arm are those with the best validation value of the row's metric.
 
@@ -205,8 +208,13 @@ def draw_codes(runs: pd.DataFrame) -> Figure:
     ----------
     runs : DataFrame
         Rows of `ae_bn.reporting.settings.read_blocks`.
+    levels : dict of str to float
+        The levels of the dropout that are shown, and their probabilities.
+    dropout : str
+        The name of the dropout.
     """
     grid: list[list[Panel]] = []
+    runs = runs[runs["dropout"].isin(levels)]
     for metric in PURPOSES.values():
         own = OWN_EPOCH[metric]
         grid.append([])
@@ -217,18 +225,19 @@ def draw_codes(runs: pd.DataFrame) -> Figure:
             rows = rows[rows["learning_rate"] == rows["arm"].map(rates)]
             lines = [
                 (
-                    _over_masking(rows[rows["bn"] == bn], "dropout", metric),
+                    _over(levels, rows[rows["bn"] == bn], "dropout", metric),
                     _look(f"BN: {bn}", color),
                 )
                 for bn, color in BN_COLORS.items()
+                if (runs["bn"] == bn).any()
             ]
             grid[-1].append(Panel(setting.replace(", ", ",\n"), title(metric), lines))
-    return paint(grid, "masking", width=2.4, sharex=True)[0]
+    return paint(grid, dropout, width=2.4, sharex=True)[0]
 
 
-def _over_masking(rows: pd.DataFrame, level: str, metric: str) -> pd.DataFrame:
-    """Return means over seeds and ranges of a metric, by the masking that a column names."""
-    points = rows.groupby(rows[level].map(MASKINGS))[metric].agg(mean="mean", low="min", high="max")
+def _over(levels: dict[str, float], rows: pd.DataFrame, level: str, metric: str) -> pd.DataFrame:
+    """Return means over seeds and ranges of a metric, by the dropout that a column names."""
+    points = rows.groupby(rows[level].map(levels))[metric].agg(mean="mean", low="min", high="max")
     return points.rename_axis("x").reset_index()
 
 
@@ -287,10 +296,10 @@ def draw_closed_form(runs: pd.DataFrame, closed_form: pd.DataFrame) -> Figure:
     row = []
     for metric in PURPOSES.values():
         own = network[network["snapshot"] == OWN_EPOCH[metric]]
-        closed = _over_masking(closed_form, "arm", metric)
+        closed = _over(MASKINGS, closed_form, "arm", metric)
         lines = [(closed, _look("closed form, no network", GREY, "--"))]
         for bn, label in (("none", "network without BN"), ("hidden", "network with BN")):
-            points = _over_masking(own[own["bn"] == bn], "dropout", metric)
+            points = _over(MASKINGS, own[own["bn"] == bn], "dropout", metric)
             lines.append((points, _look(label, BN_COLORS[bn])))
         row.append(Panel("", title(metric), lines))
     return paint([row], "masking")[0]

@@ -89,6 +89,11 @@ def _benefits(name: str, dropout: str) -> dict[str, Effect]:
 
 EFFECTS = {
     **_benefits("hidden dropout", HIDDEN),
+    **{
+        f"hidden dropout {rate} {shown}": Effect(HIDDEN, [(bn, f"hidden {rate}")], [(bn, NONE)])
+        for rate in (".1", ".3")
+        for bn, shown in (("none", "without BN"), ("hidden", "with hidden BN"))
+    },
     "hidden dropout beside masking, without BN": Effect(
         HIDDEN, [("none", BOTH)], [("none", MASKING)]
     ),

@@ -12,11 +12,10 @@ import json
 import numpy as np
 import pandas as pd
 
-from ae_bn.reporting.answers import MASKINGS, Answers
+from ae_bn.reporting.answers import HIDDENS, MASKINGS, Answers
 from ae_bn.reporting.effects import BOTH, PATH_METRICS, as_used, at_chosen_rates
 from ae_bn.reporting.estimates import MARGINS, estimate, title
 from ae_bn.reporting.figures import BN_COLORS
-from ae_bn.reporting.settings import HIDDEN
 
 # The epochs that are shown of a path, and the last one.
 EPOCHS = [1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 113]
@@ -29,7 +28,7 @@ EPOCH_TITLES = {
 }
 TITLES = {metric: title(metric) for metric in MARGINS}
 NO_DROPOUT = "no dropout"
-LEVELS = [NO_DROPOUT, *list(MASKINGS)[1:], "hidden .1", "hidden .3", HIDDEN, BOTH]
+LEVELS = [NO_DROPOUT, *list(MASKINGS)[1:], *list(HIDDENS)[1:], BOTH]
 # On a narrow screen panels stand below each other.
 SCRIPT = """
 const room = document.getElementById("figures").clientWidth;

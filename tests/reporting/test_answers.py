@@ -57,7 +57,8 @@ def test_figures_show_the_numbers(found):
     for axis in first.axes:
         assert [line.get_color() for line in axis.lines] == ["#0072B2", "#000000"]
         assert {text.get_text() for text in axis.texts} == {"with BN", "without BN"}
-    codes = answers.draw_codes(found.runs[found.runs["about"] != HIDDEN])
+    masked = found.runs[found.runs["about"] != HIDDEN]
+    codes = answers.draw_codes(masked, answers.MASKINGS, "masking")
     hidden = codes.axes[0].containers[1]
     assert hidden.get_label() == "BN: hidden"
     assert hidden[0].get_ydata() == pytest.approx([0.6, 0.7], abs=1e-3)
