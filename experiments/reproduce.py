@@ -74,7 +74,7 @@ def parse_arguments(arguments):
 
 def slice_of(names: list[str], out: Path, changes: list[str]) -> list[Run]:
     """Return the runs of published experiments that are trained again, each once."""
-    few = [f"experiment.rate_grid=[{RATE}]", "experiment.references=[]"]
+    few = [f"experiment.rate_grid=[{RATE}]", "experiment.include=[]", "experiment.references=[]"]
     runs = {}
     for name in names:
         dropouts = {NONE, BLOCKS[name].about}

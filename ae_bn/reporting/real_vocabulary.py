@@ -15,7 +15,7 @@ WORDS, MASKING = "10,000", "masking .9"
 RATES = {"48": 0.0005, "128": 0.001}  # by the number of units
 REFERENCES = {  # by the name that is shown: its arm and number of words
     "raw TF-IDF": ("raw TF-IDF", WORDS),
-    "raw TF-IDF, all words": ("raw TF-IDF", "all"),
+    "raw TF-IDF, all words": ("raw TF-IDF, all words", WORDS),
     "truncated SVD, tuned": ("truncated SVD, tuned", WORDS),
     "linear denoiser, tuned": ("linear denoiser, tuned", WORDS),
     "word vectors, tuned": ("word vectors, tuned", WORDS),
