@@ -100,16 +100,22 @@ def alike(runs_in_numpy, monkeypatch):
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory, folder):
-    """Return a config file, and the results of its sweep that nothing disturbed."""
+    """Return a config file of eight runs."""
     from conftest import SMALL
 
-    directory = tmp_path_factory.mktemp("small")
-    path = directory / "small.yaml"
+    path = tmp_path_factory.mktemp("small") / "small.yaml"
     settings = f"data: {{source: folder, folder: {folder}, validation_fraction: .2}}\n{SMALL}"
     settings = settings.replace("seeds: 3", "seeds: 2").split("    dropout:")[0]  # fewer runs
     path.write_text(f"{settings}{NO_FIGURES}")
-    finish(start("--config", path, "--jobs", 2, "--out", directory / "out", "--set", *SLOWER))
-    return path, results(directory / "out")
+    return path
+
+
+@pytest.fixture(scope="session")
+def expected(small):
+    """Return the results of its sweep, `SLOWER`, that nothing disturbed."""
+    out = small.parent / "out"
+    finish(start("--config", small, "--jobs", 2, "--out", out, "--set", *SLOWER))
+    return results(out)
 
 
 @pytest.fixture
@@ -283,17 +289,16 @@ def test_a_corpus_is_prepared_again_where_it_is_missing_and_must_be_the_same(one
     assert "another corpus" in results_table([other]).iloc[0]["reason"]
 
 
-def test_a_failing_run_does_not_stop_the_others(config_file, tmp_path, capsys):
+def test_a_failing_run_does_not_stop_the_others(small, tmp_path, capsys):
     """What stands in one run's way: a folder where its metrics should be."""
-    config = load_config(config_file)
     out = tmp_path / "out"
-    runs = plan_runs(config, [1, 2], out)
+    runs = plan_runs(load_config(small), [1, 2], out)
     blocked = runs[-1].directory / "metrics.json"
     (blocked / "x").mkdir(parents=True)
-    command = ["--config", str(config_file), "--seeds", "2", "--jobs", "1", "--out", str(out)]
+    command = ["--config", str(small), "--seeds", "2", "--jobs", "1", "--out", str(out)]
     assert run.main(command) == 1
     output = "".join(capsys.readouterr())
-    assert "1 of 12 runs failed" in output and "Traceback" not in output
+    assert "1 of 8 runs failed" in output and "Traceback" not in output
     table = pd.read_csv(out / "small" / "results.csv")
     assert list(table["status"]).count("failed") == 1
     assert "1, 1 failed" in (out / "small" / "table.md").read_text()
@@ -301,7 +306,7 @@ def test_a_failing_run_does_not_stop_the_others(config_file, tmp_path, capsys):
     (blocked / "x").rmdir()
     blocked.rmdir()
     assert run.main(command) == 0
-    assert "11 of 12 runs are finished already" in capsys.readouterr().out
+    assert "7 of 8 runs are finished already" in capsys.readouterr().out
     assert "failed" not in (out / "small" / "table.md").read_text()
 
 
@@ -328,9 +333,9 @@ def test_a_directory_that_cannot_be_written_is_one_line(config_file, tmp_path):
         run.main(["--config", str(config_file), "--out", str(tmp_path / "out")])
 
 
-def test_altered_results_table_is_written_anew(tmp_path, config_file):
+def test_altered_results_table_is_written_anew(tmp_path, small):
     out = tmp_path / "out"
-    command = ["--config", str(config_file), "--seeds", "1", "--out", str(out), "--jobs", "1"]
+    command = ["--config", str(small), "--seeds", "1", "--out", str(out), "--jobs", "1"]
     assert run.main(command) == 0
     written = (out / "small" / "results.csv").read_bytes()
     damage_byte(out / "small" / "results.csv")
@@ -363,10 +368,9 @@ def test_a_run_of_another_process_is_waited_for(one, monkeypatch):
 
 
 @pytest.mark.long
-def test_an_interrupted_sweep_stops_soon_and_goes_on(small, tmp_path):
+def test_an_interrupted_sweep_stops_soon_and_goes_on(small, expected, tmp_path):
     """Once by Ctrl-C, once by SIGTERM."""
-    config, expected = small
-    command = ["--config", config, "--jobs", 2, "--out", tmp_path, "--set", *SLOWER]
+    command = ["--config", small, "--jobs", 2, "--out", tmp_path, "--set", *SLOWER]
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         old = checkpoints(tmp_path)
         process = start(*command)
@@ -392,9 +396,8 @@ def checkpoints(out) -> set:
 
 
 @pytest.mark.long
-def test_two_sweeps_share_the_work(small, tmp_path):
-    config, expected = small
-    command = ["--config", config, "--jobs", 1, "--out", tmp_path, "--set", *SLOWER]
+def test_two_sweeps_share_the_work(small, expected, tmp_path):
+    command = ["--config", small, "--jobs", 1, "--out", tmp_path, "--set", *SLOWER]
     pair = [start(*command), start(*command)]
     outputs = [finish(process) for process in pair]
     assert results(tmp_path) == expected
@@ -433,10 +436,9 @@ def kill_during(command, out, kills, expected, seed=0):
 
 
 @pytest.mark.long
-def test_a_worker_that_always_dies_fails_its_run_only(small, tmp_path, monkeypatch):
+def test_a_worker_that_always_dies_fails_its_run_only(small, expected, tmp_path, monkeypatch):
     """The runs that died with it and were done again have the same numbers."""
-    config, expected = small
-    runs = plan_runs(load_config(config, SLOWER), [1], tmp_path)
+    runs = plan_runs(load_config(small, SLOWER), [1], tmp_path)
     poison = runs[0].directory
     monkeypatch.setattr("ae_bn.study.sweep.attempt", Poisoned(str(poison)))
     sweep(runs, 1)
@@ -454,8 +456,7 @@ def test_a_worker_that_always_dies_fails_its_run_only(small, tmp_path, monkeypat
 
 
 def test_without_worker_processes_the_runs_are_done_here(small, tmp_path, monkeypatch, capsys):
-    config, _ = small
-    runs = plan_runs(load_config(config), [1], tmp_path)
+    runs = plan_runs(load_config(small), [1], tmp_path)
     poisoned = Failing(str(runs[1].directory))
 
     def refuse():
@@ -509,9 +510,11 @@ def test_a_cluster_that_is_not_there(config_file, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(small):
+def trained(small, runs_in_numpy, tmp_path_factory):
     """Return the directory of a run that has a model."""
-    return next((small[0].parent / "out" / "runs").glob("*/model.safetensors")).parent
+    run = plan_runs(load_config(small), [1], tmp_path_factory.mktemp("trained"))[-1]
+    assert attempt(run) == "done" and run.finished
+    return run.directory
 
 
 def shell(command, *arguments, cwd, **environment):
@@ -596,7 +599,7 @@ def test_names_that_no_encoding_holds(small, trained, tmp_path):
             file.write("ax bx common words")
     command = '"$0" "$1"/run.py --config "$2" --seeds 1 --jobs 1 --out $\'o\\xe9\' --set '
     command += "data.source=folder data.folder=$'caf\\xe9' 'experiment.compare={}'"
-    done = shell(command, small[0], cwd=tmp_path, PYTHONIOENCODING="ascii")
+    done = shell(command, small, cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     table = Path(os.fsdecode(os.fsencode(tmp_path) + b"/o\xe9")) / "small" / "table.md"
     assert "caf\ufffd" in table.read_text(encoding="utf-8")
@@ -604,12 +607,12 @@ def test_names_that_no_encoding_holds(small, trained, tmp_path):
 
 def test_without_docstrings_one_line(small, tmp_path):
     command = '"$0" -OO "$1"/run.py --config "$2" --dry-run'
-    done = shell(command, small[0], cwd=tmp_path)
+    done = shell(command, small, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith(b"error: Python runs with -OO")
 
 
 def test_results_are_not_written_among_the_documents(small, tmp_path):
-    config = ["--config", str(small[0]), "--dry-run", "--out"]
+    config = ["--config", str(small), "--dry-run", "--out"]
     texts = tmp_path / "texts"
     folder = ["--set", "data.source=folder", f"data.folder={texts}"]
     for out in (texts, texts / "more" / "out"):
@@ -633,15 +636,13 @@ def test_results_are_not_written_among_the_documents(small, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("where", [[], ["--cluster", "local"]], ids=["loky", "dask"])
-def test_fifty_kills(where, small, tmp_path):
-    config, expected = small
-    command = ["--config", config, "--jobs", 2, *where, "--set", *SLOWER]
+def test_fifty_kills(where, small, expected, tmp_path):
+    command = ["--config", small, "--jobs", 2, *where, "--set", *SLOWER]
     kill_during(command, tmp_path, 50, expected, seed=1)
 
 
 @pytest.mark.long
-def test_a_real_cluster_that_loses_a_worker(small, tmp_path):
-    config, expected = small
+def test_a_real_cluster_that_loses_a_worker(small, expected, tmp_path):
     scheduler_file = tmp_path / "scheduler.json"
 
     def launch(kind, *arguments):
@@ -657,7 +658,7 @@ def test_a_real_cluster_that_loses_a_worker(small, tmp_path):
             started.append(launch("worker", *one_thread, *place))
         address = json.loads(scheduler_file.read_text())["address"]
         out = tmp_path / "out"
-        process = start("--config", config, "--cluster", address, "--out", out, "--set", *SLOWER)
+        process = start("--config", small, "--cluster", address, "--out", out, "--set", *SLOWER)
         wait_for(lambda: len(list(out.glob("runs/*/metrics.json"))) > 7)
         started[1].kill()
         assert not (out / "small" / "results.csv").exists()
@@ -670,14 +671,13 @@ def test_a_real_cluster_that_loses_a_worker(small, tmp_path):
 
 
 @pytest.mark.long
-def test_a_disk_that_is_full_for_real(small, tmp_path):
+def test_a_disk_that_is_full_for_real(small, expected, tmp_path):
     """No file may be longer than a limit: runs that write longer ones fail, no number is wrong."""
-    config, expected = small
 
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 
-    command = ["--config", config, "--jobs", 2, "--out", tmp_path, "--set", *SLOWER]
+    command = ["--config", small, "--jobs", 2, "--out", tmp_path, "--set", *SLOWER]
     output = finish(start(*command, preexec_fn=limit), code=1)  # Theano itself has much to say
     assert "12 runs, such as" in output
     assert "cannot write checkpoint.safetensors: File too large" in output
