@@ -5,7 +5,8 @@
 The program trains a network for each loss, with BN and without, with no dropout, masking .5 and
 hidden dropout .5.  At the lowest validation loss it measures the *dimensions* of the training
 documents' codes: (sum of l)^2 / sum of l^2, of the eigenvalues l of their covariance.  It is the
-number of units if they are uncorrelated with equal variance, and 1 if all are proportional.
+number of units if they are uncorrelated with equal variance, and 1 if all are proportional.  The
+same is measured of the *outputs*, before the sigmoid: many units can carry the same few directions.
 
 It writes ``results/code_dimensions/results.csv``.
 """
@@ -43,10 +44,21 @@ def parse_arguments(arguments):
     return options
 
 
-def dimensions(codes: np.ndarray) -> float:
-    """Return the participation ratio of the covariance's eigenvalues of codes, (n, n_units)."""
+def dimensions(codes: np.ndarray, W: np.ndarray | None = None) -> float:
+    """Return the participation ratio of the covariance's eigenvalues, of codes or of codes W.
+
+    Parameters
+    ----------
+    codes : ndarray, (n, n_units)
+        The codes C.
+    W : ndarray, (n_units, n_words), optional
+        With it, the eigenvalues are those of the covariance of C W, which are those of
+        cov(C) W W^T except zeros.
+    """
     covariance = np.cov(codes.T.astype(np.float64))
-    return float(np.trace(covariance) ** 2 / np.sum(covariance**2))
+    if W is not None:
+        covariance = covariance @ (W.astype(np.float64) @ W.T)
+    return float(np.trace(covariance) ** 2 / np.trace(covariance @ covariance))
 
 
 def measure(loss: str, seed: int, bn: str, dropout: str) -> dict:
@@ -64,9 +76,11 @@ def measure(loss: str, seed: int, bn: str, dropout: str) -> dict:
         autoencoder.initialize(X, stream, rate, probabilities)
         fit(autoencoder, X, X_valid, config.training, stream.order)
         codes = autoencoder.encode(X)
+        W = autoencoder.get_state()["layer2.W"]
         metrics = prepared.meter(codes, autoencoder.encode(X_valid))
     arm = {"loss": loss, "seed": seed, "bn": bn, "dropout": dropout}
-    return {**arm, "dimensions": dimensions(codes), **metrics}
+    measured = {"dimensions": dimensions(codes), "output_dimensions": dimensions(codes, W)}
+    return {**arm, **measured, **metrics}
 
 
 def main(arguments: list[str]) -> None:

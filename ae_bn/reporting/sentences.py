@@ -320,14 +320,15 @@ class AnswerNumbers(Sentences):
     def test_documents(self, name: str, setting: str, documents: int) -> str:
         """Return what the sample of test documents adds to the interval of an effect on accuracy.
 
-        The standard error of an accuracy is binomial.  That of a difference is at most the root of
-        2 larger: the errors of two arms on the same documents are correlated.
+        The standard error of an accuracy is binomial.  That of a difference of n arms is at most the
+        root of n larger: the errors of arms on the same documents are correlated.
         """
         found = estimate(self._rows(name, "probe_accuracy", {}))
-        share = find(self.effects, name, "probe_accuracy", {"setting": setting})["plus"].mean()
+        plus, minus = len(EFFECTS[name].plus), len(EFFECTS[name].minus)
+        share = find(self.effects, name, "probe_accuracy", {"setting": setting})["plus"].mean() / plus
         error = np.sqrt(share * (1 - share) / documents)
         half = (found.high - found.low) / 2
-        wider = np.hypot(half, NORMAL * np.sqrt(2) * error)
+        wider = np.hypot(half, NORMAL * np.sqrt(plus + minus) * error)
         return f"{error:.3f}, and the interval of {half:.3f} on either side would be {wider:.3f}"
 
     def answers_table(self, rows: list) -> str:

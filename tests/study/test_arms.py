@@ -11,6 +11,7 @@ import pytest
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
 from ae_bn.study.arms import contrasts, expand_arms, is_planned
+from ae_bn.study.plan import plan_runs
 from ae_bn.study.record import Record
 from ae_bn.study.results import recorded_table
 
@@ -182,6 +183,15 @@ RESULTS = [p for p in sorted(ROOT.glob("configs/*.yaml")) if (ROOT / "results" /
 @pytest.fixture(scope="module")
 def record():
     return Record(ROOT / "results" / "record")
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_every_run_of_a_config_is_published(path, record):
+    config = load_config(path)
+    first = config.training.seed
+    seeds = range(first, first + config.experiment.seeds)
+    runs = plan_runs(config, seeds, ROOT / "results", record, reading=False)
+    assert [run.arm for run in runs if run.identity not in record.lines] == []
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
