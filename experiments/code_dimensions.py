@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
     options = parse_arguments(arguments)
     FOLDER.mkdir(parents=True, exist_ok=True)
     found = []
-    for arm in itertools.product(RATES, range(1, options.seeds + 1), BN, DROPOUT):
+    for arm in itertools.product(RATES, range(1, options.seeds + 1), ["none", "hidden"], DROPOUT):
         found.append(measure(*arm))
         print(*found[-1].values(), sep=", ", flush=True)
         with atomic_write(FOLDER / "results.csv") as file:
