@@ -18,7 +18,7 @@ from ae_bn.reporting.estimates import MARGINS, estimate, title
 from ae_bn.reporting.figures import BN_COLORS
 
 # The epochs that are shown of a path, and the last one.
-EPOCHS = [1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 113]
+EPOCHS = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89]
 TICKS = [1, 3, 10, 30, 100]
 EPOCH_TITLES = {
     "loss": "lowest validation loss",
@@ -111,7 +111,7 @@ def _data(table: pd.DataFrame) -> tuple[dict, list]:
             restore.append(
                 {"calculate": f"{json.dumps(list(names))}[datum.{column}]", "as": column}
             )
-    values = table.to_csv(index=False, float_format="%.4g")
+    values = table.to_csv(index=False, float_format="%.3g")
     return {"values": values, "format": {"type": "csv", "parse": "auto"}}, restore
 
 

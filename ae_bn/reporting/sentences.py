@@ -320,12 +320,13 @@ class AnswerNumbers(Sentences):
     def test_documents(self, name: str, setting: str, documents: int) -> str:
         """Return what the sample of test documents adds to the interval of an effect on accuracy.
 
-        The standard error of an accuracy is binomial.  That of a difference of n arms is at most the
-        root of n larger: the errors of arms on the same documents are correlated.
+        The standard error of an accuracy is binomial.  That of a difference of n arms is at most
+        the root of n larger: the errors of arms on the same documents are correlated.
         """
         found = estimate(self._rows(name, "probe_accuracy", {}))
         plus, minus = len(EFFECTS[name].plus), len(EFFECTS[name].minus)
-        share = find(self.effects, name, "probe_accuracy", {"setting": setting})["plus"].mean() / plus
+        sums = find(self.effects, name, "probe_accuracy", {"setting": setting})["plus"]
+        share = sums.mean() / plus
         error = np.sqrt(share * (1 - share) / documents)
         half = (found.high - found.low) / 2
         wider = np.hypot(half, NORMAL * np.sqrt(plus + minus) * error)
