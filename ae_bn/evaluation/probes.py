@@ -36,11 +36,18 @@ def measured(parts: Mapping[str, Callable[[], object]]) -> dict:
     -------
     dict
         The metrics by name, and a text ``reason`` if some of them failed.
+
+    Raises
+    ------
+    OSError
+        If the machine is at fault, such as a full disk: the run can be done again.
     """
     metrics: dict[str, object] = {}
     for name, function in parts.items():
         try:
             value = function()
+        except OSError:
+            raise
         except Exception as error:  # of any kind: the other metrics and the run must survive it
             metrics = merged(metrics, {"reason": f"{name} could not be measured ({error!r:.200})"})
         else:

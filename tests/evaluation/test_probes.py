@@ -49,6 +49,14 @@ def test_a_metric_that_fails_costs_no_other():
     assert both == {**metrics, "test_loss": 1.0, "reason": "x; y"}
 
 
+def test_a_full_disk_fails_the_run():
+    def fail():
+        raise OSError("File too large")
+
+    with pytest.raises(OSError, match="too large"):
+        evaluation.measured({"a": fail})
+
+
 def test_softmax_probe_on_separable_codes():
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=6000)
