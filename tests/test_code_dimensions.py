@@ -10,10 +10,7 @@ from code_dimensions import dimensions
 def test_dimensions_are_those_of_the_eigenvalues():
     rng = np.random.default_rng(0)
     codes, W = rng.normal(size=(50, 4)), rng.normal(size=(4, 30))
-    for values, found in (
-        (codes, dimensions(codes)),
-        (codes @ W, dimensions(codes, W)),
-    ):
+    for values, found in ((codes, dimensions(codes)), (codes @ W, dimensions(codes, W))):
         eigenvalues = np.linalg.eigvalsh(np.cov(values.T))
         assert found == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
 

@@ -679,6 +679,6 @@ def test_a_disk_that_is_full_for_real(small, expected, tmp_path):
 
     command = ["--config", small, "--jobs", 2, "--out", tmp_path, "--set", *SLOWER]
     output = finish(start(*command, preexec_fn=limit), code=1)  # Theano itself has much to say
-    assert "4 runs, such as" in output and "File too large" in output
+    assert "8 of 8 runs failed" in output and "File too large" in output
     finish(start(*command))
     assert results(tmp_path) == expected

@@ -46,7 +46,7 @@ def measured(parts: Mapping[str, Callable[[], object]]) -> dict:
     for name, function in parts.items():
         try:
             value = function()
-        except OSError:
+        except OSError:  # of the machine, not of the codes
             raise
         except Exception as error:  # of any kind: the other metrics and the run must survive it
             metrics = merged(metrics, {"reason": f"{name} could not be measured ({error!r:.200})"})
