@@ -8,8 +8,8 @@ seeds, the mean over m = 5 fresh seeds was predicted to lie in
     x +- t(k) s sqrt(1/n + 1/m),
 
 an interval that holds it with probability .95 if all seeds are drawn alike.  Two or three seeds
-give no reliable deviation, so s pools all effects on the metric: s^2 is the sum of squares around
-their means, divided by its k degrees of freedom.
+give no reliable deviation, so s pools all effects on the metric in a corpus: s^2 is the sum of
+squares around their means, divided by its k degrees of freedom.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ FRESH = "fresh_seeds"  # the experiment
 class Prediction(NamedTuple):
     """An effect with one loss: predicted from earlier seeds, and seen on fresh ones."""
 
+    corpus: str
     effect: str
     dropout: str  # that all its arms share, or an empty string
     loss: str
@@ -50,15 +51,19 @@ def predictions(written: Path, fresh: pd.DataFrame) -> list[Prediction]:
     Parameters
     ----------
     written : Path
-        The predictions: a CSV with the columns ``effect``, ``dropout``, ``loss``, ``metric``,
-        ``seeds``, ``mean``, ``low`` and ``high``.
+        The predictions: a CSV with the columns ``corpus``, ``effect``, ``dropout``, ``loss``,
+        ``metric``, ``seeds``, ``mean``, ``low`` and ``high``.
     fresh : DataFrame
         The runs of the experiment `FRESH`.  Seeds that lack an arm are left out.
     """
     fresh = fresh.assign(log_loss=100 * np.log(fresh["test_loss"]))
     found = []
     for row in pd.read_csv(written, keep_default_na=False).to_dict("records"):
-        rows = fresh[fresh["loss"].eq(row["loss"]) & fresh["snapshot"].eq(OWN_EPOCH[row["metric"]])]
+        rows = fresh[
+            fresh["corpus"].eq(row["corpus"])
+            & fresh["loss"].eq(row["loss"])
+            & fresh["snapshot"].eq(OWN_EPOCH[row["metric"]])
+        ]
         table = rows.pivot(index="seed", columns=["bn", "dropout"], values=row["metric"])
         value = signed_sum(table, *EFFECTS[row["effect"]].arms(row["dropout"]))
         found.append(Prediction(**row, fresh=value.dropna().to_numpy()))

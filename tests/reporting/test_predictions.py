@@ -19,6 +19,7 @@ def fresh(seeds):
             for dropout in ("none", "masking .5"):
                 value = 0.1 * seed * ((bn, dropout) == ("hidden", "none"))
                 arm = {"bn": bn, "dropout": dropout, "seed": seed, "loss": "squared error"}
+                arm["corpus"] = "one"
                 arm.update(probe_accuracy=value, test_loss=np.exp(value))
                 rows += [{**arm, "snapshot": name} for name in ("loss", "accuracy", "precision")]
     return pd.DataFrame(rows)
@@ -26,11 +27,11 @@ def fresh(seeds):
 
 @pytest.fixture
 def written(tmp_path):
-    columns = ["effect", "dropout", "loss", "metric", "seeds", "mean", "low", "high"]
+    columns = ["corpus", "effect", "dropout", "loss", "metric", "seeds", "mean", "low", "high"]
     rows = [
-        ["BN instead of masking", "", "squared error", "probe_accuracy", 3, 0.4, 0.4, 0.5],
-        ["BN instead of masking", "", "squared error", "probe_accuracy", 3, 0.4, 0.3, 0.4],
-        ["output BN with hidden BN", "none", "squared error", "log_loss", 3, -45, -46, -44],
+        ["one", "BN instead of masking", "", "squared error", "probe_accuracy", 3, 0.4, 0.4, 0.5],
+        ["one", "BN instead of masking", "", "squared error", "probe_accuracy", 3, 0.4, 0.3, 0.4],
+        ["one", "output BN with hidden BN", "none", "squared error", "log_loss", 3, -45, -46, -44],
     ]
     path = tmp_path / "predictions.csv"
     pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
@@ -44,6 +45,17 @@ def test_a_prediction_holds_if_the_mean_of_fresh_seeds_is_between_its_limits(wri
     assert [one.holds for one in found] == [True, False, True]
 
 
+def test_each_corpus_has_its_own_predictions(written):
+    more = pd.read_csv(written, keep_default_na=False).assign(corpus="other", low=0.8, high=1)
+    pd.concat([pd.read_csv(written, keep_default_na=False), more]).to_csv(written, index=False)
+    twice = fresh([4, 5]).assign(corpus="other")
+    twice["probe_accuracy"] *= 2
+    found = predictions(written, pd.concat([fresh([4, 5]), twice]))
+    assert [one.corpus for one in found] == ["one"] * 3 + ["other"] * 3
+    np.testing.assert_allclose(found[0].fresh, [0.4, 0.5])
+    np.testing.assert_allclose(found[3].fresh, [0.8, 1.0])
+
+
 def test_a_seed_that_lacks_an_arm_is_left_out(written):
     rows = fresh([4, 5])
     lacks = rows["seed"].eq(5) & rows["bn"].eq("hidden + output")
@@ -54,7 +66,8 @@ def test_a_seed_that_lacks_an_arm_is_left_out(written):
 def test_the_predictions_are_those_of_the_page_that_was_written_before():
     page = (ROOT / "docs" / "estimands.md").read_text()
     table = pd.read_csv(ROOT / "results/fresh_seeds/predictions.csv", keep_default_na=False)
-    assert len(table) == 26
+    assert list(table["corpus"].value_counts()) == [26, 26, 26]
+    table = table[table["corpus"] == "20 Newsgroups"]
     for row in table.itertuples():
         digits = 1 if row.metric == "log_loss" else 3
         low, high = (f"{value:+.{digits}f}" for value in (row.low, row.high))
