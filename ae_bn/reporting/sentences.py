@@ -363,10 +363,12 @@ class AnswerNumbers(Sentences):
         header = ["setting", "seeds", *(f"{name}: {title(metric)}" for name, metric in keys)]
         return markdown(header, rows)
 
-    def predictions_table(self) -> str:
-        """Return the table of all predictions for fresh seeds."""
+    def predictions_table(self, corpus: str) -> str:
+        """Return the table of all predictions for fresh seeds on a corpus."""
         rows = []
         for one in self.predictions:
+            if one.corpus != corpus:
+                continue
             dropout = one.dropout.replace("none", "no masking")
             low, high, mean = (number(v, one.metric) for v in (one.low, one.high, one.fresh.mean()))
             rows.append(
