@@ -46,7 +46,7 @@ class Prediction(NamedTuple):
 
 
 def predictions(written: Path, fresh: pd.DataFrame) -> list[Prediction]:
-    """Return the written predictions, and what the fresh seeds gave.
+    """Return the written predictions whose arms were trained, and what the fresh seeds gave.
 
     Parameters
     ----------
@@ -65,6 +65,8 @@ def predictions(written: Path, fresh: pd.DataFrame) -> list[Prediction]:
             & fresh["snapshot"].eq(OWN_EPOCH[row["metric"]])
         ]
         table = rows.pivot(index="seed", columns=["bn", "dropout"], values=row["metric"])
-        value = signed_sum(table, *EFFECTS[row["effect"]].arms(row["dropout"]))
-        found.append(Prediction(**row, fresh=value.dropna().to_numpy()))
+        plus, minus = EFFECTS[row["effect"]].arms(row["dropout"])
+        if {*plus, *minus} <= set(table):
+            value = signed_sum(table, plus, minus)
+            found.append(Prediction(**row, fresh=value.dropna().to_numpy()))
     return found

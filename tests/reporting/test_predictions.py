@@ -54,6 +54,7 @@ def test_each_corpus_has_its_own_predictions(written):
     assert [one.corpus for one in found] == ["one"] * 3 + ["other"] * 3
     np.testing.assert_allclose(found[0].fresh, [0.4, 0.5])
     np.testing.assert_allclose(found[3].fresh, [0.8, 1.0])
+    assert len(predictions(written, fresh([4, 5]))) == 3  # the other corpus was not trained
 
 
 def test_a_seed_that_lacks_an_arm_is_left_out(written):
