@@ -16,6 +16,7 @@ TF-IDF itself is in the table as a baseline, but it is not chosen, because its r
 from __future__ import annotations
 
 import time
+from collections import Counter
 from numbers import Integral
 from typing import Any, Iterable, NamedTuple
 
@@ -42,6 +43,7 @@ from ae_bn.randomness import streams
 HELD_OUT = 0.2  # share of the documents
 MOST_HELD_OUT = 2000
 FEWEST_DOCUMENTS = 50
+FEWEST_LABELLED = 10  # documents of each of two labels, so that every part has both
 FEWEST_HALVED = 5  # held-out documents that have two words, which two halves need
 NEAREST = 0.1  # share of the second halves among which a first half has to find its own
 EPOCHS = 60  # of an autoencoder that starts from random weights, at most
@@ -149,8 +151,6 @@ class Comparison:
         self._labels = None
         if labels is not None:
             numbers = _label_numbers(labels, n)
-            if np.ptp(numbers[fit]) == 0:
-                raise UserError("labels: all documents have one label: leave the labels out")
             self._labels = numbers[fit], numbers[held_out]
         self.vectoriser = vectoriser
         self.X = fitted_rows(self.vectoriser, _rows(documents, fit))
@@ -161,7 +161,14 @@ class Comparison:
                 f"{self._halves[0].shape[0]} held-out documents have two words of the vocabulary: "
                 "give longer or more documents, or labels"
             )
-        self._probe = rng.random(len(fit)) < 0.9  # the others choose the strength of the probe
+        draws = rng.random(len(fit))
+        self._probe = draws < min(0.9, draws.max())  # the others choose the strength of the probe
+
+    def units(self, n_components: int) -> int:
+        """Return the number of units of every code, see `choose`."""
+        _check_whole(1, n_components=n_components)
+        held_out = max(1, round(load_config().data.validation_fraction * self.X.shape[0]))
+        return int(min(n_components, self.X.shape[0] - held_out, self.X.shape[1]))
 
     def candidates(self, n_components: int, seed: int) -> dict:
         """Return the transformers to compare, by name and not fitted.
@@ -171,9 +178,7 @@ class Comparison:
         n_components, seed
             See `choose`.
         """
-        _check_whole(1, n_components=n_components)
-        held_out = max(1, round(load_config().data.validation_fraction * self.X.shape[0]))
-        k = int(min(n_components, self.X.shape[0] - held_out, self.X.shape[1]))
+        k = self.units(n_components)
         monitor = "loss" if self._labels is None else "precision"
 
         def autoencoder(**parameters):
@@ -407,12 +412,22 @@ def _label_numbers(labels, n: int) -> np.ndarray:
     if len(labels) != n:
         raise UserError(f"{len(labels)} labels for {n} documents: give one for each")
     for number, label in enumerate(labels):
-        if label is None or label != label:
+        if label is None or label is pd.NA or label != label:
             raise UserError(f"labels[{number}] is missing: give a label for each document")
-    names, numbers = index_labels(list(map(str, labels)), n)
-    if len(names) > n / 2:
-        raise UserError(
-            f"labels: {len(names)} different ones for {n} documents: give labels that documents "
-            "share, or leave the labels out"
-        )
-    return numbers
+    labels = list(map(str, labels))
+    problem = problem_of(labels)
+    if problem:
+        raise UserError(f"labels: {problem}: give others, or leave the labels out")
+    return index_labels(labels, n)[1]
+
+
+def problem_of(labels: list[str]) -> str:
+    """Return why labels cannot choose among candidates, or an empty string if they can."""
+    counts = sorted(Counter(labels).values(), reverse=True)
+    if len(counts) == 1:
+        return "all documents have one label"
+    if len(counts) > len(labels) / 2:
+        return f"{len(counts)} different ones for {len(labels)} documents"
+    if counts[1] < FEWEST_LABELLED:
+        return f"fewer than two of them have {FEWEST_LABELLED} documents"
+    return ""

@@ -465,6 +465,14 @@ class ExperimentConfig(Section):
             raise ValueError(f"results have a folder {name} of their own; choose another name")
         return name
 
+    @field_validator("rate_grid")
+    @classmethod
+    def _check_rates(cls, rates):
+        for number, rate in enumerate(rates):
+            if rate in rates[:number]:
+                raise ValueError(f"{rate:g} is listed twice; leave one out")
+        return rates
+
     @field_validator("factors")
     @classmethod
     def _check_names(cls, factors):

@@ -30,7 +30,7 @@ from ae_bn.config import unpickled
 from ae_bn.data.words import checked_texts, unreachable
 from ae_bn.errors import UserError
 from ae_bn.model.layers import LayerPlan, plan_layers
-from ae_bn.model.model_file import Model, model_path, read_model, training_corpus
+from ae_bn.model.model_file import COUNTS, Model, model_path, read_model, training_corpus
 from ae_bn.neighbours import Neighbours, Similar, beginning, codes_path
 
 
@@ -98,7 +98,7 @@ class Encoder:
     @property
     def unreachable(self) -> list[str]:
         """Words of the vocabulary that `transform` finds in no text; only a matrix has such."""
-        from_matrix = self.config.data.source == "matrix"
+        from_matrix = self.config.data.source == "matrix" or self._model.source == COUNTS
         return unreachable(self.words, self.token_pattern) if from_matrix else []
 
     def __reduce__(self):  # layers have functions, which cannot be pickled

@@ -560,6 +560,8 @@ class BatchNormAutoencoder(Transformer):
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(2**31)
+        if seed < 0:
+            raise UserError(f"random_state={seed}: give a whole number from 0")
         return streams(int(seed) + number)
 
     def _documents(self, X, reset=False, least=1):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
@@ -16,8 +14,8 @@ from ae_bn.data.words import split_words
 from ae_bn.denoiser import LinearDenoiser
 from ae_bn.errors import UserError
 from ae_bn.estimator import BatchNormAutoencoder
-from ae_bn.files import fingerprint
-from ae_bn.model.model_file import Vocabulary, write_linear, write_model
+from ae_bn.files import fingerprint, user_path
+from ae_bn.model.model_file import COUNTS, TEXTS, Vocabulary, write_linear, write_model
 
 # The options of a vectoriser that a file can hold, with the values that it can hold.  The options
 # in `FREE` only decide the vocabulary and the idf, which are in the file, or the dtype.
@@ -66,14 +64,13 @@ def save_model(pipeline: Pipeline, path) -> None:
     vectoriser, model = steps
     check_is_fitted(vectoriser)
     words = vectoriser.get_feature_names_out().tolist()
-    if isinstance(vectoriser, CountWeights):
-        data = {"data.input": vectoriser.kind}
-    else:
-        data = _settings(vectoriser)
+    of_counts = isinstance(vectoriser, CountWeights)
+    data = {"data.input": vectoriser.kind} if of_counts else _settings(vectoriser)
+    source = COUNTS if of_counts else TEXTS
     idf = np.asarray(getattr(vectoriser, "idf_", np.ones(len(words))), float)
-    vocabulary = Vocabulary(words, idf, "texts", fingerprint([words, idf.tolist()]))
+    vocabulary = Vocabulary(words, idf, source, fingerprint([words, idf.tolist()]))
     data["data.vocabulary_size"] = len(words)
-    path = Path(path)
+    path = user_path(path)
     if isinstance(model, BatchNormAutoencoder):
         check_is_fitted(model)
         write_model(path, model.parameters_, model._fitted.replace(data), vocabulary)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -188,6 +190,9 @@ class TopicAutoencoder(BatchNormAutoencoder):
             raise UserError(f"n={n!r:.60}: give a whole number from 1 to {self.n_features_in_}")
         if words is None:
             words = getattr(self, "feature_names_in_", range(self.n_features_in_))
+        if isinstance(words, Mapping):
+            raise UserError("words: give a list of them in the order of the columns, not a mapping")
+        words = list(words)
         if len(words) != self.n_features_in_:
             raise UserError(
                 f"{len(words)} words: give one for each of {self.n_features_in_} columns"

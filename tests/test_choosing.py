@@ -25,6 +25,7 @@ from ae_bn.choosing import (
 )
 from ae_bn.errors import UserError
 from ae_bn.estimator import masked
+from ae_bn.saving import save_model
 
 TOPICS = {
     "sea": "ship wave sail harbour fish captain storm anchor".split(),
@@ -269,6 +270,8 @@ def test_a_file_cannot_hold(tmp_path, steps, named):
         ({"labels": [*["sea", "law"] * 29, "law", None]}, r"labels\[59\] is missing"),
         ({"labels": [*[1.0, 2.0] * 29, 1.0, float("nan")]}, r"labels\[59\] is missing"),
         ({"labels": list(range(60))}, "60 different ones"),
+        ({"labels": [*["sea"] * 51, *["law"] * 9]}, "fewer than two of them have 10 documents"),
+        ({"labels": pd.Series([*["sea", "law"] * 29, "law", None], dtype="string")}, r"labels\[59"),
         ({"words": 0}, "words=0"),
         ({"ngram_range": (2, 1)}, "ngram_range"),
         ({"ngram_range": 2}, "ngram_range=2: give two numbers"),
@@ -377,6 +380,70 @@ def test_command_reads_counts(capsys, monkeypatch, two, tmp_path):
     for option in (["--ngrams", 2], ["--id", "x"]):
         code, _, err = fit(capsys, monkeypatch, *command, *option)
         assert code == 2 and "a matrix has its words already" in err
+
+
+def test_a_probe_always_has_documents_to_choose_its_strength():
+    texts, labels = corpus(50)
+    for seed in range(400):  # at some of them all 40 draws are below .9
+        comparison = Comparison(texts, labels, text_vectoriser(2000), seed)
+        assert 0 < comparison._probe.sum() < 40, seed
+
+
+def test_labels_that_cannot_choose_are_told(capsys, monkeypatch, two, tmp_path):
+    texts, _ = corpus(60)
+    labels = [*["sea"] * 57, *["law"] * 3]
+    pd.DataFrame({"text": texts, "label": labels}).to_csv(tmp_path / "t.csv", index=False)
+    for seed in (1, 2):  # whatever part the three documents are in
+        command = tmp_path / "t.csv", "--out", tmp_path / f"{seed}", "--seed", seed
+        code, out, err = fit(capsys, monkeypatch, *command)
+        assert not code, err
+        assert "the labels do not choose: fewer than two of them have 10 documents" in err
+        assert "chosen by other half" in out
+
+
+def test_what_is_left_out_or_lowered_is_told(capsys, monkeypatch, two, tmp_path):
+    texts, _ = corpus(60)
+    (tmp_path / "t.txt").write_text("\n".join([*texts, "12 345", "678"]))
+    code, _, err = fit(capsys, monkeypatch, tmp_path / "t.txt", "--out", tmp_path / "a")
+    n_words = len(Encoder.load(tmp_path / "a" / "model.safetensors").words)
+    units = Encoder.load(tmp_path / "a" / "model.safetensors").config.model.layers[0]
+    assert not code and f"{n_words} words, codes of {units} units" in err and units < 128
+    assert "2 documents have no word of the vocabulary" in err
+
+
+def test_a_candidate_without_its_model_is_fitted_again(capsys, monkeypatch, two, tmp_path):
+    (tmp_path / "t.txt").write_text("\n".join(corpus(60)[0]))
+    command = tmp_path / "t.txt", "--out", tmp_path / "a", "--components", 4
+    assert not fit(capsys, monkeypatch, *command)[0]
+    (tmp_path / "a" / "candidates" / "svd.safetensors").unlink()
+    code, _, err = fit(capsys, monkeypatch, *command)
+    assert not code and "2 of 3 candidates are finished" in err
+    assert (tmp_path / "a" / "candidates" / "svd.safetensors").exists()
+
+
+def test_a_part_that_is_neither_train_nor_test_is_refused(capsys, monkeypatch, tmp_path):
+    parts = ["train"] * 60 + ["valid"] * 60
+    pd.DataFrame({"text": corpus()[0], "part": parts}).to_csv(tmp_path / "t.csv", index=False)
+    code, _, err = fit(capsys, monkeypatch, tmp_path / "t.csv", "--out", tmp_path / "a")
+    assert code == 2 and "row 61: part is 'valid': write train or test" in err
+
+
+@pytest.mark.parametrize("source", ["texts", "counts"])
+def test_a_model_of_your_own_documents_names_no_corpus(monkeypatch, tmp_path, source):
+    texts, _ = corpus(60)
+    vectoriser = text_vectoriser(2000)
+    documents: list = texts
+    if source == "counts":
+        counter = CountVectorizer().fit(texts)
+        documents = counter.transform(texts)
+        vectoriser = CountWeights([*counter.get_feature_names_out()[:-1].tolist(), "x2"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_model(make_pipeline(vectoriser, TruncatedSVD(2)).fit(documents), "~/m.safetensors")
+    encoder = Encoder.load(tmp_path / "m.safetensors")
+    monkeypatch.setattr("ae_bn.data.corpus.prepare_corpus", None)
+    with pytest.raises(UserError, match=f"fitted on {source} of your own"):
+        encoder.store_training_documents()
+    assert encoder.unreachable == (["x2"] if source == "counts" else [])
 
 
 def test_counts_are_weighed_as_texts_are():

@@ -199,6 +199,7 @@ def test_names_of_the_codes(small, documents):
         ({"settings": {"training": {}}}, "'training' is no setting"),
         ({"settings": {5: 1}}, "5 is no setting"),
         ({"settings": {"model.loss": None}}, "model.loss"),
+        ({"random_state": -1}, "random_state=-1: give a whole number from 0"),
         ({"settings": {"training.seed": 7}}, "'training.seed' has no effect .* random_state"),
         ({"settings": {"training.observe_steps": 1}}, "no effect"),
         ({"settings": {"training.path_epochs": 2}}, "no effect"),

@@ -6,6 +6,7 @@ import pickle
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import theano
 import topic_words
@@ -63,6 +64,10 @@ def test_topics_of_texts(fitted):
         assert (theta[number::3].argmax(axis=1) == topic).mean() > 0.95
     assert model.get_feature_names_out().tolist() == [f"topicautoencoder{k}" for k in range(3)]
     assert model.top_words(2) == [[list(words).index(w) for w in top[:2]] for top in tops]
+    series = pd.Series(words, index=range(len(words))[::-1])  # by place, not by its index
+    assert model.top_words(3, series) == tops
+    with pytest.raises(UserError, match="not a mapping"):
+        model.top_words(3, dict(enumerate(words)))
     top = np.array(model.top_words(3))
     assert npmi(in_documents(X, top), top).min() > 0.3
 

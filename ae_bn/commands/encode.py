@@ -40,15 +40,16 @@ from itertools import chain, islice
 from ae_bn.commands.command_line import OneLineParser, nobody_reads, path
 from ae_bn.data.documents import (
     NAMES,
+    SIMILAR,
     Documents,
     holds_codes,
     import_pyarrow,
     printable,
 )
 from ae_bn.errors import UserError
+from ae_bn.files import user_path
 
 CHUNK = 1000  # documents
-SIMILAR = [NAMES, "rank", "cosine", "similar", "text"]  # columns of similar.csv
 UNKNOWN = "no word of the vocabulary, so nothing is similar"
 
 
@@ -91,9 +92,17 @@ def parse_arguments(arguments):
             f"--out {options.out}: this file exists, holds no codes or answers and would be lost: "
             "name another"
         )
+    if options.out is not None and options.text != "-" and _is_same(options.out, options.text):
+        raise UserError(f"--out {options.out}: this is the file of --text: name another")
     if options.similar < 0:
         raise UserError(f"--similar {options.similar}: give 1 or more")
     return options
+
+
+def _is_same(out, text: str) -> bool:
+    """Return whether two names are of one existing file."""
+    source = user_path(text)
+    return out.exists() and source.exists() and out.samefile(source)
 
 
 def main(arguments: list[str]) -> None:

@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 
 from ae_bn.commands.command_line import command_parser
-from ae_bn.commands.own_text import Input, claim, parse_options, read_input, shown_texts
+from ae_bn.commands.own_text import Input, claim, parse_options, read_input, say_empty, shown_texts
 
 STATE = "fit.json"
 
@@ -46,11 +46,17 @@ def main(arguments: list[str]) -> None:
     options = parse_arguments(arguments)
     given = read_input(options, options.components)
 
-    from ae_bn.choosing import BASELINE, Comparison, best, criterion, ranked
+    from ae_bn.choosing import BASELINE, Comparison, best, criterion, problem_of, ranked
     from ae_bn.files import atomic_write
 
-    comparison = Comparison(given.documents, given.labels or None, given.vectoriser, options.seed)
+    problem = problem_of(given.labels) if given.labels else ""
+    if problem:
+        print(f"the labels do not choose: {problem}", file=sys.stderr)
+    labels = given.labels if given.labels and not problem else None
+    comparison = Comparison(given.documents, labels, given.vectoriser, options.seed)
     claim(options.out, options.text, STATE, given.digest)
+    units = comparison.units(options.components)
+    print(f"{comparison.X.shape[1]} words, codes of {units} units", file=sys.stderr)
     table = ranked(_rows(comparison, options))
     chosen, column = best(table), criterion(table)
     with atomic_write(options.out / "table.csv") as file:
@@ -79,7 +85,7 @@ def _rows(comparison, options) -> list[dict]:
     from ae_bn.saving import save_model
 
     candidates, rows = comparison.candidates(options.components, options.seed), []
-    finished = [n for n in candidates if _path(options.out, n).with_suffix(".json").exists()]
+    finished = [name for name in candidates if _is_finished(options.out, name)]
     if finished:
         print(f"{len(finished)} of {len(candidates)} candidates are finished", file=sys.stderr)
     bar = tqdm(candidates.items(), unit=" candidates", file=sys.stderr, disable=None)
@@ -87,7 +93,7 @@ def _rows(comparison, options) -> list[dict]:
         bar.set_postfix_str(name)
         file = _path(options.out, name)
         figures = file.with_suffix(".json")
-        if not figures.exists():
+        if name not in finished:
             if "verbose" in transformer.get_params():
                 transformer.set_params(verbose=sys.stderr.isatty())
             row = comparison.fit(name, transformer)
@@ -96,6 +102,13 @@ def _rows(comparison, options) -> list[dict]:
             write_json(figures, row)
         rows.append(read_json(figures))
     return rows
+
+
+def _is_finished(out: Path, name: str) -> bool:
+    from ae_bn.choosing import BASELINE
+
+    model = _path(out, name)
+    return model.with_suffix(".json").exists() and (name == BASELINE or model.exists())
 
 
 def _path(out: Path, name: str) -> Path:
@@ -111,6 +124,7 @@ def _describe(model: Path, given: Input, out: Path, seed: int) -> None:
 
     encoder = Encoder.load(model)
     X = given.vectoriser.transform(given.documents)
+    say_empty(X)
     texts = shown_texts(given, X, encoder.words)
     encoder.store_rows(X, given.names, texts)
     codes = encoder.encode(X)

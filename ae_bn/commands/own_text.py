@@ -1,9 +1,9 @@
 """What the commands about your own text share: how it is read, and the folder of the results.
 
-The text is one of these: a folder (every file in it is a document; folders inside it are labels);
-a table as for ``ae-bn encode`` with a column ``text`` and perhaps ``label``; a matrix of word
-counts as `ae_bn.data.counts.read_counts` reads it (.npz); any other file, with one document per
-line.
+The text is one of these: a folder (every file is a document; folders directly inside it are
+labels); a table as for ``ae-bn encode`` with a column ``text`` and perhaps ``label``; a matrix of
+word counts as `ae_bn.data.counts.read_counts` reads it (.npz); any other file, with one document
+per line.
 """
 
 from __future__ import annotations
@@ -160,6 +160,13 @@ def claim(out: Path, text: str, state: str, input_digest: str) -> None:
         raise UserError(f"--out {out}: it holds other files: name a new folder")
     else:
         write_json(out / state, {"input": input_digest})
+
+
+def say_empty(X) -> None:
+    """Say how many documents, csr_matrix (n, n_words), have no word of the vocabulary."""
+    n_empty = X.shape[0] - int((X.getnnz(axis=1) > 0).sum())
+    if n_empty:
+        print(f"{n_empty} documents have no word of the vocabulary", file=sys.stderr)
 
 
 def shown_texts(given: Input, X, words: list) -> list[str]:

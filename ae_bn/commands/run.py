@@ -42,7 +42,7 @@ def parse_arguments(arguments):
     )
     parser.add_argument(
         "--seeds",
-        help="number of seeds, or a list such as 1,2,5; if not given, experiment.seeds",
+        help="number of seeds, or a list such as 1,2,5 or 7,; if not given, experiment.seeds",
     )
     parser.add_argument(
         "--jobs", type=int, default=cpu_count(), help="number of processes that train"
@@ -65,15 +65,19 @@ def parse_arguments(arguments):
 
 
 def choose_seeds(text: str, first: int) -> list[int]:
-    """Return the seeds that a text lists, or as many as it says, from the first on."""
+    """Return the seeds that a text lists, or as many as it says, from the first on.
+
+    A comma at the end makes a list of one seed, such as ``7,``.
+    """
+    parts = text.split(",")
     try:
-        seeds = [int(part) for part in text.split(",")]
+        seeds = [int(part) for part in (parts[:-1] if parts[-1] == "" else parts)]
     except ValueError:
         seeds = []
     if len(seeds) == 1 and "," not in text:
         seeds = [first + count for count in range(seeds[0])]
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {text}: give a number such as 5, or a list such as 1,2,5")
+        raise UserError(f"--seeds {text}: give a number such as 5, or a list such as 1,2,5 or 7,")
     return seeds
 
 
@@ -166,6 +170,7 @@ def main(arguments: list[str]) -> int:
     from ae_bn.data.word_vectors import check_word_vectors
     from ae_bn.reporting.curves import curves_table
     from ae_bn.reporting.tables import check_report, table_rows, write_report
+    from ae_bn.study.arms import check_effective
     from ae_bn.study.plan import plan_runs
     from ae_bn.study.record import Record
     from ae_bn.study.results import record_lines, results_table
@@ -174,6 +179,7 @@ def main(arguments: list[str]) -> int:
     config = load_config(options.config, options.set)
     experiment = config.experiment
     check_report(experiment)
+    check_effective(config, [change.partition("=")[0].strip() for change in options.set])
     check_inputs(options.out, experiment.name, config.data)
     directory = options.out / experiment.name
     seeds = choose_seeds(options.seeds or str(experiment.seeds), config.training.seed)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import sys
 
 from ae_bn.commands.command_line import command_parser
-from ae_bn.commands.own_text import claim, parse_options, read_input, shown_texts
+from ae_bn.commands.own_text import claim, parse_options, read_input, say_empty, shown_texts
 from ae_bn.errors import UserError
 
 STATE = "topics.json"
@@ -84,9 +84,7 @@ def _counted(given):
     X = fitted_rows(given.vectoriser, given.documents)
     if X.shape[1] < 2:
         raise UserError("a vocabulary of 1 word: topics need at least 2 words")
-    n_empty = X.shape[0] - int((X.getnnz(axis=1) > 0).sum())
-    if n_empty == X.shape[0]:
+    if X.nnz == 0:
         raise UserError("no document has a word: give documents with words")
-    if n_empty:
-        print(f"{n_empty} documents have no word of the vocabulary", file=sys.stderr)
+    say_empty(X)
     return X

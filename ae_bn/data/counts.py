@@ -140,7 +140,7 @@ def _missing_files(path: Path) -> list[str]:
     """Return remarks on files beside a matrix that are missing, and on files that are not read."""
     wanted = [path.with_suffix(f".{kind}.txt").name for kind in ("words", "labels")]
     remarks = [f"no {printable(name)}" for name in wanted if not (path.parent / name).exists()]
-    names = sorted(name for name in os.listdir(path.parent) if name.startswith(path.stem))
+    names = sorted(name for name in os.listdir(path.parent) if name.startswith(f"{path.stem}."))
     others = [name for name in names if name not in (path.name, *wanted)]
     if remarks and others:
         shown = ", ".join(map(printable, others[:5])) + (", ..." if len(others) > 5 else "")
@@ -181,7 +181,8 @@ def _read_lines(path: Path, expected: int, of: str) -> list[str] | None:
     if not path.is_file():
         raise UserError(f"{path}: this is not a file: replace it by a text file")
     text = read_text(str(path))
-    lines = [unicodedata.normalize("NFC", line.strip()) for line in text.splitlines()]
+    ends = text.split("\n")[:-1] if text.endswith("\n") or not text else text.split("\n")
+    lines = [unicodedata.normalize("NFC", line.strip()) for line in ends]
     if len(lines) != expected:
         raise UserError(
             f"{path} has {len(lines)} lines for {expected} {of} of the matrix: give one for each"

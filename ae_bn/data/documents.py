@@ -37,7 +37,7 @@ OTHER_FORMATS = set(".tab .xls .xlsx .ods .npz .npy .pdf .docx .odt .feather .ar
 OTHER_FORMATS |= set(".zip .7z .zst .tar .tgz".split())
 COLUMNS = ("text", "label", "part", "id")
 NAMES = "name"  # the first column of what `ae-bn encode` writes; see `holds_codes`
-CODES = (f"{NAMES},unit", f"{NAMES},rank")  # how its tables begin
+SIMILAR = [NAMES, "rank", "cosine", "similar", "text"]  # the columns of its answers
 BYTE_ORDER_MARKS = {  # UTF-32 comes first, because its mark begins with that of UTF-16
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -246,7 +246,7 @@ class Documents:
             text = decode(content, self.encoding)
             if "\0" in text:
                 self.leave_out(name, "binary file")
-            elif text.startswith(CODES):
+            elif _is_of_codes(text.partition("\n")[0].split(",")):
                 self.leave_out(name, "table", " of codes")
             else:
                 yield Document(name, text)
@@ -511,17 +511,23 @@ def holds_codes(path: Path) -> bool:
     try:
         if path.suffix == ".csv":
             with open(path, encoding="utf-8", errors="replace") as file:
-                return file.read(len(CODES[0])).startswith(CODES)
+                return _is_of_codes(file.readline().rstrip("\n").split(","))
         if path.suffix == ".parquet":
             pyarrow, parquet = import_pyarrow(f"to replace {path}")
             try:
-                return parquet.read_schema(path).names[:2] == [NAMES, "unit0"]
+                return _is_of_codes(parquet.read_schema(path).names)
             except pyarrow.ArrowException:
                 return False
         with zipfile.ZipFile(path) as archive:
             return sorted(archive.namelist()) == ["codes.npy", "names.npy"]
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def _is_of_codes(columns: list[str]) -> bool:
+    """Return whether a table with these columns was written by ``ae-bn encode``."""
+    units = [f"unit{number}" for number in range(len(columns) - 1)]
+    return columns == SIMILAR or (len(columns) > 1 and columns == [NAMES, *units])
 
 
 def suffix_of(source: str) -> str:

@@ -227,6 +227,9 @@ def _read(source: str, encoding: str, id_column: str | None = None) -> Labelled:
         read, shown = list(documents), printable(source)
         labels = _column(documents.labels, "label", shown)
         parts = [part.lower() for part in _column(documents.parts, "part", shown)]
+        for number, part in enumerate(parts, start=1):
+            if part not in PARTS:
+                raise UserError(f"{shown}: row {number}: part is '{part}': write train or test")
     return Labelled(
         [printable(name) for name, _ in read],
         [text for _, text in read],
@@ -262,13 +265,12 @@ def _find_parts(folder: Path) -> dict[str, str]:
         train, test = sorted(parts, key=lambda name: PARTS.index(parts[name]))
         if _subfolders(folder / train) != _subfolders(folder / test):
             raise UserError(
-                f"data.folder={printable(folder)}: give {train} and {test} the same category "
-                "folders"
+                f"{printable(folder)}: give {train} and {test} the same category folders"
             )
         return parts
     if set(parts.values()) == set(PARTS) or names and len(like_parts) == len(names):
         raise UserError(
-            f"data.folder={printable(folder)} holds folders {', '.join(map(printable, names))}: "
+            f"{printable(folder)} holds folders {', '.join(map(printable, names))}: "
             "parts are the two folders train and test, with no categories beside them"
         )
     return {}
@@ -287,7 +289,7 @@ def _find_places(documents: Documents, part_folders: dict[str, str]) -> dict[str
             documents.leave_out(name, "file", " beside the category folders")
         elif len(path) > outer + 2:
             raise UserError(
-                f"cannot read data.folder={printable(documents.source)}: "
+                f"cannot read {printable(documents.source)}: "
                 f"{printable(os.path.dirname(name))} is a folder inside a category folder: put the "
                 "documents directly into the category folders"
             )
@@ -314,9 +316,6 @@ def _from_table(config, progress) -> Texts:
             f"data.file={shown} holds {len(read.texts)} documents: give at least "
             f"{FEWEST_DOCUMENTS} rows"
         )
-    for number, part in enumerate(read.parts, start=1):
-        if part not in PARTS:
-            raise UserError(f"{shown}: row {number}: part is '{part}': write train or test")
     if len(set(read.parts)) == 1:
         raise UserError(
             f"{shown}: part is '{read.parts[0]}' in every row: write train or test, and use both"

@@ -25,9 +25,9 @@ def read_word_vectors(file: str, sha256: str, words: list[str]) -> np.ndarray:
     """Return the vectors of the words of a corpus, (n_words, size), float32.
 
     The file is as GloVe and word2vec write it: a word and its numbers on each line, separated by
-    spaces, in UTF-8.  A first line with two numbers, how many words and how many dimensions, is
-    skipped.  If a word occurs twice, its first vector counts.  A warning says how many words have
-    no vector; theirs is 0.
+    spaces, in UTF-8.  A word may hold spaces.  A first line with two numbers, how many words and
+    how many dimensions, is skipped.  If a word occurs twice, its first vector counts.  A warning
+    says how many words have no vector; theirs is 0.
 
     Parameters
     ----------
@@ -48,17 +48,18 @@ def read_word_vectors(file: str, sha256: str, words: list[str]) -> np.ndarray:
     columns = {word: column for column, word in enumerate(words)}
     vectors: dict[int, np.ndarray] = {}
     size = None
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
-        word, *numbers = line.rstrip().split(" ")
-        if number == 1 and len(numbers) == 1:
+    text = read_text(file).rstrip("\n")
+    for number, line in enumerate(text.split("\n") if text else [], start=1):
+        first, *rest = line.rstrip().split(" ")
+        if number == 1 and len(rest) == 1:
             continue
-        size = len(numbers) if size is None else size
-        try:
-            vector = np.array(numbers, np.float32)
-        except ValueError:
-            vector = np.array([np.nan])
-        if not 0 < len(numbers) == size or not np.isfinite(vector).all():
+        size = len(rest) if size is None else size
+        of_word, numbers = rest[: max(0, len(rest) - size)], rest[max(0, len(rest) - size) :]
+        vector = _as_numbers(numbers)
+        is_vector = 0 < len(numbers) == size and np.isfinite(vector).all()
+        if not is_vector or any(np.isfinite(_as_numbers([part])) for part in of_word):
             raise UserError(f"{file}, line {number}: expected a word and {size or 'its'} numbers")
+        word = " ".join([first, *of_word])
         if word in columns:
             vectors.setdefault(columns[word], vector)
     if not vectors:
@@ -70,3 +71,10 @@ def read_word_vectors(file: str, sha256: str, words: list[str]) -> np.ndarray:
         )
     nothing = np.zeros_like(next(iter(vectors.values())))
     return np.stack([vectors.get(column, nothing) for column in range(len(words))])
+
+
+def _as_numbers(parts: list[str]) -> np.ndarray:
+    try:
+        return np.array(parts, np.float32)
+    except ValueError:
+        return np.array([np.nan])

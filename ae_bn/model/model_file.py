@@ -68,6 +68,7 @@ if TYPE_CHECKING:  # `ae_bn.encoder` reads files where there is no Theano
 
 NAME = "model.safetensors"
 FORMAT = "ae_bn model 1"
+OWN = TEXTS, COUNTS = "texts", "counts"  # the source of a model that no run has trained
 
 
 class _Facts(BaseModel):
@@ -175,9 +176,16 @@ def training_corpus(model: Model) -> Corpus:
     Raises
     ------
     UserError
-        If the corpus is not available here, or differs from the one that trained the model.
+        If the model was fitted on documents of your own, or if the corpus is not available here or
+        differs from the one that trained the model.
     """
     from ae_bn.data.corpus import prepare_corpus, read_corpus
+
+    if model.source in OWN:
+        raise UserError(
+            f"this model was fitted on {model.source} of your own, which cannot be read again: "
+            "give the model of a run, or store codes of documents with ae_bn.Encoder.store"
+        )
 
     corpus = read_corpus(prepare_corpus(model.config.data, progress=lambda line: None))
     if corpus.fingerprint != model.fingerprint:

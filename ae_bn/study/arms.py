@@ -68,8 +68,9 @@ def expand_arms(config: Config) -> list[Arm]:
         name = _arm_name(levels) or experiment.name
         if not is_planned(experiment, levels):
             continue
-        if "training.seed" in settings:
-            raise UserError(f"arm {name}: training.seed is the same for all arms; take it out")
+        for key in settings:
+            if key == "training.seed" or key.split(".")[0] == "experiment":
+                raise UserError(f"arm {name}: {key} is the same for all arms; take it out")
         try:
             arms.append(Arm(name, levels, config.replace(settings)))
         except UserError as error:
@@ -77,6 +78,28 @@ def expand_arms(config: Config) -> list[Arm]:
     check_distinct([arm.name for arm in arms])
     contrasts(experiment)  # which checks experiment.compare
     return arms
+
+
+def check_effective(config: Config, keys: list[str]) -> None:
+    """Raise a UserError for a setting that no arm uses, because factors or the rates override it.
+
+    Parameters
+    ----------
+    config : Config
+        The experiment.
+    keys : list of str
+        The names of settings, such as ``model.batch_norm.hidden``.
+    """
+    has_rates = all(None not in learning_rates(config, arm) for arm in expand_arms(config))
+    for key in keys:
+        if key == "training.learning_rate" and has_rates and config.experiment.rate_grid:
+            raise UserError(f"{key} has no effect: experiment.rate_grid has the rates; set that")
+        for factor, levels in config.experiment.factors.items():
+            if all(key in settings for settings in levels.values()):
+                raise UserError(
+                    f"{key} has no effect: every level of the factor {factor} sets it; set "
+                    f"experiment.factors.{factor}"
+                )
 
 
 def is_planned(experiment: ExperimentConfig, levels: dict[str, str], **run: float) -> bool:

@@ -28,6 +28,14 @@ def test_words_without_a_vector_are_told_and_count_as_nothing(tmp_path):
     np.testing.assert_array_equal(found, [[0, 0], [3, 4], [0, 0]])
 
 
+def test_words_of_any_characters_are_words(tmp_path):
+    """Such as GloVe's words with spaces, or with characters that end a line elsewhere."""
+    text = "sea 1 2\n\u0085 8 8\n. . . 9 9\nat\u2028 a@b.c 7 7\nship 3 4\nété 5 6\n"
+    np.testing.assert_array_equal(read(tmp_path / "v.txt", text), [[1, 2], [3, 4], [5, 6]])
+    with pytest.raises(UserError, match="line 7: expected a word and 2 numbers"):
+        read(tmp_path / "v.txt", text + "land 1 2 3\n")
+
+
 @pytest.mark.parametrize(
     "text, words",
     [

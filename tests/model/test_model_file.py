@@ -294,6 +294,25 @@ def test_encode_tells_mistakes(run, tmp_path, monkeypatch, arguments, words):
     assert not list(tmp_path.glob("codes*"))
 
 
+@pytest.mark.parametrize(
+    "header, row",
+    [
+        ("name,unit_price,text", "Dog food,3,ax bx"),
+        ("name,rank,text", "a,1,ax bx"),
+        ("name,rank,cosine,similar,text", "1,1,.5,b,ax bx"),  # the answers of --similar
+        ("name,unit0,unit2,text", "a,1,2,ax bx"),
+    ],
+)
+def test_a_table_of_documents_is_not_replaced_by_its_codes(run, tmp_path, monkeypatch, header, row):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.csv").write_text(f"{header}\n{row}\n")
+    Path("link.csv").symlink_to("mine.csv")
+    for out in ("mine.csv", "./link.csv"):
+        with pytest.raises(UserError, match="holds no codes|the file of --text"):
+            encode.main(["--model", str(run.directory), "--text", "mine.csv", "--out", out])
+    assert Path("mine.csv").read_text() == f"{header}\n{row}\n"
+
+
 def test_words_that_no_text_has_are_counted(run, damaged, folder, tmp_path, capsys):
     settings = run.config.run_settings()
     data = {**settings["data"], "source": "matrix", "folder": None, "file": "m.npz"}

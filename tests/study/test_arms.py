@@ -10,7 +10,7 @@ import pytest
 
 from ae_bn.config import load_config
 from ae_bn.errors import UserError
-from ae_bn.study.arms import contrasts, expand_arms, is_planned
+from ae_bn.study.arms import check_effective, contrasts, expand_arms, is_planned
 from ae_bn.study.plan import plan_runs
 from ae_bn.study.record import Record
 from ae_bn.study.results import recorded_table
@@ -85,9 +85,20 @@ def test_a_bad_setting_in_a_level_names_the_arm():
 
 
 def test_arms_share_their_seeds():
-    config = load_config(None, ["experiment.factors={a: {b: {training.seed: 3}}}"])
-    with pytest.raises(UserError, match="arm b: training.seed"):
-        expand_arms(config)
+    for setting in ("training.seed: 3", "experiment.rate_grid: [0.1]", "experiment.seeds: 3"):
+        config = load_config(None, [f"experiment.factors={{a: {{b: {{{setting}}}}}}}"])
+        with pytest.raises(UserError, match=f"arm b: {setting.split(':')[0]}.* for all arms"):
+            expand_arms(config)
+
+
+def test_a_setting_that_no_arm_uses_is_named(tmp_path):
+    path = write(tmp_path, EXPERIMENT + "  rate_grid: [0.1]\n")
+    check_effective(load_config(path), ["model.dropout.input", "training.epochs"])
+    with pytest.raises(UserError, match="model.layers has no effect: every level of .* width"):
+        check_effective(load_config(path), ["training.epochs", "model.layers"])
+    with pytest.raises(UserError, match="training.learning_rate has no effect: .*rate_grid"):
+        check_effective(load_config(path), ["training.learning_rate"])
+    check_effective(load_config(path, ["experiment.rate_grid=[]"]), ["training.learning_rate"])
 
 
 def test_included_arms_match_an_entry_and_skipped_ones_do_too(tmp_path):

@@ -210,6 +210,12 @@ def test_seeds_count_up_from_the_first(config_file, tmp_path, capsys):
     assert printed.count("  40-42  ") == 4
 
 
+def test_a_list_may_have_one_seed(config_file, tmp_path, capsys):
+    settings = ["experiment.references=[]", "--seeds", "7,"]
+    printed = listed(capsys, "--config", config_file, "--out", tmp_path, "--set", *settings)
+    assert printed.count("  7      ") == 4
+
+
 def test_same_seed_same_numbers_alone_or_after_others(config_file, tmp_path):
     """A run's numbers do not depend on what the process did before, with compiled code reused."""
     config = load_config(config_file, ["experiment.references=[]"])
@@ -490,6 +496,20 @@ def test_what_fails_after_training_costs_only_itself(
         (["--config", "CONFIG", "--jobs", "0"], ["--jobs 0"]),
         (["--config", "CONFIG", "--set", "training.batch_size=1000"], ["training.batch_size"]),
         (["--config", "CONFIG", "--jbos", "2"], ["--jbos"]),
+        (
+            ["--config", "CONFIG", "--set", "experiment.rate_grid=[.1, 1e-1]"],
+            ["rate_grid", "0.1 is listed twice"],
+        ),
+        (
+            [
+                "--config",
+                "CONFIG",
+                "--set",
+                "experiment.rate_grid=[.1]",
+                "training.learning_rate=1",
+            ],
+            ["training.learning_rate has no effect", "rate_grid"],
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
