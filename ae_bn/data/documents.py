@@ -301,6 +301,7 @@ class Documents:
             for row in reader:
                 n_lines, line = reader.line_num - line, reader.line_num
                 if not row:
+                    self.leave_out(f"line {line}", "blank line")
                     continue
                 if header is None:
                     header, columns = row, self._find_columns(row)
@@ -346,6 +347,8 @@ class Documents:
                 )
             return
         cells = f", and separate cells by {self._named_delimiter}s" if self._delimiter else ""
+        if self._delimiter and len(header) == 1 and ";" in header[0]:
+            cells += ", or write sep=; into the first line"
         raise UserError(
             f"{printable(self.source)}: no column 'text', only "
             f"{', '.join(map(repr, header))[:200] or 'no header'}: rename the column that holds "

@@ -258,7 +258,7 @@ TABLES = {
     "twice.csv": ("text,label,Text\nx,y,\n", ["two columns 'text'"]),
     "twice.jsonl": ('{"text": "x", "text": ""}', ["two columns 'text'"]),
     "body.csv": ("body,label\nx,y\n", ["no column 'text'", "'body', 'label'"]),
-    "semicolon.csv": ("text;label\nx;y\n", ["no column 'text'", "'text;label'", "commas"]),
+    "semicolon.csv": ("text;label\nx;y\n", ["no column 'text'", "'text;label'", "commas", "sep=;"]),
     "body.jsonl": ('{"body": "x"}', ["row 1 (line 1) has no string 'text'", "'body'"]),
     "empty.csv": ("", ["no column 'text'", "no header"]),
     "long.csv": ("text,label\nx,y\nx, z,y\n", ["row 2 (line 3) has 3 cells, the header has 2"]),
@@ -293,7 +293,8 @@ def test_rows_as_they_should_be(tmp_path):
     (tmp_path / "t.csv").write_text('text\n"gull, wren\nand ""cod"""\n\n""\ntern\n')
     pairs, remarks = read(tmp_path / "t.csv")
     assert pairs == [("1", 'gull, wren\nand "cod"'), ("2", ""), ("3", "tern")]
-    assert remarks[0].startswith("1 rows span several lines, most of all row 1 with 2 (")
-    assert remarks[1:] == ["1 documents are empty (2)"]
+    assert remarks[0] == "left out: 1 blank line (line 4)"
+    assert remarks[1].startswith("1 rows span several lines, most of all row 1 with 2 (")
+    assert remarks[2:] == ["1 documents are empty (2)"]
     with pytest.raises(UserError):
         next(Documents(str(tmp_path / "t.txt")))
