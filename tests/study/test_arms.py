@@ -188,7 +188,8 @@ def test_bad_comparisons_are_named(tmp_path, comparison, words):
         assert word in str(error.value)
 
 
-RESULTS = [p for p in sorted(ROOT.glob("configs/*.yaml")) if (ROOT / "results" / p.stem).is_dir()]
+CONFIGS = sorted(ROOT.glob("configs/*.yaml"))
+RESULTS = [path for path in CONFIGS if (ROOT / "results" / path.stem).is_dir()]
 
 
 @pytest.fixture(scope="module")
@@ -198,11 +199,20 @@ def record():
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_every_run_of_a_config_is_published(path, record):
+    assert [run.arm for run in planned(path, record) if run.identity not in record.lines] == []
+
+
+def test_every_recorded_run_is_of_a_config(record):
+    asked = {run.identity for path in CONFIGS for run in planned(path, record)}
+    assert [line["config"] for run, line in record.lines.items() if run not in asked] == []
+
+
+def planned(path, record) -> list:
+    """Return all runs that a config asks for."""
     config = load_config(path)
     first = config.training.seed
     seeds = range(first, first + config.experiment.seeds)
-    runs = plan_runs(config, seeds, ROOT / "results", record, reading=False)
-    assert [run.arm for run in runs if run.identity not in record.lines] == []
+    return plan_runs(config, seeds, ROOT / "results", record, reading=False)
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
