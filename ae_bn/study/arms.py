@@ -21,6 +21,7 @@ from ae_bn.errors import UserError
 from ae_bn.evaluation.references import REFERENCES
 
 RUN = ("learning_rate", "seed")  # what include and skip can name beside factors
+RATE = "training.learning_rate"
 
 
 class Contrast(NamedTuple):
@@ -92,7 +93,7 @@ def check_effective(config: Config, keys: list[str]) -> None:
     """
     has_rates = all(None not in learning_rates(config, arm) for arm in expand_arms(config))
     for key in keys:
-        if key == "training.learning_rate" and has_rates and config.experiment.rate_grid:
+        if key == RATE and has_rates and config.experiment.rate_grid:
             raise UserError(f"{key} has no effect: experiment.rate_grid has the rates; set that")
         for factor, levels in config.experiment.factors.items():
             if all(key in settings for settings in levels.values()):
@@ -199,8 +200,8 @@ def learning_rates(config: Config, arm: Arm) -> list:
     arm : Arm
         One of its arms; a level that sets a learning rate is its only one.
     """
-    factors, key = config.experiment.factors, "training.learning_rate"
-    fixed = any(key in factors[factor][level] for factor, level in arm.levels.items())
+    factors = config.experiment.factors
+    fixed = any(RATE in factors[factor][level] for factor, level in arm.levels.items())
     return [None] if fixed else list(config.experiment.rate_grid) or [None]
 
 
@@ -272,6 +273,8 @@ def _generate(title: str, comparison: ComparisonConfig, experiment) -> dict[str,
 
 def _check_entries(experiment: ExperimentConfig) -> None:
     """Raise a UserError if ``include`` or ``skip`` names what the experiment has not."""
+    levels = [settings for factor in experiment.factors.values() for settings in factor.values()]
+    rates = [*experiment.rate_grid, *(settings.get(RATE) for settings in levels)]
     for key in ("include", "skip"):
         for entry in getattr(experiment, key):
             for factor, wanted in entry.items():
@@ -281,8 +284,10 @@ def _check_entries(experiment: ExperimentConfig) -> None:
                     if isinstance(value, str) == (factor in RUN):
                         kind = "a number" if factor in RUN else "text, so quote it"
                         raise UserError(f"{where}.{factor}: {value!r:.40} must be {kind}")
-                    if factor == "learning_rate" and value not in experiment.rate_grid:
-                        raise UserError(f"{where}.{factor}: {value:g} is not in rate_grid")
+                    if factor == "learning_rate" and value not in rates:
+                        raise UserError(
+                            f"{where}.{factor}: {value:g} is not in rate_grid, and no level sets it"
+                        )
                 if factor not in RUN:
                     _check_levels(factor, values, experiment, where)
 

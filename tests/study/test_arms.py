@@ -107,6 +107,15 @@ def test_included_arms_match_an_entry_and_skipped_ones_do_too(tmp_path):
     assert [arm.name for arm in expand_arms(config)] == ["0 / small", "1 / large"]
 
 
+def test_entries_name_learning_rates_that_levels_set():
+    factors = {"rate": {str(rate): {"training.learning_rate": rate} for rate in (0.1, 0.2)}}
+    skip = {"experiment.factors": factors, "experiment.skip": [{"learning_rate": 0.1}]}
+    config = load_config().replace(skip)
+    assert not is_planned(config.experiment, {"rate": "0.1"}, learning_rate=0.1, seed=1)
+    assert is_planned(config.experiment, {"rate": "0.2"}, learning_rate=0.2, seed=1)
+    assert len(expand_arms(config)) == 2
+
+
 def test_entries_name_learning_rates_and_seeds_of_runs(tmp_path):
     include = "experiment.include=[{noise: '0', seed: 1}, {noise: '1', learning_rate: [0.1, 0.2]}]"
     changes = [include, "experiment.skip=[{width: small, learning_rate: 0.1}]"]
