@@ -52,8 +52,8 @@ def main(arguments: list[str]) -> None:
     problem = problem_of(given.labels) if given.labels else ""
     if problem:
         print(f"the labels do not choose: {problem}", file=sys.stderr)
-    labels = given.labels if given.labels and not problem else None
-    comparison = Comparison(given.documents, labels, given.vectoriser, options.seed)
+    labels = None if problem else given.labels
+    comparison = Comparison(given.documents, labels or None, given.vectoriser, options.seed)
     claim(options.out, options.text, STATE, given.digest)
     units = comparison.units(options.components)
     print(f"{comparison.X.shape[1]} words, codes of {units} units", file=sys.stderr)

@@ -54,7 +54,8 @@ def read_word_vectors(file: str, sha256: str, words: list[str]) -> np.ndarray:
         if number == 1 and len(rest) == 1:
             continue
         size = len(rest) if size is None else size
-        of_word, numbers = rest[: max(0, len(rest) - size)], rest[max(0, len(rest) - size) :]
+        n_of_word = max(0, len(rest) - size)  # a word with spaces has more parts than the first
+        of_word, numbers = rest[:n_of_word], rest[n_of_word:]
         vector = _as_numbers(numbers)
         is_vector = 0 < len(numbers) == size and np.isfinite(vector).all()
         if not is_vector or any(np.isfinite(_as_numbers([part])) for part in of_word):

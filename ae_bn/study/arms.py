@@ -91,9 +91,8 @@ def check_effective(config: Config, keys: list[str]) -> None:
     keys : list of str
         The names of settings, such as ``model.batch_norm.hidden``.
     """
-    has_rates = all(None not in learning_rates(config, arm) for arm in expand_arms(config))
     for key in keys:
-        if key == RATE and has_rates and config.experiment.rate_grid:
+        if key == RATE and config.experiment.rate_grid and _all_use_grid(config):
             raise UserError(f"{key} has no effect: experiment.rate_grid has the rates; set that")
         for factor, levels in config.experiment.factors.items():
             if all(key in settings for settings in levels.values()):
@@ -101,6 +100,10 @@ def check_effective(config: Config, keys: list[str]) -> None:
                     f"{key} has no effect: every level of the factor {factor} sets it; set "
                     f"experiment.factors.{factor}"
                 )
+
+
+def _all_use_grid(config: Config) -> bool:
+    return all(None not in learning_rates(config, arm) for arm in expand_arms(config))
 
 
 def is_planned(experiment: ExperimentConfig, levels: dict[str, str], **run: float) -> bool:
