@@ -103,7 +103,8 @@ class Documents:
         self.is_folder = source != "-" and os.path.isdir(source)
         self.suffix = suffix_of(source)
         self._left_out: defaultdict[tuple[str, str], _Tally] = defaultdict(_Tally)
-        self._undecoded, self._empty, self._unnamed = _Tally(), _Tally(), _Tally()
+        self._undecoded, self._empty = _Tally(), _Tally()
+        self._unnamed, self._repeated = _Tally(), _Tally()  # rows of a table
         self._replaced = self._characters = 0  # in documents with undecodable bytes
         self._columns: dict[str, bool] = {}  # a table's columns, and whether they are read
         self._spanning = 0  # rows of several lines
@@ -190,6 +191,11 @@ class Documents:
                 f"{self._unnamed.count} rows ({self._unnamed.example}) have no id, and are named "
                 "by their numbers"
             )
+        if self._repeated.count:
+            lines.append(
+                f"{self._repeated.count} rows ({self._repeated.example}) have the id of an earlier "
+                "row, so their names do not tell them apart"
+            )
         if self._empty.count:
             lines.append(f"{self._empty.count} documents are empty ({self._empty.example})")
         return lines
@@ -262,6 +268,7 @@ class Documents:
                 yield Document(str(number), line)
 
     def _read_table(self) -> Iterator[Document]:
+        names = set()
         for number, row in enumerate(self._read_rows(), start=1):
             if "\0" in row["text"]:
                 raise UserError(
@@ -273,7 +280,11 @@ class Documents:
             name = (row.get("id") or "").strip()
             if (self._id or "id" in row) and not name:
                 self._unnamed.add(f"row {number}")
-            yield Document(name or str(number), row["text"])
+            name = name or str(number)
+            if name in names:
+                self._repeated.add(name)
+            names.add(name)
+            yield Document(name, row["text"])
 
     def _read_rows(self) -> Iterator[dict]:
         """Yield the columns text, label, part and id of every row; text is a str."""

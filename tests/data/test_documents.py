@@ -221,6 +221,18 @@ def test_a_table_of_any_kind_gives_back_what_was_written(kind, texts, tmp_path_f
     assert documents.remarks[0] == "columns read: 'text', 'label'; not read: 'more'"
 
 
+def test_names_that_occur_twice_are_told(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,text\na,gull\nb,wren\na,cod\n,owl\n4,tern\n")
+    pairs, remarks = read(path)
+    assert [name for name, _ in pairs] == ["a", "b", "a", "4", "4"]
+    told = "2 rows (such as a) have the id of an earlier row, so their names do not tell them apart"
+    assert told in remarks
+
+    path.write_text("text\ngull\ngull\n")
+    assert read(path)[1] == []
+
+
 def test_lines_may_be_compressed_and_damage_is_told(tmp_path):
     content = gzip.compress(b"gull\nwren\n" * 1000)
     (tmp_path / "t.txt.gz").write_bytes(content)
