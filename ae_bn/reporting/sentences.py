@@ -294,11 +294,11 @@ class AnswerNumbers(Sentences):
         check_name(expect, ("higher", "lower"), f"{self.where}, expect")
         found = estimate(self._rows(name, metric, where))
         ends = [number(end, metric) for end in sorted(found.each, key=abs)]
-        shown = f"{' to '.join([ends[0].rstrip(' %'), ends[-1]])}, {agreement(found)}"
-        met = len(found.each) == (found.above if expect == "higher" else found.below)
+        shown = " to ".join([ends[0].rstrip(" %"), ends[-1]])
+        n, agreeing = len(found.each), found.above if expect == "higher" else found.below
         about = ", ".join([title(metric), name, *map(str, where.values())])
-        problem = f"{about}: expected all {expect}, but it is {shown}"
-        return self.state(shown, "" if met else problem)
+        problem = f"{about}: expected all {expect}, but it is {shown}, {agreement(found)}"
+        return self.state(f"{shown} in {n} of {n} settings", "" if agreeing == n else problem)
 
     def levels(
         self,
