@@ -50,7 +50,7 @@ NORMAL = stats.norm.ppf((1 + CONFIDENCE) / 2)
 MARK = "\0"  # around the number of a statement
 DIRECTION = re.compile(
     r"\b(higher|lower|rais|improv|wors|better|harm|help|reduc|fall|gain|cost|los[et]|"
-    r"increas|decreas|halv)", re.IGNORECASE,
+    r"increas|decreas|halv|hurt|beat|smaller|larger|more accurate|faster|slower)", re.IGNORECASE,
 )  # fmt: skip
 
 
