@@ -114,7 +114,7 @@ def test_page_is_one_file_with_tables_and_figures_in_it(repository):
     assert page.count("<table>") == 2 and "<title>Batch Normalization and dropout" in page
     assert re.search(r"<details>.*<table>.*</details>", page, re.DOTALL)
     sources = re.findall(r'src="([^"]{0,30})', page)
-    assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,iVBOR")
+    assert len(sources) == 1 and sources[0].startswith("data:image/webp;base64,UklGR")
     assert "http" not in page.replace("http-equiv", "").split("<h2", 1)[1]
     for anchor in re.findall(r'href="#([\w-]+)"', page):
         assert f'id="{anchor}"' in page
