@@ -357,10 +357,10 @@ class AnswerNumbers(Sentences):
         """Return the table of some (effect, metric) in every setting."""
         rows = []
         for setting, of in self.effects.groupby("setting", sort=False):
-            cells = [_cell(of, name, metric, {"setting": setting}) for name, metric in keys]
+            cells = [_cell(of, name, metric, {"setting": setting}, True) for name, metric in keys]
             if any(cells):
-                rows.append([setting, str(of["seed"].nunique()), *cells])
-        header = ["setting", "seeds", *(f"{name}: {title(metric)}" for name, metric in keys)]
+                rows.append([setting, *cells])
+        header = ["setting", *(f"{name}: {title(metric)}" for name, metric in keys)]
         return markdown(header, rows)
 
     def predictions_table(self, corpus: str) -> str:
