@@ -1,4 +1,4 @@
-"""How many dimensions do codes use after masking, and after dropout of hidden units?
+"""How many dimensions and units do codes use after masking, and after dropout of hidden units?
 
     python experiments/code_dimensions.py
 
@@ -7,6 +7,7 @@ hidden dropout .5.  At the lowest validation loss it measures the *dimensions* o
 documents' codes: (sum of l)^2 / sum of l^2, of the eigenvalues l of their covariance.  It is the
 number of units if they are uncorrelated with equal variance, and 1 if all are proportional.  The
 same is measured of the *outputs*, before the sigmoid: many units can carry the same few directions.
+A unit is *active* in a validation document if it is above 0 there.
 
 It writes ``results/code_dimensions/results.csv``.
 """
@@ -77,10 +78,11 @@ def measure(loss: str, seed: int, bn: str, dropout: str) -> dict:
         fit(autoencoder, X, X_valid, config.training, stream.order)
         codes = autoencoder.encode(X)
         W = autoencoder.get_state()["layer2.W"]
-        metrics = prepared.meter(codes, autoencoder.encode(X_valid))
+        valid_codes = autoencoder.encode(X_valid)
+    metrics = prepared.meter(codes, valid_codes)
     arm = {"loss": loss, "seed": seed, "bn": bn, "dropout": dropout}
     measured = {"dimensions": dimensions(codes), "output_dimensions": dimensions(codes, W)}
-    return {**arm, **measured, **metrics}
+    return {**arm, **measured, "active": float((valid_codes > 0).mean()), **metrics}
 
 
 def main(arguments: list[str]) -> None:
