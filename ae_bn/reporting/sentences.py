@@ -317,20 +317,18 @@ class AnswerNumbers(Sentences):
             shown = {side: f"{value:.3f}" for side, value in sides.items()}
         return self._say(estimate(rows), name, metric, expect, where, form.format(**shown))
 
-    def test_documents(self, name: str, setting: str, documents: int) -> str:
-        """Return what the sample of test documents adds to the interval of an effect on accuracy.
+    def test_documents(self, name: str) -> str:
+        """Return an effect on accuracy as it is if other test documents count in full, too.
 
-        The standard error of an accuracy is binomial.  That of a difference of n arms is at most
-        the root of n larger: the errors of arms on the same documents are correlated.
+        The standard error over documents is the largest that ``experiments/document_errors.py``
+        found in a setting.
         """
+        errors = pd.read_csv(self.answers.results / "document_errors.csv")
+        error = errors.loc[errors["effect"] == name, "standard_error"].max()
         found = estimate(self._rows(name, "probe_accuracy", {}))
-        plus, minus = len(EFFECTS[name].plus), len(EFFECTS[name].minus)
-        sums = find(self.effects, name, "probe_accuracy", {"setting": setting})["plus"]
-        share = sums.mean() / plus
-        error = np.sqrt(share * (1 - share) / documents)
-        half = (found.high - found.low) / 2
-        wider = np.hypot(half, NORMAL * np.sqrt(plus + minus) * error)
-        return f"{error:.3f}, and the interval of {half:.3f} on either side would be {wider:.3f}"
+        half = np.hypot((found.high - found.low) / 2, NORMAL * error)
+        mean, low, high = (f"{value:+.3f}" for value in found.mean + half * np.array([0, -1, 1]))
+        return f"{mean} [{low}, {high}] (standard error {error:.3f})"
 
     def answers_table(self, rows: list) -> str:
         """Return a table from the (difference, metric, effect, levels to keep) of each row."""

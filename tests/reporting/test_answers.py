@@ -142,6 +142,14 @@ def test_unknown_names_are_told(numbers, call, words):
         call(numbers)
 
 
+def test_the_sample_of_test_documents_widens_an_interval(numbers, tmp_path):
+    numbers.answers.results = tmp_path
+    text = "effect,standard_error\nmasking without BN,0.01\nmasking without BN,0.02\nother,1\n"
+    (tmp_path / "document_errors.csv").write_text(text)
+    shown = numbers.test_documents("masking without BN")
+    assert re.fullmatch(r"\+0.100 \[\+0.06\d, \+0.1[34]\d\] \(standard error 0.020\)", shown)
+
+
 def test_tables_of_effects(numbers):
     table = numbers.answers_table([["d", "probe_accuracy", "masking without BN", {}]])
     assert "above 0 in 3 of 3 " in table and "[+0." in table
