@@ -26,6 +26,7 @@ TRAINING = [
     "nltk>=3.8",  # the stemmer that KATE used
     "python-rake>=1.5",  # the SMART list of stop words
     "matplotlib>=3.7",
+    "pillow>=8",
     "pandas>=1.4",
     "tabulate>=0.8.9",
     "joblib>=1.4",  # its loky runs the workers

@@ -7,7 +7,8 @@ hidden dropout .5.  At the lowest validation loss it measures the *dimensions* o
 documents' codes: (sum of l)^2 / sum of l^2, of the eigenvalues l of their covariance.  It is the
 number of units if they are uncorrelated with equal variance, and 1 if all are proportional.  The
 same is measured of the *outputs*, before the sigmoid: many units can carry the same few directions.
-A unit is *active* in a validation document if it is above 0 there.
+A unit is *active* in a validation document if it is above 0 there; the share of active units is a
+mean over units and documents.
 
 It writes ``results/code_dimensions/results.csv``.
 """
@@ -63,7 +64,7 @@ def dimensions(codes: np.ndarray, W: np.ndarray | None = None) -> float:
 
 
 def measure(loss: str, seed: int, bn: str, dropout: str) -> dict:
-    """Return dimensions and metrics of one arm."""
+    """Return dimensions, the share of active units and the metrics of one arm."""
     from ae_bn.randomness import streams
     from ae_bn.study.compiled import compiled
     from ae_bn.training import fit

@@ -6,7 +6,9 @@ Two networks make many of their errors on the same documents, so the standard er
 of accuracies is smaller than that of two independent ones.  The program trains the four arms of
 the interaction of BN and masking on two corpora with both losses, one seed each, and fits a ridge
 probe on their codes.  A document contributes to an effect c = sum of +1 or -1 for each arm that
-classifies it rightly.  The standard error of the effect over documents is std(c) / sqrt(n).
+classifies it rightly.  The standard error of the effect over documents is std(c) / sqrt(n).  That
+of the report's effects, which are means over seeds, is smaller.  Learning rates are fixed, and the
+codes are those of the lowest validation loss.
 
 It writes ``results/document_errors.csv``.
 """
@@ -53,17 +55,21 @@ def right(corpus: str, loss: str, has_bn: bool, masking: float, seed: int) -> np
 
     Parameters
     ----------
-    corpus, loss : str
-        Keys of `CONFIGS` and `RATES`.
+    corpus : str
+        The corpus, a key of `CONFIGS`.
+    loss : str
+        The loss, a key of `RATES`, with the rows that go with it.
     has_bn : bool
         Whether the hidden layer has BN.
     masking : float
         The probability that an input word is set to 0 in training.
     seed : int
+        The seed of the split, the weights and the order of the documents.
 
     Returns
     -------
     bool array, (n_test,)
+        Whether the probe finds the label of a test document.
     """
     from sklearn.linear_model import RidgeClassifierCV
     from sklearn.pipeline import make_pipeline
@@ -104,6 +110,11 @@ def standard_error(arms: dict[str, np.ndarray], plus: list[str], minus: list[str
         Which documents each arm classifies rightly.
     plus, minus : list of str
         The arms that count +1 and -1.
+
+    Returns
+    -------
+    float
+        The standard deviation of c over documents, divided by the root of their number.
     """
     c = sum(arms[arm].astype(float) for arm in plus) - sum(arms[arm].astype(float) for arm in minus)
     return float(np.std(c, ddof=1) / np.sqrt(len(c)))

@@ -58,7 +58,7 @@ MORE = "<!-- more -->"  # ends the first screen
 BEGIN, END = "<!-- answers -->", "<!-- /answers -->"  # around the first screen in README.md
 PANELS = {  # of the first figure: a title for each loss and dropout, and the effect that it states
     ("cross-entropy", "masking"): (
-        "Masking helps,\nmore with BN", "interaction of BN and masking", "higher"
+        "Masking helps,\nwith BN and without", "masking with hidden BN", "higher"
     ),
     ("cross-entropy", "hidden dropout"): (
         "Hidden dropout\nhelps, too", "hidden dropout with hidden BN", "higher"

@@ -13,8 +13,8 @@ RUN is the directory of a run, or its model.safetensors alone.  The text is one 
 (every file in it is a document, at any depth); a table with a column ``text`` (.csv, .tsv, .jsonl,
 .ndjson, .json, .parquet); any other file, or - for standard input, with one document per line.
 Tables and lines may be compressed (.gz, .bz2, .xz).  Text is read in chunks, so it may be larger
-than memory; only the codes for codes.npz are collected in memory.  Everything that is left out is
-counted.
+than memory; only the codes for codes.npz are collected in memory, and the ids of a table.
+Everything that is left out is counted.
 
 The names of documents are the paths of files, the numbers of lines, or the cells of a table's
 column ``id`` (``--id`` names another column; without one they are the numbers of rows).  codes.npz

@@ -78,7 +78,8 @@ class Documents:
         cannot be decoded become U+FFFD.
     id_column : str, optional
         The column of a table with the names of the documents.  If it is not given, this is the
-        column id; without one, names are the numbers of the rows.
+        column id; without one, names are the numbers of the rows.  `remarks` count names that
+        occur twice.
 
     Attributes
     ----------
@@ -193,8 +194,8 @@ class Documents:
             )
         if self._repeated.count:
             lines.append(
-                f"{self._repeated.count} rows ({self._repeated.example}) have the id of an earlier "
-                "row, so their names do not tell them apart"
+                f"{self._repeated.count} rows ({self._repeated.example}) have the name of an "
+                "earlier row"
             )
         if self._empty.count:
             lines.append(f"{self._empty.count} documents are empty ({self._empty.example})")
@@ -268,7 +269,7 @@ class Documents:
                 yield Document(str(number), line)
 
     def _read_table(self) -> Iterator[Document]:
-        names = set()
+        names: set[str] = set()  # of rows with an id; numbers do not repeat
         for number, row in enumerate(self._read_rows(), start=1):
             if "\0" in row["text"]:
                 raise UserError(
@@ -278,13 +279,14 @@ class Documents:
             self.labels.append(row.get("label"))
             self.parts.append(row.get("part"))
             name = (row.get("id") or "").strip()
-            if (self._id or "id" in row) and not name:
-                self._unnamed.add(f"row {number}")
-            name = name or str(number)
-            if name in names:
-                self._repeated.add(name)
-            names.add(name)
-            yield Document(name, row["text"])
+            if self._id or "id" in row:
+                if not name:
+                    self._unnamed.add(f"row {number}")
+                name = name or str(number)
+                if name in names:
+                    self._repeated.add(name)
+                names.add(name)
+            yield Document(name or str(number), row["text"])
 
     def _read_rows(self) -> Iterator[dict]:
         """Yield the columns text, label, part and id of every row; text is a str."""

@@ -50,7 +50,8 @@ NORMAL = stats.norm.ppf((1 + CONFIDENCE) / 2)
 MARK = "\0"  # around the number of a statement
 DIRECTION = re.compile(
     r"\b(higher|lower|rais|improv|wors|better|harm|help|reduc|fall|gain|cost|los[et]|"
-    r"increas|decreas|halv|hurt|beat|smaller|larger|more accurate|faster|slower)", re.IGNORECASE,
+    r"increas|decreas|halv|hurt|beat|smaller|larger|(more|less) accurate|faster|slower)",
+    re.IGNORECASE,
 )  # fmt: skip
 
 
@@ -98,7 +99,7 @@ class Sentences:
             in_table = plain.lstrip().startswith("|")
             for match in re.finditer(f"{MARK}(\\d+){MARK}", sentence):
                 problem, undirected = self.stated[int(match[1])]
-                if undirected and not in_table and DIRECTION.search(plain):
+                if undirected and not in_table and DIRECTION.search(" ".join(plain.split())):
                     problem = f"{undirected}; name no direction, or expect 'undecided'"
                 if problem:
                     raise UserError(
@@ -290,12 +291,13 @@ class AnswerNumbers(Sentences):
         self.experiments = [name for name in BLOCKS if name in answers.tables]
 
     def agree(self, name: str, metric: str, expect: str, **where: str) -> str:
-        """Return the range of an effect over settings; all should be higher, or all lower."""
+        """Return the range of an effect, "in n of n settings": all are higher, or all lower."""
         check_name(expect, ("higher", "lower"), f"{self.where}, expect")
         found = estimate(self._rows(name, metric, where))
         ends = [number(end, metric) for end in sorted(found.each, key=abs)]
         shown = " to ".join([ends[0].rstrip(" %"), ends[-1]])
-        n, agreeing = len(found.each), found.above if expect == "higher" else found.below
+        n = len(found.each)
+        agreeing = found.above if expect == "higher" else found.below
         about = ", ".join([title(metric), name, *map(str, where.values())])
         problem = f"{about}: expected all {expect}, but it is {shown}, {agreement(found)}"
         return self.state(f"{shown} in {n} of {n} settings", "" if agreeing == n else problem)
@@ -323,12 +325,17 @@ class AnswerNumbers(Sentences):
         The standard error over documents is the largest that ``experiments/document_errors.py``
         found in a setting.
         """
-        errors = pd.read_csv(self.answers.results / "document_errors.csv")
-        error = errors.loc[errors["effect"] == name, "standard_error"].max()
+        path = self.answers.results / "document_errors.csv"
+        if not path.exists():
+            raise UserError(f"there is no {path}: run python experiments/document_errors.py")
+        errors = pd.read_csv(path).groupby("effect")["standard_error"].max()
+        check_name(name, list(errors.index), self.where)
         found = estimate(self._rows(name, "probe_accuracy", {}))
-        half = np.hypot((found.high - found.low) / 2, NORMAL * error)
-        mean, low, high = (f"{value:+.3f}" for value in found.mean + half * np.array([0, -1, 1]))
-        return f"{mean} [{low}, {high}] (standard error {error:.3f})"
+        half = np.hypot((found.high - found.low) / 2, NORMAL * errors[name])
+        low, high = found.mean - half, found.mean + half
+        shown = f"{found.mean:+.3f} [{low:+.3f}, {high:+.3f}] (standard error {errors[name]:.3f})"
+        undirected = f"{name} with the test documents' error includes 0" if low <= 0 <= high else ""
+        return self.state(shown, undirected=undirected)
 
     def answers_table(self, rows: list) -> str:
         """Return a table from the (difference, metric, effect, levels to keep) of each row."""
@@ -355,7 +362,9 @@ class AnswerNumbers(Sentences):
         """Return the table of some (effect, metric) in every setting."""
         rows = []
         for setting, of in self.effects.groupby("setting", sort=False):
-            cells = [_cell(of, name, metric, {"setting": setting}, True) for name, metric in keys]
+            cells = [
+                _cell(of, name, metric, {"setting": setting}, counted=True) for name, metric in keys
+            ]
             if any(cells):
                 rows.append([setting, *cells])
         header = ["setting", *(f"{name}: {title(metric)}" for name, metric in keys)]

@@ -226,8 +226,10 @@ def test_names_that_occur_twice_are_told(tmp_path):
     path.write_text("id,text\na,gull\nb,wren\na,cod\n,owl\n4,tern\n")
     pairs, remarks = read(path)
     assert [name for name, _ in pairs] == ["a", "b", "a", "4", "4"]
-    told = "2 rows (such as a) have the id of an earlier row, so their names do not tell them apart"
-    assert told in remarks
+    assert "2 rows (such as a) have the name of an earlier row" in remarks
+
+    path.write_text("id,text\n2,gull\n,owl\n")  # the second has the number of its row
+    assert "1 rows (2) have the name of an earlier row" in read(path)[1]
 
     path.write_text("text\ngull\ngull\n")
     assert read(path)[1] == []

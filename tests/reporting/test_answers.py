@@ -144,9 +144,15 @@ def test_unknown_names_are_told(numbers, call, words):
 
 def test_the_sample_of_test_documents_widens_an_interval(numbers, tmp_path):
     numbers.answers.results = tmp_path
-    text = "effect,standard_error\nmasking without BN,0.01\nmasking without BN,0.02\nother,1\n"
+    with pytest.raises(UserError, match="document_errors.py"):
+        numbers.test_documents("masking without BN")
+    text = "effect,standard_error\nmasking without BN,0.01\nmasking without BN,0.02\nhidden BN,1\n"
     (tmp_path / "document_errors.csv").write_text(text)
-    shown = numbers.test_documents("masking without BN")
+    with pytest.raises(UserError, match="'output BN alone'"):
+        numbers.test_documents("output BN alone")
+    with pytest.raises(UserError, match="includes 0"):
+        numbers.check(f"Hidden BN is\nmore accurate by {numbers.test_documents('hidden BN')}.")
+    shown = numbers.check(numbers.test_documents("masking without BN"))
     assert re.fullmatch(r"\+0.100 \[\+0.06\d, \+0.1[34]\d\] \(standard error 0.020\)", shown)
 
 
