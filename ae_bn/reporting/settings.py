@@ -41,6 +41,12 @@ BLOCKS = {
     "core_nesterov": Block("20 Newsgroups, Nesterov's momentum", rates=NESTEROV_RATES),
     "core_wide": Block("20 Newsgroups, 512 units", rates=[0.001], placements=HIDDEN_ONLY),
     "core_depth": Block("20 Newsgroups, three hidden layers", placements=HIDDEN_ONLY),
+    "core_deeper": Block(
+        "20 Newsgroups, five hidden layers",
+        rates=[0.0005],
+        placements=HIDDEN_ONLY,
+        pooled=False,
+    ),
     "core_layer_norm": Block("20 Newsgroups, Layer Normalization for BN", pooled=False),
     "core_hidden_dropout": Block("20 Newsgroups", HIDDEN, placements=HIDDEN_ONLY),
     "core_hidden_dropout_other_copy": Block(
