@@ -25,20 +25,16 @@ from same_weights import RATES
 
 from ae_bn.commands.command_line import OneLineParser, run_program
 from ae_bn.files import atomic_write
+from ae_bn.reporting.effects import EFFECTS
+from ae_bn.reporting.settings import HIDDEN_ONLY, MASKING, NONE
 
 OUT = Path("results", "document_errors.csv")
 CONFIGS = {"20 Newsgroups": "core", "Reuters R52": "core_reuters"}
-ARMS = {  # BN in the hidden layer, and the masking rate
-    "none": (False, 0.0),
-    "masking": (False, 0.5),
-    "BN": (True, 0.0),
-    "BN and masking": (True, 0.5),
-}
-EFFECTS = {  # the arms that count +1, and those that count -1
-    "one arm": (["none"], []),
-    "BN instead of masking": (["BN"], ["masking"]),
-    "masking with hidden BN": (["BN and masking"], ["BN"]),
-    "interaction of BN and masking": (["BN and masking", "none"], ["BN", "masking"]),
+ARMS = list(itertools.product(HIDDEN_ONLY, (NONE, MASKING)))  # of BN and masking, levels of CONFIGS
+MEASURED = ["BN instead of masking", "masking with hidden BN", "interaction of BN and masking"]
+SUMS = {  # the arms that count +1, and those that count -1
+    "one arm": (ARMS[:1], []),
+    **{name: (EFFECTS[name].plus, EFFECTS[name].minus) for name in MEASURED},
 }
 
 
@@ -50,7 +46,7 @@ def parse_arguments(arguments):
     return parser.parse_args(arguments)
 
 
-def right(corpus: str, loss: str, has_bn: bool, masking: float, seed: int) -> np.ndarray:
+def right(corpus: str, loss: str, bn: str, masking: str, seed: int) -> np.ndarray:
     """Train an arm to its lowest validation loss and return which test documents it classifies.
 
     Parameters
@@ -59,10 +55,10 @@ def right(corpus: str, loss: str, has_bn: bool, masking: float, seed: int) -> np
         The corpus, a key of `CONFIGS`.
     loss : str
         The loss, a key of `RATES`, with the rows that go with it.
-    has_bn : bool
-        Whether the hidden layer has BN.
-    masking : float
-        The probability that an input word is set to 0 in training.
+    bn : str
+        The layers with BN, a level of the config.
+    masking : str
+        The masking of the input, a level of the config.
     seed : int
         The seed of the split, the weights and the order of the documents.
 
@@ -83,9 +79,10 @@ def right(corpus: str, loss: str, has_bn: bool, masking: float, seed: int) -> np
     from ae_bn.training import fit
 
     base = load_config(Path("configs", f"{CONFIGS[corpus]}.yaml"))
-    settings = {"training.learning_rate": RATES[loss], "model.batch_norm.hidden": has_bn}
-    settings["model.dropout.input"] = masking
-    config = base.replace({**base.experiment.factors["loss"][loss], **settings})
+    factors, settings = base.experiment.factors, {"training.learning_rate": RATES[loss]}
+    for factor, level in (("loss", loss), ("bn", bn), ("masking", masking)):
+        settings.update(factors[factor][level])
+    config = base.replace(settings)
     documents = load_corpus(config.data)
     stream = streams(seed)
     fraction = config.data.validation_fraction
@@ -101,15 +98,15 @@ def right(corpus: str, loss: str, has_bn: bool, masking: float, seed: int) -> np
     return probe.predict(test_codes) == documents.test_labels
 
 
-def standard_error(arms: dict[str, np.ndarray], plus: list[str], minus: list[str]) -> float:
+def standard_error(arms: dict, plus: list, minus: list) -> float:
     """Return the standard error over documents of a signed sum of accuracies.
 
     Parameters
     ----------
     arms : dict of bool array, (n_test,)
         Which documents each arm classifies rightly.
-    plus, minus : list of str
-        The arms that count +1 and -1.
+    plus, minus : list
+        The keys of the arms that count +1 and -1.
 
     Returns
     -------
@@ -124,12 +121,12 @@ def main(arguments: list[str]) -> None:
     options = parse_arguments(arguments)
     found = []
     for corpus, loss in itertools.product(CONFIGS, RATES):
-        arms = {arm: right(corpus, loss, *of, options.seed) for arm, of in ARMS.items()}
+        arms = {arm: right(corpus, loss, *arm, options.seed) for arm in ARMS}
         independent = {arm: standard_error(arms, [arm], []) ** 2 for arm in arms}
-        for effect, (plus, minus) in EFFECTS.items():
+        for effect, (plus, minus) in SUMS.items():
             apart = np.sqrt(sum(independent[arm] for arm in [*plus, *minus]))
             error = standard_error(arms, plus, minus)
-            row = dict(corpus=corpus, loss=loss, effect=effect, documents=len(arms["none"]))
+            row = dict(corpus=corpus, loss=loss, effect=effect, documents=len(arms[ARMS[0]]))
             found.append({**row, "standard_error": error, "if_independent": float(apart)})
             print(*found[-1].values(), sep=", ", flush=True)
         with atomic_write(OUT) as file:

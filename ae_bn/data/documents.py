@@ -278,15 +278,15 @@ class Documents:
                 )
             self.labels.append(row.get("label"))
             self.parts.append(row.get("part"))
-            name = (row.get("id") or "").strip()
+            own = (row.get("id") or "").strip()
+            name = own or str(number)
             if self._id or "id" in row:
-                if not name:
+                if not own:
                     self._unnamed.add(f"row {number}")
-                name = name or str(number)
                 if name in names:
                     self._repeated.add(name)
                 names.add(name)
-            yield Document(name or str(number), row["text"])
+            yield Document(name, row["text"])
 
     def _read_rows(self) -> Iterator[dict]:
         """Yield the columns text, label, part and id of every row; text is a str."""

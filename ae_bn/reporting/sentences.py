@@ -95,17 +95,14 @@ class Sentences:
             If the numbers do not say what a sentence says; it names the first one.
         """
         for sentence in split_sentences(rendered):
-            plain = re.sub(f"{MARK}\\d+{MARK}", "", sentence)
-            in_table = plain.lstrip().startswith("|")
+            plain = " ".join(re.sub(f"{MARK}\\d+{MARK}", "", sentence).split())
+            in_table = plain.startswith("|")
             for match in re.finditer(f"{MARK}(\\d+){MARK}", sentence):
                 problem, undirected = self.stated[int(match[1])]
-                if undirected and not in_table and DIRECTION.search(" ".join(plain.split())):
+                if undirected and not in_table and DIRECTION.search(plain):
                     problem = f"{undirected}; name no direction, or expect 'undecided'"
                 if problem:
-                    raise UserError(
-                        f"{self.where}: the numbers do not say {' '.join(plain.split())!r} "
-                        f"[{problem}]"
-                    )
+                    raise UserError(f"{self.where}: the numbers do not say {plain!r} [{problem}]")
         return re.sub(f"{MARK}\\d+{MARK}", "", rendered)
 
     def names(self) -> dict:
