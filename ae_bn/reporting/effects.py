@@ -90,6 +90,10 @@ def _benefits(name: str, dropout: str) -> dict[str, Effect]:
 EFFECTS = {
     **_benefits("hidden dropout", HIDDEN),
     **{
+        f"hidden dropout with {shown}": Effect(HIDDEN, [(bn, HIDDEN)], [(bn, NONE)])
+        for bn, shown in (("output", "output BN"), ("hidden + output", "BN in both layers"))
+    },
+    **{
         f"hidden dropout {rate} {shown}": Effect(HIDDEN, [(bn, f"hidden {rate}")], [(bn, NONE)])
         for rate in (".1", ".3")
         for bn, shown in (("none", "without BN"), ("hidden", "with hidden BN"))
