@@ -129,8 +129,8 @@ def test_harm_of_hidden_dropout_by_units():
         )
         for arm in ("units ReLU, bn none", "units ReLU, bn hidden", "units linear, bn none")
     )
-    assert f"test accuracy changes by {relu}, with BN by {with_bn}; that of linear units" in PAGE
-    assert f"which cannot be silent, by {linear} (" in PAGE
+    assert f"test accuracy by {relu}, with BN by {with_bn}; that of [linear units]" in PAGE
+    assert f"which cannot be silent, by {linear}." in PAGE
 
 
 @pytest.mark.parametrize(("loss", "rate"), [("cross-entropy", 0.001), ("squared error", 0.0005)])
@@ -139,7 +139,29 @@ def test_share_of_the_mean_with_output_bn(loss, rate):
     runs = runs[(runs["loss"] == loss) & (runs["masking"] == "none") & (runs["snapshot"] == "loss")]
     share = runs[runs["learning_rate"] == rate].groupby("bn")["mean_share"].mean()
     span = f"{short(share['hidden'], 2)} to {short(share['hidden + output'], 2)}"
-    assert f"from {span} ({loss}" in PAGE
+    said = "their mean grows from" if loss == "cross-entropy" else "with squared error from"
+    assert f"{said} {span}" in PAGE
+
+
+def test_parts_of_bn():
+    table = (ROOT / "results/decomposition_cross_entropy/table.md").read_text(encoding="utf-8")
+    part = r"\| {}, masking (?:masking )?{} +\| ([+-][\d.]+)[^|]*\|[^|]*\| ([+-][\d.]+)"
+
+    def changes(name: str, masking: str = "none") -> tuple[str, str]:
+        """Return by how much the loss falls, in nats, and accuracy, as the page writes it."""
+        loss, accuracy = re.search(part.format(re.escape(name), masking), table).groups()
+        return f"{-float(loss):.1f}", short(-float(accuracy), 3)
+
+    assert f"hidden BN costs {changes('hidden BN')[1]} of accuracy and" in PAGE
+    assert f"lowers the loss by {changes('output BN')[0]} nats." in PAGE
+    accuracy, loss = changes("division, hidden")[1], changes("division, output")[0]
+    assert f"costs {accuracy} and lowers it by {loss}," in PAGE
+    accuracy, loss = changes("centring, hidden")[1], changes("centring, output")[0]
+    assert f"centring alone {accuracy} and {loss}," in PAGE
+    hidden, output, both = (
+        changes(name, "masking .5")[0] for name in ("hidden BN", "output BN", "BN in both layers")
+    )
+    assert f"hidden BN lowers the loss by {hidden}, output BN by {output}, both by {both}" in PAGE
 
 
 def test_hidden_dropout_at_constant_rates():
