@@ -50,8 +50,10 @@ def of_network(means: pd.DataFrame, bn: str, masking: float) -> pd.DataFrame:
 
 def test_networks_from_the_same_weights():
     means = continued().loc["none"]
+    starts = results("same_weights").query("start == 'none' and epoch == 0").groupby("loss")[CODES]
+    before = "; ".join(f"{a:.3f}, {p:.3f}" for a, p in starts.mean().loc[LOSSES].to_numpy())
     for name, bn, masking in [
-        ("nothing else", "none", 0.0),
+        (f"nothing else (before: {before})", "none", 0.0),
         ("BN", "hidden", 0.0),
         ("BN with a constant mean and std", "frozen statistics", 0.0),
         ("masking .5", "none", 0.5),
@@ -98,16 +100,6 @@ def test_masking_in_the_closed_form_and_in_a_network():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_precision_in_small_and_large_minibatches(loss):
-    table = (ROOT / "results/batch_size/table.md").read_text(encoding="utf-8")
-    cells = [
-        re.search(rf"\| {loss} / {batch} / hidden / none +\|(?:[^|]*\|){{3}} *([\d.]+)", table)
-        for batch in (25, 1600)
-    ]
-    assert f"{cells[0][1]} and {cells[1][1]} with {loss}" in PAGE
-
-
-@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(("bn", "shown"), [("none", ""), ("hidden", ", BN")])
 def test_codes_with_hidden_dropout(loss, bn, shown):
     codes = results("code_dimensions")
@@ -129,8 +121,11 @@ def test_harm_of_hidden_dropout_by_units():
         )
         for arm in ("units ReLU, bn none", "units ReLU, bn hidden", "units linear, bn none")
     )
-    assert f"test accuracy by {relu}, with BN by {with_bn}; that of [linear units]" in PAGE
-    assert f"which cannot be silent, by {linear}." in PAGE
+    answers = (ROOT / "docs/report/answers.md").read_text(encoding="utf-8")
+    row_of_bn = r"\| 20 Newsgroups, squared error \| with hidden BN \| -0(\.\d+)"
+    harm = f"by {relu}, with BN by {with_bn} (-{re.search(row_of_bn, answers)[1]} at smaller rates)"
+    assert f"test accuracy {harm}; that of [linear units]" in PAGE
+    assert f"(report/hidden_dropout_units.md) by {linear}." in PAGE
 
 
 @pytest.mark.parametrize(("loss", "rate"), [("cross-entropy", 0.001), ("squared error", 0.0005)])
@@ -139,29 +134,34 @@ def test_share_of_the_mean_with_output_bn(loss, rate):
     runs = runs[(runs["loss"] == loss) & (runs["masking"] == "none") & (runs["snapshot"] == "loss")]
     share = runs[runs["learning_rate"] == rate].groupby("bn")["mean_share"].mean()
     span = f"{short(share['hidden'], 2)} to {short(share['hidden + output'], 2)}"
-    said = "their mean grows from" if loss == "cross-entropy" else "with squared error from"
+    said = "it grows from" if loss == "cross-entropy" else "(squared error"
     assert f"{said} {span}" in PAGE
 
 
 def test_parts_of_bn():
-    table = (ROOT / "results/decomposition_cross_entropy/table.md").read_text(encoding="utf-8")
-    part = r"\| {}, masking (?:masking )?{} +\| ([+-][\d.]+)[^|]*\|[^|]*\| ([+-][\d.]+)"
+    page_of_parts = (ROOT / "docs/report/decomposition_cross_entropy.md").read_text("utf-8")
 
-    def changes(name: str, masking: str = "none") -> tuple[str, str]:
-        """Return by how much the loss falls, in nats, and accuracy, as the page writes it."""
-        loss, accuracy = re.search(part.format(re.escape(name), masking), table).groups()
-        return f"{-float(loss):.1f}", short(-float(accuracy), 3)
+    def changes(part: str, what: str, digits: int) -> list[str]:
+        """Return the smallest and the largest change over learning rates, as the page writes it."""
+        row = re.search(rf"\| {part} \| {what} \|(.*)", page_of_parts)[1]
+        values = sorted(map(float, re.findall(r"([+-][\d.]+) \[", row)), key=abs)
+        return [f"{value:+.{digits}f}".replace("0.", ".", 1) for value in (values[0], values[-1])]
 
-    assert f"hidden BN costs {changes('hidden BN')[1]} of accuracy and" in PAGE
-    assert f"lowers the loss by {changes('output BN')[0]} nats." in PAGE
-    accuracy, loss = changes("division, hidden")[1], changes("division, output")[0]
-    assert f"costs {accuracy} and lowers it by {loss}," in PAGE
-    accuracy, loss = changes("centring, hidden")[1], changes("centring, output")[0]
-    assert f"centring alone {accuracy} and {loss}," in PAGE
-    hidden, output, both = (
-        changes(name, "masking .5")[0] for name in ("hidden BN", "output BN", "BN in both layers")
-    )
-    assert f"hidden BN lowers the loss by {hidden}, output BN by {output}, both by {both}" in PAGE
+    for name, part in [
+        ("hidden BN changes accuracy", "hidden BN"),
+        ("dividing by std alone", "division, hidden"),
+    ]:
+        least, most = changes(part, "accuracy", 3)
+        without = " without masking," if part == "hidden BN" else ","
+        assert f"{name} by {least} to {most}{without}" in PAGE
+    least, most = changes("centring, hidden", "accuracy", 3)
+    assert f"centring alone by {most} to {least}." in PAGE
+    least, most = (end.lstrip("-") for end in changes("output BN", "none", 1))
+    assert f"Output BN lowers the loss by {least} to {most} nats" in PAGE
+    ends = [end for part in ("centring, output", "division, output")
+            for end in changes(part, "none", 1)]  # fmt: skip
+    least, most = (end.lstrip("-") for end in (max(ends, key=float), min(ends, key=float)))
+    assert f"dividing or centring alone by {least} to {most};" in PAGE
 
 
 def test_hidden_dropout_at_constant_rates():
