@@ -280,7 +280,7 @@ def test_names_in_the_fragments_exist(path, tmp_path):
     rows += [{"arm": name} for name in sorted(named - {row["arm"] for row in rows})]
     table = pd.DataFrame(rows).assign(seed=1, status="finished", source="", data="", run="")
     table = table.assign(**dict.fromkeys(METRICS, 1.0))
-    kept = sorted({config.experiment.report.snapshot, "last"})
+    kept = ["loss", "accuracy", "precision", "last"]
     rates = config.experiment.rate_grid or [0.1]
     table = pd.concat(
         [table.assign(snapshot=kind, learning_rate=rate) for kind in kept for rate in rates],
