@@ -14,6 +14,7 @@ from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.study.arms import expand_arms, expand_corpora, reference_arm
 from ae_bn.study.results import recorded_tables
+from ae_bn.training import SNAPSHOTS
 
 CONFIG = """
 experiment:
@@ -280,10 +281,9 @@ def test_names_in_the_fragments_exist(path, tmp_path):
     rows += [{"arm": name} for name in sorted(named - {row["arm"] for row in rows})]
     table = pd.DataFrame(rows).assign(seed=1, status="finished", source="", data="", run="")
     table = table.assign(**dict.fromkeys(METRICS, 1.0))
-    kept = ["loss", "accuracy", "precision", "last"]
     rates = config.experiment.rate_grid or [0.1]
     table = pd.concat(
-        [table.assign(snapshot=kind, learning_rate=rate) for kind in kept for rate in rates],
+        [table.assign(snapshot=kind, learning_rate=rate) for kind in SNAPSHOTS for rate in rates],
         ignore_index=True,
     )
     directory = REPOSITORY / "results" / name

@@ -91,7 +91,7 @@ def test_masking_in_the_closed_form_and_in_a_network():
     codes = results("closed_form").groupby("arm")[["probe_accuracy", "centred_precision"]].mean()
     accuracy, precision = codes.loc["masking .5"] - codes.loc["no masking"]
     assert f"adds {short(accuracy, 3)} to its accuracy, {short(precision, 3)} to precision" in PAGE
-    answers = (ROOT / "docs/report/answers.md").read_text(encoding="utf-8")
+    answers = page("report/answers.md")
     gains = [
         re.search(rf"\| masking without BN \| {metric} \| squared error \| \+0(\.\d+)", answers)
         for metric in ("accuracy", "centred precision")
@@ -121,7 +121,7 @@ def test_harm_of_hidden_dropout_by_units():
         )
         for arm in ("units ReLU, bn none", "units ReLU, bn hidden", "units linear, bn none")
     )
-    answers = (ROOT / "docs/report/answers.md").read_text(encoding="utf-8")
+    answers = page("report/answers.md")
     row_of_bn = r"\| 20 Newsgroups, squared error \| with hidden BN \| -0(\.\d+)"
     harm = f"by {relu}, with BN by {with_bn} (-{re.search(row_of_bn, answers)[1]} at smaller rates)"
     assert f"test accuracy {harm}; that of [linear units]" in PAGE
@@ -147,13 +147,10 @@ def test_parts_of_bn():
         values = sorted(map(float, re.findall(r"([+-][\d.]+) \[", row)), key=abs)
         return [f"{value:+.{digits}f}".replace("0.", ".", 1) for value in (values[0], values[-1])]
 
-    for name, part in [
-        ("hidden BN changes accuracy", "hidden BN"),
-        ("dividing by std alone", "division, hidden"),
-    ]:
-        least, most = changes(part, "accuracy", 3)
-        without = " without masking," if part == "hidden BN" else ","
-        assert f"{name} by {least} to {most}{without}" in PAGE
+    least, most = changes("hidden BN", "accuracy", 3)
+    assert f"hidden BN changes accuracy by {least} to {most} without masking," in PAGE
+    least, most = changes("division, hidden", "accuracy", 3)
+    assert f"dividing by std alone by {least} to {most}," in PAGE
     least, most = changes("centring, hidden", "accuracy", 3)
     assert f"centring alone by {most} to {least}." in PAGE
     least, most = (end.lstrip("-") for end in changes("output BN", "none", 1))
