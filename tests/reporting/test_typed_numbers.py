@@ -204,3 +204,25 @@ def test_epochs_to_an_accuracy_with_momentum():
             span = f"{least}" if least == most else f"{least} to {most}"
             cells.append("not in 600" if np.isnan(firsts).any() else span)
         assert f"| {shown} | {' | '.join(cells)} |" in page("report/momentum.md")
+
+
+def test_epochs_of_sigmoid_units():
+    runs = results("saturation").drop_duplicates("run").groupby("bn")["epochs"].agg(["min", "max"])
+    none, hidden = (f"{runs['min'][bn]:,} to {runs['max'][bn]:,}" for bn in ("none", "hidden"))
+    said = f"runs end after {none} epochs, with hidden BN after {hidden}."
+    assert said in page("report/saturation.md")
+
+
+def test_accuracy_in_small_and_large_minibatches():
+    text = page("report/batch_size.md")
+    cells = {
+        masking: re.search(
+            rf"\| squared error \| {masking} \| ([\d.]+) [^|]*\|[^|]*\|[^|]*\| ([\d.]+) ", text
+        ).groups()
+        for masking in ("none", "masking .5")
+    }
+    small, large = (
+        float(with_masking) - float(without)
+        for with_masking, without in zip(cells["masking .5"], cells["none"])
+    )
+    assert f"squared error: {short(small, 3)} and {short(large, 3)} there" in text
