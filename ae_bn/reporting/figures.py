@@ -382,10 +382,10 @@ def _scale(axis, log: Sequence[str]) -> None:
     """
     lines = [line.get_data(orig=False) for line in axis.get_lines()]
     x, y = (np.concatenate([line[i] for line in lines] or [[]]) for i in (0, 1))
-    shown = np.isfinite(y) & (y > 0)
-    if "y" in log and shown.any():
+    shown = np.isfinite(y)
+    if "y" in log and (y[shown] > 0).any():
         highest = y[shown].max()
-        floor = max(y[shown].min(), highest / 10**SHOWN_DECADES)
+        floor = max(y[shown & (y > 0)].min(), highest / 10**SHOWN_DECADES)
         shown &= y >= floor
         axis.set_yscale("log")
         axis.set_ylim(floor / 1.3, highest * 1.3)

@@ -227,3 +227,24 @@ def test_a_figure_that_fails_is_named_and_costs_no_other(results, curves, tmp_pa
     assert (tmp_path / "table.md").read_text() == text
     shown = {path.name for path in tmp_path.iterdir()}
     assert shown == {"results.csv", "table.md", "response.png"}
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "log", "scales"),
+    [
+        ([0.5, 1.0, 2.0], [-3.0, -2.0, -1.0], ["x"], ("log", "linear")),
+        ([-1.0, 0.0, 10.0], [-3.0, 2.0, -1.0], ["x"], ("symlog", "linear")),
+        ([0.5, 1.0, 2.0], [-3.0, 0.0, -1.0], ["x", "y"], ("log", "linear")),
+        ([0.5, 1.0, 2.0], [-3.0, 2.0, np.nan], ["x", "y"], ("log", "log")),
+    ],
+)
+def test_a_logarithmic_x_does_not_depend_on_the_sign_of_y(x, y, log, scales):
+    points = pd.DataFrame({"x": x, "mean": y, "low": y, "high": y})
+    panel = figures.Panel("", "", [(points.assign(marked=False), {"color": "k"})])
+    figure, axes = figures.paint([[panel]], "rate", log)
+    [axis] = axes.flat
+    assert (axis.get_xscale(), axis.get_yscale()) == scales
+    low, high = axis.get_xlim()
+    if "y" not in log:
+        assert low <= min(x) and high >= max(x)
+    figures.plt.close(figure)
