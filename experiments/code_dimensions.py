@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def parse_arguments(arguments):
         description=(__doc__ or "").split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, default=2, help="number of seeds")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     options = parser.parse_args(arguments)
     check_positive(options, "seeds")
@@ -63,23 +64,30 @@ def dimensions(codes: np.ndarray, W: np.ndarray | None = None) -> float:
     return float(np.trace(covariance) ** 2 / np.trace(covariance @ covariance))
 
 
-def measure(loss: str, seed: int, bn: str, dropout: str) -> dict:
-    """Return dimensions, the share of active units and the metrics of one arm."""
+@contextmanager
+def trained(loss: str, seed: int, settings: dict):
+    """Give a network with settings at its lowest validation loss, and its `Prepared` documents."""
     from ae_bn.randomness import streams
     from ae_bn.study.compiled import compiled
     from ae_bn.training import fit
 
     prepared = prepare(loss, seed)
-    X, X_valid = prepared.X, prepared.X_valid
-    config = prepared.config.replace({"model.batch_norm.hidden": BN[bn], **DROPOUT[dropout]})
-    with compiled(config, X.shape[1]) as autoencoder:
+    config = prepared.config.replace(settings)
+    with compiled(config, prepared.X.shape[1]) as autoencoder:
         stream = streams(seed)
         rate, probabilities = config.training.learning_rate, config.model.dropout
-        autoencoder.initialize(X, stream, rate, probabilities)
-        fit(autoencoder, X, X_valid, config.training, stream.order)
-        codes = autoencoder.encode(X)
+        autoencoder.initialize(prepared.X, stream, rate, probabilities)
+        fit(autoencoder, prepared.X, prepared.X_valid, config.training, stream.order)
+        yield autoencoder, prepared
+
+
+def measure(loss: str, seed: int, bn: str, dropout: str) -> dict:
+    """Return dimensions, the share of active units and the metrics of one arm."""
+    settings = {"model.batch_norm.hidden": BN[bn], **DROPOUT[dropout]}
+    with trained(loss, seed, settings) as (autoencoder, prepared):
+        codes = autoencoder.encode(prepared.X)
         W = autoencoder.get_state()["layer2.W"]
-        valid_codes = autoencoder.encode(X_valid)
+        valid_codes = autoencoder.encode(prepared.X_valid)
     metrics = prepared.meter(codes, valid_codes)
     arm = {"loss": loss, "seed": seed, "bn": bn, "dropout": dropout}
     measured = {"dimensions": dimensions(codes), "output_dimensions": dimensions(codes, W)}

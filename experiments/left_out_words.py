@@ -1,0 +1,133 @@
+"""Does a network with BN copy the words of a document, or infer them from the others?
+
+    python experiments/left_out_words.py
+    python experiments/left_out_words.py --seeds 1
+
+The program trains a network for each loss, without masking and with masking .5, without BN and with
+hidden BN.  With cross-entropy, where BN alone costs accuracy, it also trains hidden layers with a
+part of BN: centring or division by std.  At the lowest validation loss it measures the loss of the
+validation documents' words twice: while the word is in the document (``in_document``), and after
+that one word is left out (``left_out``).  A network that copies a word loses it when it is left out.
+Cross-entropy is in nats a word, squared error is divided by the word's square.
+
+It writes ``results/left_out_words/results.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from code_dimensions import DROPOUT, trained
+from same_weights import RATES
+from scipy.sparse import csr_matrix
+
+from ae_bn.commands.command_line import OneLineParser, check_positive, run_program
+from ae_bn.files import atomic_write
+
+FOLDER = Path("results", "left_out_words")
+BLOCK = 2000  # rows that are reconstructed together
+HIDDEN = {"model.batch_norm.hidden": True}
+BN = {
+    "none": {},
+    "centring": {**HIDDEN, "model.batch_norm.normalize": False, "model.batch_norm.scale": False},
+    "division": {**HIDDEN, "model.batch_norm.center": False},
+    "hidden": HIDDEN,
+}
+
+
+def parse_arguments(arguments):
+    parser = OneLineParser(
+        description=(__doc__ or "").split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    options = parser.parse_args(arguments)
+    check_positive(options, "seeds")
+    return options
+
+
+def without_each_word(X: csr_matrix) -> csr_matrix:
+    """Return each document once for each of its words, without that word.
+
+    Parameters
+    ----------
+    X : csr_matrix, (n, n_words)
+        Documents, with ``X.nnz`` entries.
+
+    Returns
+    -------
+    csr_matrix, (X.nnz, n_words)
+        Row i lacks the word of entry i.
+    """
+    documents = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+    copies = X[documents]
+    entries = np.arange(X.nnz) - X.indptr[documents]  # where the word is in its document
+    copies.data[copies.indptr[:-1] + entries] = 0
+    copies.eliminate_zeros()
+    return copies
+
+
+def word_loss(reconstruct, rows: csr_matrix, words, values, loss: str) -> float:
+    """Return the loss of one word in each row.
+
+    Parameters
+    ----------
+    reconstruct : callable
+        From rows to their reconstruction, dense and of the same shape.
+    rows : csr_matrix, (n, n_words)
+    words : ndarray of int, (n,)
+        The column of each row's word.
+    values : ndarray, (n,)
+        The word's value in the document.
+    loss : str
+        One of `same_weights.RATES`.
+
+    Returns
+    -------
+    float
+        Mean cross-entropy in nats, or the summed squared error over the summed squares.
+    """
+    starts = range(0, len(words), BLOCK)
+    blocks = (reconstruct(rows[start : start + BLOCK]) for start in starts)
+    parts = (words[start : start + BLOCK] for start in starts)
+    found = np.concatenate([block[np.arange(len(part)), part] for block, part in zip(blocks, parts)])
+    if loss == "cross-entropy":
+        return float(-np.log(np.maximum(found, np.finfo(np.float32).tiny)).mean())
+    return float(((values - found) ** 2).sum() / (values**2).sum())
+
+
+def measure(loss: str, seed: int, bn: str, masking: str) -> dict:
+    """Return both losses of words and the metrics of codes of one arm."""
+    with trained(loss, seed, {**BN[bn], **DROPOUT[masking]}) as (autoencoder, prepared):
+        X = prepared.X_valid
+        words = X.indices, X.data, loss
+        documents = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+        in_document = word_loss(autoencoder.reconstruct, X[documents], *words)
+        left_out = word_loss(autoencoder.reconstruct, without_each_word(X), *words)
+        metrics = prepared.meter(autoencoder.encode(prepared.X), autoencoder.encode(X))
+    arm = {"loss": loss, "seed": seed, "bn": bn, "masking": masking}
+    return {**arm, "in_document": in_document, "left_out": left_out, **metrics}
+
+
+def main(arguments: list[str]) -> None:
+    options = parse_arguments(arguments)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    found = []
+    seeds = range(1, options.seeds + 1)
+    for loss, seed, bn, masking in itertools.product(RATES, seeds, BN, ["none", "masking .5"]):
+        if loss == "squared error" and bn not in ("none", "hidden"):
+            continue
+        found.append(measure(loss, seed, bn, masking))
+        print(*found[-1].values(), sep=", ", flush=True)
+        with atomic_write(FOLDER / "results.csv") as file:
+            pd.DataFrame(found).to_csv(file, index=False, float_format="%.5g")
+    print(f"\n{FOLDER}/results.csv is written")
+
+
+if __name__ == "__main__":
+    run_program(main, f"the runs that are done are in {FOLDER}/results.csv")
