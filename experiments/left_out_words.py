@@ -7,8 +7,8 @@ The program trains a network for each loss, without masking and with masking .5,
 hidden BN.  With cross-entropy, where BN alone costs accuracy, it also trains hidden layers with a
 part of BN: centring or division by std.  At the lowest validation loss it measures the loss of the
 validation documents' words twice: while the word is in the document (``in_document``), and after
-that one word is left out (``left_out``).  A network that copies a word loses it when it is left out.
-Cross-entropy is in nats a word, squared error is divided by the word's square.
+that one word is left out (``left_out``), which costs a network that copies words.  Cross-entropy is
+in nats a word, squared error is divided by the words' squares.
 
 It writes ``results/left_out_words/results.csv``.
 """
@@ -32,7 +32,7 @@ FOLDER = Path("results", "left_out_words")
 BLOCK = 2000  # rows that are reconstructed together
 HIDDEN = {"model.batch_norm.hidden": True}
 BN = {
-    "none": {},
+    "none": {"model.batch_norm.hidden": False},
     "centring": {**HIDDEN, "model.batch_norm.normalize": False, "model.batch_norm.scale": False},
     "division": {**HIDDEN, "model.batch_norm.center": False},
     "hidden": HIDDEN,
@@ -95,7 +95,8 @@ def word_loss(reconstruct, rows: csr_matrix, words, values, loss: str) -> float:
     starts = range(0, len(words), BLOCK)
     blocks = (reconstruct(rows[start : start + BLOCK]) for start in starts)
     parts = (words[start : start + BLOCK] for start in starts)
-    found = np.concatenate([block[np.arange(len(part)), part] for block, part in zip(blocks, parts)])
+    chosen = [block[np.arange(len(part)), part] for block, part in zip(blocks, parts)]
+    found = np.concatenate(chosen)
     if loss == "cross-entropy":
         return float(-np.log(np.maximum(found, np.finfo(np.float32).tiny)).mean())
     return float(((values - found) ** 2).sum() / (values**2).sum())
