@@ -30,12 +30,10 @@ from ae_bn.files import atomic_write
 
 FOLDER = Path("results", "left_out_words")
 BLOCK = 2000  # rows that are reconstructed together
-HIDDEN = {"model.batch_norm.hidden": True}
+LEVELS = Path("configs", "decomposition_cross_entropy.yaml")  # of BN
 BN = {
-    "none": {"model.batch_norm.hidden": False},
-    "centring": {**HIDDEN, "model.batch_norm.normalize": False, "model.batch_norm.scale": False},
-    "division": {**HIDDEN, "model.batch_norm.center": False},
-    "hidden": HIDDEN,
+    "cross-entropy": ["none", "hidden centring", "hidden division", "hidden"],
+    "squared error": ["none", "hidden"],
 }
 
 
@@ -104,7 +102,10 @@ def word_loss(reconstruct, rows: csr_matrix, words, values, loss: str) -> float:
 
 def measure(loss: str, seed: int, bn: str, masking: str) -> dict:
     """Return both losses of words and the metrics of codes of one arm."""
-    with trained(loss, seed, {**BN[bn], **DROPOUT[masking]}) as (autoencoder, prepared):
+    from ae_bn.config import load_config
+
+    settings = {**load_config(LEVELS).experiment.factors["bn"][bn], **DROPOUT[masking]}
+    with trained(loss, seed, settings) as (autoencoder, prepared):
         X = prepared.X_valid
         words = X.indices, X.data, loss
         documents = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
@@ -119,14 +120,12 @@ def main(arguments: list[str]) -> None:
     options = parse_arguments(arguments)
     FOLDER.mkdir(parents=True, exist_ok=True)
     found = []
-    seeds = range(1, options.seeds + 1)
-    for loss, seed, bn, masking in itertools.product(RATES, seeds, BN, ["none", "masking .5"]):
-        if loss == "squared error" and bn not in ("none", "hidden"):
-            continue
-        found.append(measure(loss, seed, bn, masking))
-        print(*found[-1].values(), sep=", ", flush=True)
-        with atomic_write(FOLDER / "results.csv") as file:
-            pd.DataFrame(found).to_csv(file, index=False, float_format="%.5g")
+    for loss, seed in itertools.product(RATES, range(1, options.seeds + 1)):
+        for bn, masking in itertools.product(BN[loss], ["none", "masking .5"]):
+            found.append(measure(loss, seed, bn, masking))
+            print(*found[-1].values(), sep=", ", flush=True)
+            with atomic_write(FOLDER / "results.csv") as file:
+                pd.DataFrame(found).to_csv(file, index=False, float_format="%.5g")
     print(f"\n{FOLDER}/results.csv is written")
 
 

@@ -113,6 +113,23 @@ def test_codes_with_hidden_dropout(loss, bn, shown):
     assert f"| {loss}{shown} | {' | '.join(cells)} |" in PAGE
 
 
+def test_left_out_words():
+    words = results("left_out_words").query("loss == 'cross-entropy'")
+    costs = words.groupby(["masking", "bn"])["left_out"].mean().round(2)
+    before, after = costs["none", "none"], costs["masking .5", "none"]
+    assert f"costs {before:.2f} nats, after masking .5 {after:.2f} (" in PAGE
+    assert f"a left-out word still costs {costs['none', 'hidden division']:.2f} nats" in PAGE
+    said = [costs["none", "hidden"], costs["none", "hidden centring"]]
+    said += [before, after, costs["masking .5", "hidden"]]
+    with_bn, centred, *others = (f"{cost:.2f}" for cost in said)
+    shown = (
+        f"({others[0]} nats without BN; {with_bn}, {centred}), division leaves it ({before:.2f})"
+    )
+    assert f"{shown}, and with masking .5 BN lowers it ({', '.join(others[1:])})" in page(
+        "estimands.md"
+    )
+
+
 def test_harm_of_hidden_dropout_by_units():
     table = (ROOT / "results/hidden_dropout_units/table.md").read_text(encoding="utf-8")
     relu, with_bn, linear = (
@@ -148,7 +165,7 @@ def test_parts_of_bn():
         return [f"{value:+.{digits}f}".replace("0.", ".", 1) for value in (values[0], values[-1])]
 
     least, most = changes("hidden BN", "accuracy", 3)
-    assert f"hidden BN changes accuracy by {least} to {most} without masking," in PAGE
+    assert f"hidden BN changes accuracy by {least} to {most}," in PAGE
     least, most = changes("division, hidden", "accuracy", 3)
     assert f"dividing by std alone by {least} to {most}," in PAGE
     least, most = changes("centring, hidden", "accuracy", 3)
@@ -158,7 +175,7 @@ def test_parts_of_bn():
     ends = [end for part in ("centring, output", "division, output")
             for end in changes(part, "none", 1)]  # fmt: skip
     least, most = (end.lstrip("-") for end in (max(ends, key=float), min(ends, key=float)))
-    assert f"dividing or centring alone by {least} to {most};" in PAGE
+    assert f"dividing or centring alone by {least} to {most}." in PAGE
 
 
 def test_hidden_dropout_at_constant_rates():
