@@ -92,7 +92,7 @@ class Answers:
         self.predictions: list[Prediction] = []
         if FRESH in tables:
             written = results / FRESH / "predictions.csv"
-            self.predictions = predictions(written, tables[FRESH])
+            self.predictions = predictions(written, tables[FRESH], self.effects)
 
     def write_figures(self, titles: dict[tuple[str, str], str], shown: list) -> None:
         """Draw the figures into the folder ``answers`` of the results.

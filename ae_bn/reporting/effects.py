@@ -20,13 +20,19 @@ import pandas as pd
 from ae_bn.config import ExperimentConfig
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.reporting.selection import CRITERIA, cross_fitted, expected_best, signed
-from ae_bn.reporting.settings import HIDDEN, MASKING, NONE
+from ae_bn.reporting.settings import HIDDEN, HIDDEN_ONLY, MASKING, NONE
 from ae_bn.study.arms import contrasts
 
 BUDGET = 3  # random learning rates, of which the best is expected
 SEARCHED = "searched"  # a placement or a dropout that validation chooses
 SAME = "same"  # NONE and MASKING in turn, equal on both sides
 BOTH = "masking .5 + hidden .3"
+PLACEMENT_NAMES = {
+    "none": "without BN",
+    "hidden": "with hidden BN",
+    "output": "with output BN",
+    "hidden + output": "with BN in both layers",
+}
 
 # The criterion that belongs to each snapshot's epoch.
 JUDGED_BY = {
@@ -90,20 +96,19 @@ def _benefits(name: str, dropout: str) -> dict[str, Effect]:
 EFFECTS = {
     **_benefits("hidden dropout", HIDDEN),
     **{
-        f"hidden dropout with {shown}": Effect(HIDDEN, [(bn, HIDDEN)], [(bn, NONE)])
-        for bn, shown in (("output", "output BN"), ("hidden + output", "BN in both layers"))
+        f"hidden dropout {shown}": Effect(HIDDEN, [(bn, HIDDEN)], [(bn, NONE)])
+        for bn, shown in PLACEMENT_NAMES.items()
+        if bn not in HIDDEN_ONLY  # those are above
     },
     **{
         f"hidden dropout {rate} {shown}": Effect(HIDDEN, [(bn, f"hidden {rate}")], [(bn, NONE)])
         for rate in (".1", ".3")
-        for bn, shown in (("none", "without BN"), ("hidden", "with hidden BN"))
+        for bn, shown in PLACEMENT_NAMES.items()
     },
-    "hidden dropout beside masking, without BN": Effect(
-        HIDDEN, [("none", BOTH)], [("none", MASKING)]
-    ),
-    "hidden dropout beside masking, with hidden BN": Effect(
-        HIDDEN, [("hidden", BOTH)], [("hidden", MASKING)]
-    ),
+    **{
+        f"hidden dropout beside masking, {shown}": Effect(HIDDEN, [(bn, BOTH)], [(bn, MASKING)])
+        for bn, shown in PLACEMENT_NAMES.items()
+    },
     **_benefits("masking", MASKING),
     "BN instead of masking, both searched": Effect(
         MASKING, [(SEARCHED, NONE)], [("none", SEARCHED)]

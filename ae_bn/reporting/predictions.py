@@ -38,14 +38,22 @@ class Prediction(NamedTuple):
     low: float  # the limits between which the mean over the fresh seeds was predicted
     high: float
     fresh: np.ndarray  # (m,), the effect by fresh seed
+    earlier: np.ndarray  # by earlier seed, as these runs are now, at the fresh ones' learning rate
 
     @property
     def holds(self) -> bool:
         """Whether the mean over the fresh seeds lies between the limits."""
         return bool(self.low <= self.fresh.mean() <= self.high)
 
+    @property
+    def all_seeds(self) -> pd.DataFrame:
+        """The effect of all seeds, for `ae_bn.reporting.estimates.estimate`."""
+        values = np.concatenate([self.earlier, self.fresh])
+        setting = f"{self.corpus}, {self.loss}"
+        return pd.DataFrame({"setting": setting, "seed": range(len(values)), "value": values})
 
-def predictions(written: Path, fresh: pd.DataFrame) -> list[Prediction]:
+
+def predictions(written: Path, fresh: pd.DataFrame, effects: pd.DataFrame) -> list[Prediction]:
     """Return the written predictions whose arms were trained, and what the fresh seeds gave.
 
     Parameters
@@ -55,6 +63,8 @@ def predictions(written: Path, fresh: pd.DataFrame) -> list[Prediction]:
         ``metric``, ``seeds``, ``mean``, ``low`` and ``high``.
     fresh : DataFrame
         The runs of the experiment `FRESH`.  Seeds that lack an arm are left out.
+    effects : DataFrame
+        The effects of the earlier seeds, see `ae_bn.reporting.effects.all_effects`.
     """
     fresh = fresh.assign(log_loss=100 * np.log(fresh["test_loss"]))
     found = []
@@ -68,5 +78,16 @@ def predictions(written: Path, fresh: pd.DataFrame) -> list[Prediction]:
         plus, minus = EFFECTS[row["effect"]].arms(row["dropout"])
         if {*plus, *minus} <= set(table):
             value = signed_sum(table, plus, minus)
-            found.append(Prediction(**row, fresh=value.dropna().to_numpy()))
+            [rate] = rows["learning_rate"].unique()  # one for each loss
+            is_same = {
+                "effect": row["effect"],
+                "metric": row["metric"],
+                "setting": f"{row['corpus']}, {row['loss']}",  # see `all_seeds`
+                "dropout": row["dropout"],
+                "rate": str(rate),
+                "epoch": OWN_EPOCH[row["metric"]],
+            }
+            earlier = effects.loc[(effects[list(is_same)] == is_same).all(axis=1), "value"]
+            seeds = {"fresh": value.dropna().to_numpy(), "earlier": earlier.to_numpy()}
+            found.append(Prediction(**row, **seeds))
     return found

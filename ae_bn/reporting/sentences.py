@@ -26,7 +26,7 @@ from ae_bn.config import ExperimentConfig, FigureConfig, check_name
 from ae_bn.errors import UserError
 from ae_bn.evaluation.metrics import METRICS
 from ae_bn.reporting.answers import Answers
-from ae_bn.reporting.effects import EFFECTS, compared, find
+from ae_bn.reporting.effects import EFFECTS, PLACEMENT_NAMES, compared, find
 from ae_bn.reporting.estimates import (
     CONFIDENCE,
     MARGINS,
@@ -268,9 +268,9 @@ class AnswerNumbers(Sentences):
     ----------
     at_chosen_rates, in_all_analyses : callable
         `effect`, but as a mean over the analyses at chosen learning rates, and over all.
-    losses, settings, hidden_settings, experiments : list of str
-        The losses, the settings that estimates pool, those in which hidden units are dropped, and
-        the experiments with results.
+    losses, settings, hidden_settings, placements, experiments : list of str
+        The losses, the settings that estimates pool, those in which hidden units are dropped, the
+        placements of BN as effects name them, and the experiments with results.
     predictions : list of Prediction
         The predictions for fresh seeds and what these gave; none before they ran.
     """
@@ -285,6 +285,7 @@ class AnswerNumbers(Sentences):
         self.losses = list(runs["loss"].unique())
         self.settings = list(runs.loc[runs["pooled"], "setting"].unique())
         self.hidden_settings = list(runs.loc[runs["about"] == HIDDEN, "setting"].unique())
+        self.placements = list(PLACEMENT_NAMES.values())
         self.experiments = [name for name in BLOCKS if name in answers.tables]
 
     def agree(self, name: str, metric: str, expect: str, **where: str) -> str:
@@ -298,6 +299,24 @@ class AnswerNumbers(Sentences):
         about = ", ".join([title(metric), name, *map(str, where.values())])
         problem = f"{about}: expected all {expect}, but it is {shown}, {agreement(found)}"
         return self.state(f"{shown} in {n} of {n} settings", "" if agreeing == n else problem)
+
+    def over_all_seeds(self, name: str, metric: str, expect: str) -> str:
+        """Return the range of an effect over corpora and losses, each over all of its seeds.
+
+        With each corpus and loss the interval over seeds must lie on the expected side of 0.
+        """
+        check_name(expect, ("higher", "lower"), f"{self.where}, expect")
+        found = [
+            estimate(one.all_seeds)
+            for one in self.predictions
+            if (one.effect, one.metric) == (name, metric)
+        ]
+        ends = [number(mean, metric) for mean in sorted((one.mean for one in found), key=abs)]
+        side = {"higher": "above", "lower": "below"}[expect]
+        n_agreeing = sum(verdict(one) == expect for one in found)
+        shown = f"{ends[0]} to {ends[-1]}, {n_agreeing} of {len(found)} intervals {side} 0"
+        problem = f"{title(metric)}, {name}: expected all {expect}, but it is {shown}"
+        return self.state(shown, "" if n_agreeing == len(found) else problem)
 
     def levels(
         self,
@@ -382,11 +401,11 @@ class AnswerNumbers(Sentences):
                     title(one.metric),
                     f"{low} to {high}",
                     mean,
-                    f"{one.seeds}, {len(one.fresh)}",
                     "yes" if one.holds else "**no**",
+                    text(estimate(one.all_seeds), one.metric),
                 ]
             )
-        header = ["effect", "loss", "metric", "predicted", "fresh seeds", "n", "holds"]
+        header = ["effect", "loss", "metric", "predicted", "fresh seeds", "holds", "all seeds"]
         return markdown(header, rows)
 
     def image(self, name: str, caption: str) -> str:

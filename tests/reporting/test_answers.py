@@ -6,6 +6,7 @@ import json
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from reporting_runs import block
@@ -14,6 +15,7 @@ from scipy import stats
 from ae_bn.errors import UserError
 from ae_bn.reporting import answers
 from ae_bn.reporting.effects import all_effects, as_used, at_chosen_rates
+from ae_bn.reporting.predictions import Prediction
 from ae_bn.reporting.sentences import AnswerNumbers, split_sentences
 from ae_bn.reporting.settings import HIDDEN
 
@@ -185,3 +187,23 @@ def test_the_interactive_page_is_whole_and_its_figures_are_valid(found):
         layers = view.get("spec", view)["layer"]
         own = [layer["data"] for layer in layers if "data" in layer]
         assert own in ([], [{"values": [{}]}]) and "metric" in json.dumps(view["transform"])
+
+
+def test_all_seeds_must_agree_on_every_corpus_and_loss(found):
+    def prediction(loss, earlier, fresh, metric="probe_accuracy"):
+        seeds = {"fresh": np.array(fresh), "earlier": np.array(earlier)}
+        return Prediction("Reuters R52", "hidden BN", "", loss, metric, 2, 0, 0, 0, **seeds)
+
+    numbers = AnswerNumbers(found)
+    numbers.predictions = [
+        prediction("cross-entropy", [0.02, 0.03], [0.04]),
+        prediction("squared error", [0.01, 0.011], [0.012]),
+        prediction("squared error", [-5.0, -5.0], [-5.0], "log_loss"),
+    ]
+    shown = numbers.check(numbers.over_all_seeds("hidden BN", "probe_accuracy", "higher"))
+    assert shown == "+0.011 to +0.030, 2 of 2 intervals above 0"
+    with pytest.raises(UserError, match="0 of 2 intervals below 0"):
+        numbers.check(numbers.over_all_seeds("hidden BN", "probe_accuracy", "lower"))
+    numbers.predictions.append(prediction("multinomial", [0.1, -0.1], [0.0]))
+    with pytest.raises(UserError, match="2 of 3 intervals above 0"):
+        numbers.check(numbers.over_all_seeds("hidden BN", "probe_accuracy", "higher"))
