@@ -376,13 +376,16 @@ def _point(values: pd.Series) -> tuple:
 
 
 def _scale(axis, log: Sequence[str]) -> None:
-    """Make the axes logarithmic that should be; an x of both signs is linear around 0.
+    """Make the axes logarithmic that should be.
 
+    An x that is not always above 0 is linear around 0, and spans the points whose y is not 0.
     A linear x of whole numbers has ticks at whole numbers.
     """
     lines = [line.get_data(orig=False) for line in axis.get_lines()]
     x, y = (np.concatenate([line[i] for line in lines] or [[]]) for i in (0, 1))
     shown = np.isfinite(y)
+    if y[shown].any():
+        shown &= y != 0  # long starts at 0 would take decades of x
     if "y" in log and (y[shown] > 0).any():
         highest = y[shown].max()
         floor = max(y[shown & (y > 0)].min(), highest / 10**SHOWN_DECADES)

@@ -235,6 +235,7 @@ def test_a_figure_that_fails_is_named_and_costs_no_other(results, curves, tmp_pa
         ([0.5, 1.0, 2.0], [-3.0, -2.0, -1.0], ["x"], ("log", "linear")),
         ([-1.0, 0.0, 10.0], [-3.0, 2.0, -1.0], ["x"], ("symlog", "linear")),
         ([0.5, 1.0, 2.0], [-3.0, 0.0, -1.0], ["x", "y"], ("log", "linear")),
+        ([0.0, 1.0, 2.0], [0.0, 0.0, 0.0], ["x"], ("symlog", "linear")),
         ([0.5, 1.0, 2.0], [-3.0, 2.0, np.nan], ["x", "y"], ("log", "log")),
     ],
 )
@@ -247,4 +248,13 @@ def test_a_logarithmic_x_does_not_depend_on_the_sign_of_y(x, y, log, scales):
     low, high = axis.get_xlim()
     if "y" not in log:
         assert low <= min(x) and high >= max(x)
+    figures.plt.close(figure)
+
+
+def test_a_logarithmic_x_begins_where_y_leaves_0():
+    y = [0.0, 0.0, 0.5, 1.0]
+    points = pd.DataFrame({"x": [0.0, 1.0, 100.0, 1000.0], "mean": y, "low": y, "high": y})
+    panel = figures.Panel("", "", [(points.assign(marked=False), {"color": "k"})])
+    figure, axes = figures.paint([[panel]], "step", ["x"])
+    assert axes[0, 0].get_xlim() == (100, 1000)
     figures.plt.close(figure)
