@@ -18,7 +18,7 @@ from ae_bn.reporting.estimates import MARGINS, estimate, title
 from ae_bn.reporting.figures import BN_COLORS
 
 # The epochs that are shown of a path, and the last one.
-EPOCHS = [1, 3, 5, 8, 13, 21, 34, 55, 89]
+EPOCHS = [1, 3, 8, 21, 55]
 TICKS = [1, 3, 10, 30, 100]
 EPOCH_TITLES = {
     "loss": "lowest validation loss",
