@@ -288,8 +288,11 @@ class AnswerNumbers(Sentences):
         self.placements = list(PLACEMENT_NAMES.values())
         self.experiments = [name for name in BLOCKS if name in answers.tables]
 
-    def agree(self, name: str, metric: str, expect: str, **where: str) -> str:
-        """Return the range of an effect, "in n of n settings": all are higher, or all lower."""
+    def agree(self, name: str, metric: str, expect: str, counted: bool = True, **where: str) -> str:
+        """Return the range of an effect, "in n of n settings": all are higher, or all lower.
+
+        Without ``counted`` the number of settings is left out, where the next number says it.
+        """
         check_name(expect, ("higher", "lower"), f"{self.where}, expect")
         found = estimate(self._rows(name, metric, where))
         ends = [number(end, metric) for end in sorted(found.each, key=abs)]
@@ -298,7 +301,8 @@ class AnswerNumbers(Sentences):
         agreeing = found.above if expect == "higher" else found.below
         about = ", ".join([title(metric), name, *map(str, where.values())])
         problem = f"{about}: expected all {expect}, but it is {shown}, {agreement(found)}"
-        return self.state(f"{shown} in {n} of {n} settings", "" if agreeing == n else problem)
+        of_all = f" in {n} of {n} settings" if counted else ""
+        return self.state(shown + of_all, "" if agreeing == n else problem)
 
     def over_all_seeds(self, name: str, metric: str, expect: str) -> str:
         """Return the range of an effect over corpora and losses, each over all of its seeds.
@@ -419,12 +423,11 @@ class AnswerNumbers(Sentences):
         """Return the recipe for a purpose in words."""
         found = self.answers.recipes[purpose]
         bn = {"none": "no BN", "hidden + output": "BN in the hidden and the output layer"}
-        words = (
+        return (
             f"{found.loss}, {bn.get(found.bn, f'BN in the {found.bn} layer')}, "
             f"{found.dropout.replace('none', 'no masking')}, learning rate "
             f"{found.learning_rate:g}, the epoch with the best validation {found.epoch}"
         )
-        return words[0].upper() + words[1:]
 
     def recipe_scores(self, purpose: str) -> str:
         """Return the scores of a recipe beside those of the references, on each corpus."""

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -203,27 +202,36 @@ def test_kate_at_another_rate():
 def test_precision_with_momentum():
     runs = results("momentum")
     codes = runs[runs["snapshot"] == "precision"].groupby("arm")["centred_precision"].mean()
-    none, per_unit, bn = (codes[f"{arm} / 0.016"] for arm in ("none", "rate per unit", "hidden"))
+    arms = ("none / 0.064", "rate per unit / 0.016", "hidden / 0.016")
+    none, per_unit, bn = (codes[arm] for arm in arms)
     assert f"have {none:.3f} and {per_unit:.3f}, BN {bn:.3f}." in page("report/momentum.md")
 
 
 def test_epochs_to_an_accuracy_with_momentum():
-    runs = results("momentum").drop_duplicates("run").set_index("arm")["run"]
-    lines = Record(ROOT / "results/record").lines
-    for arm, shown in [
-        ("none", "no BN"),
-        ("rate per unit", "rate per unit"),
-        ("hidden, constant statistics", "BN, constant statistics"),
-        ("hidden", "BN"),
+    runs = results("momentum").drop_duplicates("run")
+    assert not runs["capped"].any()
+    lines, text = Record(ROOT / "results/record").lines, page("report/momentum.md")
+    for arm, shown, said in [
+        ("none / 0.064", "no BN | 0.064", "takes {} epochs without BN at 0.064"),
+        ("rate per unit / 0.016", "rate per unit | 0.016", "{} with a rate per unit"),
+        (
+            "hidden, constant statistics / 0.016",
+            "BN, constant statistics | 0.016",
+            "{} with BN whose",
+        ),
+        ("hidden / 0.016", "BN | 0.016", "and {} with BN."),
     ]:
-        paths = [pd.DataFrame(lines[run]["history"]) for run in runs[f"{arm} / 0.016"]]
-        cells = []
+        paths = [pd.DataFrame(lines[run]["history"]) for run in runs.loc[runs["arm"] == arm, "run"]]
+        assert len(paths) == 3
+        spans = []
         for level in (0.2, 0.4, 0.55):
             firsts = [path.loc[path["valid_accuracy"] >= level, "epoch"].min() for path in paths]
             least, most = min(firsts), max(firsts)
-            span = f"{least}" if least == most else f"{least} to {most}"
-            cells.append("not in 600" if np.isnan(firsts).any() else span)
-        assert f"| {shown} | {' | '.join(cells)} |" in page("report/momentum.md")
+            spans.append(f"{least}" if least == most else f"{least} to {most}")
+        assert f"| {shown} | {' | '.join(spans)} |" in text
+        assert said.format(spans[1]) in text
+    dead = runs.loc[runs["arm"] == "none / 0.256", "run"]
+    assert all(lines[run]["history"]["dead_units"][0] == 1 for run in dead)
 
 
 def test_epochs_of_sigmoid_units():
