@@ -35,9 +35,9 @@ DROPOUT = {
 }
 
 
-def parse_arguments(arguments):
+def parse_arguments(arguments, description: str = __doc__ or ""):
     parser = OneLineParser(
-        description=(__doc__ or "").split("\n\n")[0],
+        description=description.split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
@@ -94,16 +94,22 @@ def measure(loss: str, seed: int, bn: str, dropout: str) -> dict:
     return {**arm, **measured, "active": float((valid_codes > 0).mean()), **metrics}
 
 
-def main(arguments: list[str]) -> None:
-    options = parse_arguments(arguments)
-    FOLDER.mkdir(parents=True, exist_ok=True)
+def write_results(folder: Path, measure, arms) -> None:
+    """Measure the arms one by one, and write all that are done after each."""
+    folder.mkdir(parents=True, exist_ok=True)
     found = []
-    for arm in itertools.product(RATES, range(1, options.seeds + 1), ["none", "hidden"], DROPOUT):
+    for arm in arms:
         found.append(measure(*arm))
         print(*found[-1].values(), sep=", ", flush=True)
-        with atomic_write(FOLDER / "results.csv") as file:
+        with atomic_write(folder / "results.csv") as file:
             pd.DataFrame(found).to_csv(file, index=False, float_format="%.5g")
-    print(f"\n{FOLDER}/results.csv is written")
+    print(f"\n{folder}/results.csv is written")
+
+
+def main(arguments: list[str]) -> None:
+    seeds = range(1, parse_arguments(arguments).seeds + 1)
+    arms = itertools.product(RATES, seeds, ["none", "hidden"], DROPOUT)
+    write_results(FOLDER, measure, arms)
 
 
 if __name__ == "__main__":

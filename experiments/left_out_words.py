@@ -15,18 +15,15 @@ It writes ``results/left_out_words/results.csv``.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from code_dimensions import DROPOUT, trained
+from code_dimensions import DROPOUT, parse_arguments, trained, write_results
 from same_weights import RATES
 from scipy.sparse import csr_matrix
 
-from ae_bn.commands.command_line import OneLineParser, check_positive, run_program
-from ae_bn.files import atomic_write
+from ae_bn.commands.command_line import run_program
 
 FOLDER = Path("results", "left_out_words")
 BLOCK = 2000  # rows that are reconstructed together
@@ -35,18 +32,6 @@ BN = {
     "cross-entropy": ["none", "hidden centring", "hidden division", "hidden"],
     "squared error": ["none", "hidden"],
 }
-
-
-def parse_arguments(arguments):
-    parser = OneLineParser(
-        description=(__doc__ or "").split("\n\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
-    options = parser.parse_args(arguments)
-    check_positive(options, "seeds")
-    return options
 
 
 def without_each_word(X: csr_matrix) -> csr_matrix:
@@ -117,16 +102,13 @@ def measure(loss: str, seed: int, bn: str, masking: str) -> dict:
 
 
 def main(arguments: list[str]) -> None:
-    options = parse_arguments(arguments)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    found = []
-    for loss, seed in itertools.product(RATES, range(1, options.seeds + 1)):
-        for bn, masking in itertools.product(BN[loss], ["none", "masking .5"]):
-            found.append(measure(loss, seed, bn, masking))
-            print(*found[-1].values(), sep=", ", flush=True)
-            with atomic_write(FOLDER / "results.csv") as file:
-                pd.DataFrame(found).to_csv(file, index=False, float_format="%.5g")
-    print(f"\n{FOLDER}/results.csv is written")
+    seeds = range(1, parse_arguments(arguments, __doc__ or "").seeds + 1)
+    arms = (
+        (loss, seed, bn, masking)
+        for loss, seed in itertools.product(RATES, seeds)
+        for bn, masking in itertools.product(BN[loss], ["none", "masking .5"])
+    )
+    write_results(FOLDER, measure, arms)
 
 
 if __name__ == "__main__":
